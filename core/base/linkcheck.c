@@ -1,0 +1,3 @@
+/* The empty body of the link-check modules that CMakeLists.txt makes, one a layer. */
+extern int atd_linkcheck_unused;
+int atd_linkcheck_unused;

@@ -1,0 +1,1 @@
+extern int atd_placeholder_array_npy; int atd_placeholder_array_npy;

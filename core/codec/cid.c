@@ -1,0 +1,1 @@
+extern int atd_placeholder_cid; int atd_placeholder_cid;

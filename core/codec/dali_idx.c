@@ -1,0 +1,1 @@
+extern int atd_placeholder_dali_idx; int atd_placeholder_dali_idx;

@@ -1,0 +1,1 @@
+extern int atd_placeholder_dotenv; int atd_placeholder_dotenv;

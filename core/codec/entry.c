@@ -1,0 +1,1 @@
+extern int atd_placeholder_entry; int atd_placeholder_entry;

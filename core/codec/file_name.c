@@ -1,0 +1,1 @@
+extern int atd_placeholder_file_name; int atd_placeholder_file_name;

@@ -1,0 +1,1 @@
+extern int atd_placeholder_json_write; int atd_placeholder_json_write;

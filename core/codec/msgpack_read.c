@@ -1,0 +1,1 @@
+extern int atd_placeholder_msgpack_read; int atd_placeholder_msgpack_read;

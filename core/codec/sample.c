@@ -1,0 +1,1 @@
+extern int atd_placeholder_sample; int atd_placeholder_sample;

@@ -1,0 +1,1 @@
+extern int atd_placeholder_schema_json; int atd_placeholder_schema_json;

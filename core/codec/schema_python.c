@@ -1,0 +1,1 @@
+extern int atd_placeholder_schema_python; int atd_placeholder_schema_python;

@@ -1,0 +1,1 @@
+extern int atd_placeholder_schema_ref; int atd_placeholder_schema_ref;

@@ -1,0 +1,1 @@
+extern int atd_placeholder_shard_url; int atd_placeholder_shard_url;

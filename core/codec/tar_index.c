@@ -1,0 +1,1 @@
+extern int atd_placeholder_tar_index; int atd_placeholder_tar_index;

@@ -1,0 +1,1 @@
+extern int atd_placeholder_url_expand; int atd_placeholder_url_expand;
