@@ -35,11 +35,11 @@ static inline void atd_cleanup_file(FILE **file)
 #define atd_auto_buf __attribute__((cleanup(atd_buf_release)))
 #define atd_auto_arena __attribute__((cleanup(atd_arena_release)))
 
-#define atd_steal(pointer)                                                                         \
-    __extension__({                                                                                \
-        __typeof__(pointer) stolen_ = (pointer);                                                   \
-        (pointer) = NULL;                                                                          \
-        stolen_;                                                                                   \
+#define atd_steal(pointer)                       \
+    __extension__({                              \
+        __typeof__(pointer) stolen_ = (pointer); \
+        (pointer) = NULL;                        \
+        stolen_;                                 \
     })
 
 static inline int atd_steal_fd(int *fd)

@@ -5,7 +5,8 @@
 #ifndef ATD_BASE_LIMITS_H
 #define ATD_BASE_LIMITS_H
 
-/* msgpack: Python's reader stops at about 1000 levels (ATDATA-FORMATS 1.2: 500 passed, 2000 failed). */
+/* msgpack: Python's reader stops at about 1000 levels (ATDATA-FORMATS 1.2: 500 passed, 2000
+ * failed). */
 #define ATD_MSGPACK_DEPTH_MAX 512
 /* Tokens in one msgpack document: 8 Mi values are more than any entry or sample has. */
 #define ATD_MSGPACK_VALUES_MAX (8u << 20)

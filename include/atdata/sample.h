@@ -44,7 +44,8 @@ struct atd_sample_field {
 };
 
 struct atd_sample {
-    struct atd_sample_field *fields; /* stored order; of duplicate keys only the last value */
+    struct atd_sample_field *fields; /* stored order; a duplicate key keeps its first
+                                        place and has its last value, as in Python */
     size_t field_count;
 };
 
@@ -64,9 +65,10 @@ const struct atd_value *atd_sample_find(const struct atd_sample *sample, struct 
 struct atd_value_iter {
     struct atd_bytes rest;
     uint32_t left;
+    bool is_map;
 };
 void atd_value_iter_init(struct atd_value_iter *iter, const struct atd_value *container);
-/* False at the end. `ret_key` is set for maps only (may be NULL for arrays). */
+/* False at the end. `ret_key` is set for maps only, and may be NULL. */
 bool atd_value_iter_next(struct atd_value_iter *iter, struct atd_str *ret_key,
                          struct atd_value *ret_value);
 

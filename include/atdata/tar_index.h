@@ -40,7 +40,8 @@ struct atd_tar_walk;
 struct atd_tar_walk *atd_tar_walk_new(atd_tar_member_fn fn, void *ctx) ATD_MUST_USE;
 void atd_tar_walk_free(struct atd_tar_walk *walk);
 
-/* The offset of the next byte the walker wants to look at; everything before is not needed. */
+/* The offset of the next byte the walker wants to look at; everything before is not needed.
+ * UINT64_MAX once the end blocks were seen. */
 uint64_t atd_tar_walk_next_offset(const struct atd_tar_walk *walk);
 
 /*
@@ -54,7 +55,8 @@ int atd_tar_walk_feed(struct atd_tar_walk *walk, uint64_t offset, struct atd_byt
 
 enum atd_tar_end {
     ATD_TAR_COMPLETE,    /* two zero blocks were seen, or one followed by the end of the file */
-    ATD_TAR_NO_END,      /* ends after a whole member, without end blocks (readable) */
+    ATD_TAR_NO_END,      /* ends after a whole member, without end blocks, or with one that other data
+                            follow (readable) */
     ATD_TAR_TRUNCATED,   /* ends inside a header or a member's data */
     ATD_TAR_EMPTY,       /* no byte at all */
 };
@@ -68,8 +70,9 @@ enum atd_tar_end atd_tar_walk_end(const struct atd_tar_walk *walk, uint64_t file
 
 /*
  * webdataset's split of a member name: key up to the first dot after the last slash, extension
- * the rest, lower-cased into `extension` (cut at its size). False for names it skips: no dot, a
- * leading dot in the basename, `__x__` and `__x__/...` (5.4).
+ * the rest, lower-cased (ASCII) into `extension` (cut at its size). False for names it skips: no
+ * dot, `__x__` and `__x__/...` (5.4), and a leading dot in the basename, unless the directory above
+ * is there and has no dot: of "a/.x" it makes the key "a/".
  */
 bool atd_tar_split_name(struct atd_str name, struct atd_str *ret_key, char *extension,
                         size_t extension_size);

@@ -1,0 +1,41 @@
+/*
+ * Mutexes with a rank. A thread may only take a lock of a higher rank than any it holds; builds
+ * with ATD_PARANOID check it at run time, so that a lock-order bug fails the first test that
+ * passes by, not the one run in a million that deadlocks.
+ *
+ * No lock is held across disk, network or a callback (STYLE 8).
+ */
+#ifndef ATD_BASE_LOCK_H
+#define ATD_BASE_LOCK_H
+
+#include <pthread.h>
+
+/* Lowest first: what is taken first. Name the structure whose fields the lock guards. */
+enum atd_lock_rank {
+    ATD_RANK_LIVE,    /* catalog/live: the current generation */
+    ATD_RANK_SHARDS,  /* catalog: shard lists of a generation */
+    ATD_RANK_HANDLES, /* fs/handles: the list of open files */
+    ATD_RANK_NODES,   /* fs/nodes: the inode table */
+    ATD_RANK_NOTIFY,  /* fs/notify: its queue */
+    ATD_RANK_WORKERS, /* base/workers: its queue */
+    ATD_RANK_EVENTS,  /* fs/events: the ring */
+    ATD_RANK_COUNT,
+};
+
+struct atd_lock {
+    pthread_mutex_t mutex;
+    enum atd_lock_rank rank;
+};
+
+void atd_lock_init(struct atd_lock *lock, enum atd_lock_rank rank);
+void atd_lock_destroy(struct atd_lock *lock);
+void atd_lock_take(struct atd_lock *lock);
+void atd_lock_give(struct atd_lock *lock);
+
+/* Condition variables on the monotonic clock. The wait gives the lock and takes it again. */
+void atd_cond_init(pthread_cond_t *cond);
+void atd_cond_wait(pthread_cond_t *cond, struct atd_lock *lock);
+/* Waits at most `timeout_ms`. */
+void atd_cond_wait_ms(pthread_cond_t *cond, struct atd_lock *lock, unsigned timeout_ms);
+
+#endif

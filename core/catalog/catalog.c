@@ -1,0 +1,198 @@
+#include "catalog/catalog.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "catalog/generation.h"
+#include "catalog/shards.h"
+
+struct atd_catalog *atd_catalog_ref(struct atd_catalog *catalog)
+{
+    (void)atomic_fetch_add(&catalog->refs, 1);
+    return catalog;
+}
+
+void atd_catalog_unref(struct atd_catalog *catalog)
+{
+    if (!catalog || atomic_fetch_sub(&catalog->refs, 1) != 1)
+        return;
+    for (size_t i = 0; catalog->shard_lists && i < catalog->entry_count; i++)
+        atd_shard_list_unref(catalog->shard_lists[i]);
+    free(catalog->shard_lists);
+    free(catalog->entries);
+    free(catalog->entries_by_name);
+    free(catalog->labels);
+    free(catalog->labels_by_cid);
+    free(catalog->shown_labels);
+    free(catalog->schemas);
+    free(catalog->schemas_by_bare);
+    free(catalog->datasets);
+    free(catalog->problems);
+    atd_arena_release(&catalog->arena);
+    atd_lock_destroy(&catalog->shards_lock);
+    free(catalog);
+}
+
+uint64_t atd_catalog_generation(const struct atd_catalog *catalog)
+{
+    return catalog->generation;
+}
+
+int64_t atd_catalog_loaded_at_s(const struct atd_catalog *catalog)
+{
+    return catalog->loaded_at_s;
+}
+
+size_t atd_catalog_dataset_count(const struct atd_catalog *catalog)
+{
+    return catalog->dataset_count;
+}
+
+const struct atd_dataset *atd_catalog_dataset_at(const struct atd_catalog *catalog, size_t place)
+{
+    atd_assert(place < catalog->dataset_count);
+    return &catalog->datasets[place];
+}
+
+size_t atd_catalog_entry_count(const struct atd_catalog *catalog)
+{
+    return catalog->entry_count;
+}
+
+const struct atd_catalog_entry *atd_catalog_entry_at(const struct atd_catalog *catalog,
+                                                     size_t place)
+{
+    atd_assert(place < catalog->entry_count);
+    return &catalog->entries[place];
+}
+
+size_t atd_catalog_schema_count(const struct atd_catalog *catalog)
+{
+    return catalog->schema_count;
+}
+
+const struct atd_catalog_schema *atd_catalog_schema_at(const struct atd_catalog *catalog,
+                                                       size_t place)
+{
+    atd_assert(place < catalog->schema_count);
+    return &catalog->schemas[place];
+}
+
+size_t atd_catalog_label_count(const struct atd_catalog *catalog)
+{
+    return catalog->label_count;
+}
+
+const struct atd_catalog_label *atd_catalog_label_at(const struct atd_catalog *catalog,
+                                                     size_t place)
+{
+    atd_assert(place < catalog->label_count);
+    return &catalog->labels[place];
+}
+
+size_t atd_catalog_shown_label_count(const struct atd_catalog *catalog)
+{
+    return catalog->shown_label_count;
+}
+
+const struct atd_catalog_label *atd_catalog_shown_label_at(const struct atd_catalog *catalog,
+                                                           size_t place)
+{
+    atd_assert(place < catalog->shown_label_count);
+    return &catalog->labels[catalog->shown_labels[place]];
+}
+
+static int find_dataset(const void *key, const void *element)
+{
+    return atd_str_compare(*(const struct atd_str *)key,
+                           ((const struct atd_dataset *)element)->file_name);
+}
+
+const struct atd_dataset *atd_catalog_find_dataset(const struct atd_catalog *catalog,
+                                                   struct atd_str file_name)
+{
+    return catalog->dataset_count ? bsearch(&file_name, catalog->datasets, catalog->dataset_count,
+                                            sizeof(*catalog->datasets), find_dataset)
+                                  : NULL;
+}
+
+static int find_entry(const void *key, const void *element)
+{
+    return atd_str_compare(*(const struct atd_str *)key,
+                           ((const struct atd_catalog_entry *)element)->file_name);
+}
+
+const struct atd_catalog_entry *atd_catalog_find_entry(const struct atd_catalog *catalog,
+                                                       struct atd_str file_name)
+{
+    return catalog->entry_count ? bsearch(&file_name, catalog->entries, catalog->entry_count,
+                                          sizeof(*catalog->entries), find_entry)
+                                : NULL;
+}
+
+static int find_schema(const void *key, const void *element)
+{
+    return atd_str_compare(*(const struct atd_str *)key,
+                           ((const struct atd_catalog_schema *)element)->stem);
+}
+
+const struct atd_catalog_schema *atd_catalog_find_schema(const struct atd_catalog *catalog,
+                                                         struct atd_str stem)
+{
+    return catalog->schema_count ? bsearch(&stem, catalog->schemas, catalog->schema_count,
+                                           sizeof(*catalog->schemas), find_schema)
+                                 : NULL;
+}
+
+const struct atd_catalog_label *atd_catalog_find_label(const struct atd_catalog *catalog,
+                                                       struct atd_str file_name)
+{
+    size_t low = 0;
+    size_t high = catalog->shown_label_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct atd_catalog_label *label = &catalog->labels[catalog->shown_labels[middle]];
+        int order = atd_str_compare(file_name, label->file_name);
+
+        if (order == 0)
+            return label;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+const struct atd_catalog_label *atd_catalog_label_of(const struct atd_catalog *catalog,
+                                                     const struct atd_catalog_entry *entry,
+                                                     size_t place)
+{
+    atd_assert(place < entry->label_count);
+    return &catalog->labels[catalog->labels_by_cid[entry->first_label + place]];
+}
+
+const struct atd_catalog_entry *atd_catalog_other_of(const struct atd_catalog *catalog,
+                                                     const struct atd_dataset *dataset,
+                                                     size_t place)
+{
+    atd_assert(place < dataset->other_count);
+    return &catalog->entries[catalog->entries_by_name[dataset->first_other + place]];
+}
+
+size_t atd_catalog_problem_count(const struct atd_catalog *catalog)
+{
+    return catalog->problem_count;
+}
+
+size_t atd_catalog_problem_kept(const struct atd_catalog *catalog)
+{
+    return catalog->problem_kept;
+}
+
+const struct atd_problem *atd_catalog_problem_at(const struct atd_catalog *catalog, size_t place)
+{
+    atd_assert(place < catalog->problem_kept);
+    return &catalog->problems[place];
+}

@@ -1,0 +1,251 @@
+#include "catalog/live.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/workers.h"
+#include "catalog/shards.h"
+
+/* A file that is being changed while it is read is read again, so often, this long apart. */
+#define FIRST_LOAD_TRIES 100
+#define LOAD_RETRY_MS 60
+#define JOIN_MS 5000
+/* Between attempts at an index that cannot be read: a broken file must not keep a core busy. */
+#define FAILED_PAUSE_MS 1000
+
+struct atd_live {
+    struct atd_lock lock;
+    pthread_cond_t wake;
+
+    /* guarded by lock */
+    struct atd_catalog *current;
+    bool stopping;
+    bool sweep_wanted;
+    struct atd_live_status status;
+
+    /* fixed after start */
+    struct atd_index *index;
+    const struct atd_file_store *store;
+    atd_live_changed changed;
+    void *ctx;
+    unsigned long poll_thread;
+    unsigned long sweep_thread;
+    bool polling;
+    bool sweeping;
+};
+
+static bool wait_ms(struct atd_live *live, unsigned timeout_ms)
+{
+    int64_t until_ms = atd_clock_monotonic_ms() + timeout_ms;
+    bool stopping;
+
+    atd_lock_take(&live->lock);
+    while (!live->stopping) {
+        int64_t left_ms = until_ms - atd_clock_monotonic_ms();
+
+        if (left_ms <= 0)
+            break;
+        atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)left_ms);
+    }
+    stopping = live->stopping;
+    atd_lock_give(&live->lock);
+    return !stopping;
+}
+
+/* Loads, trying again while a writer is in the way. */
+static int load(struct atd_live *live, uint64_t generation, struct atd_catalog **ret_catalog,
+                struct atd_error *err)
+{
+    int rc = -EAGAIN;
+
+    for (int tries = 0; tries < FIRST_LOAD_TRIES && rc == -EAGAIN; tries++) {
+        if (tries > 0 && !wait_ms(live, LOAD_RETRY_MS))
+            break;
+        rc = atd_catalog_load(live->index, generation, ret_catalog, err);
+    }
+    atd_lock_take(&live->lock);
+    live->status.loads++;
+    live->status.stale = rc != 0;
+    live->status.load_failures += rc != 0;
+    memcpy(live->status.error, rc ? err->text : "", rc ? sizeof(live->status.error) : 1);
+    atd_lock_give(&live->lock);
+    return rc;
+}
+
+int atd_live_open(struct atd_index *index, const struct atd_file_store *store,
+                  struct atd_live **ret_live, struct atd_error *err)
+{
+    struct atd_live *live = calloc(1, sizeof(*live));
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc;
+
+    if (!live)
+        return atd_error_set(err, ENOMEM, "the catalog needs more memory than there is");
+    atd_lock_init(&live->lock, ATD_RANK_LIVE);
+    atd_cond_init(&live->wake);
+    live->index = index;
+    live->store = store;
+    live->sweep_wanted = true;
+    rc = load(live, 1, &live->current, &why);
+    if (rc) {
+        (void)atd_live_close(live);
+        if (err)
+            *err = why;
+        return rc;
+    }
+    *ret_live = live;
+    return 0;
+}
+
+struct atd_catalog *atd_live_get(struct atd_live *live)
+{
+    struct atd_catalog *catalog;
+
+    atd_lock_take(&live->lock);
+    catalog = atd_catalog_ref(live->current);
+    atd_lock_give(&live->lock);
+    return catalog;
+}
+
+void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
+{
+    atd_lock_take(&live->lock);
+    *ret_status = live->status;
+    atd_lock_give(&live->lock);
+}
+
+/* False when the index cannot be read now. */
+static bool load_next(struct atd_live *live)
+{
+    struct atd_catalog *before = atd_live_get(live);
+    struct atd_catalog *after = NULL;
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc = load(live, atd_catalog_generation(before) + 1, &after, &why);
+
+    if (rc) {
+        atd_log(ATD_LOG_DEBUG, "%s", why.text);
+        atd_catalog_unref(before);
+        return false;
+    }
+    atd_catalog_shards_inherit(after, before);
+    atd_lock_take(&live->lock);
+    live->current = atd_catalog_ref(after);
+    live->sweep_wanted = true;
+    (void)pthread_cond_broadcast(&live->wake);
+    atd_lock_give(&live->lock);
+    if (live->changed)
+        live->changed(live->ctx, before, after);
+    atd_catalog_unref(before); /* this function's reference */
+    atd_catalog_unref(before); /* the view's */
+    atd_catalog_unref(after);
+    return true;
+}
+
+static void *poll_until_stopped(void *ctx)
+{
+    struct atd_live *live = ctx;
+
+    unsigned pause_ms = ATD_LIVE_POLL_MS;
+
+    while (wait_ms(live, pause_ms)) {
+        pause_ms = ATD_LIVE_POLL_MS;
+        if (atd_index_changed(live->index) && !load_next(live))
+            pause_ms = FAILED_PAUSE_MS;
+    }
+    return NULL;
+}
+
+/* True when a newer generation waits, or the view is closing. */
+static bool is_outdated(struct atd_live *live)
+{
+    bool outdated;
+
+    atd_lock_take(&live->lock);
+    outdated = live->stopping || live->sweep_wanted;
+    atd_lock_give(&live->lock);
+    return outdated;
+}
+
+/* Makes the shard list of every entry that has none, and counts what cannot be read. */
+static void sweep(struct atd_live *live, struct atd_catalog *catalog)
+{
+    uint64_t examined = 0;
+    uint64_t unreadable = 0;
+
+    for (size_t i = 0; i < atd_catalog_entry_count(catalog) && !is_outdated(live); i++) {
+        struct atd_shard_list *list;
+
+        if (atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, i), live->store, &list,
+                                   NULL) != 0)
+            continue;
+        examined += atd_shard_list_count(list);
+        unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
+        unreadable += atd_shard_list_error(list) != NULL;
+        atd_shard_list_unref(list);
+    }
+    atd_lock_take(&live->lock);
+    live->status.shards_examined = examined;
+    live->status.shards_unreadable = unreadable;
+    atd_lock_give(&live->lock);
+}
+
+static void *sweep_until_stopped(void *ctx)
+{
+    struct atd_live *live = ctx;
+    struct atd_catalog *catalog;
+
+    for (;;) {
+        atd_lock_take(&live->lock);
+        while (!live->sweep_wanted && !live->stopping)
+            atd_cond_wait(&live->wake, &live->lock);
+        live->sweep_wanted = false;
+        catalog = live->stopping ? NULL : atd_catalog_ref(live->current);
+        atd_lock_give(&live->lock);
+        if (!catalog)
+            return NULL;
+        sweep(live, catalog);
+        atd_catalog_unref(catalog);
+    }
+}
+
+int atd_live_start(struct atd_live *live, atd_live_changed changed, void *ctx,
+                   struct atd_error *err)
+{
+    int rc;
+
+    live->changed = changed;
+    live->ctx = ctx;
+    rc = atd_thread_start("atd-sweep", sweep_until_stopped, live, &live->sweep_thread, err);
+    if (rc)
+        return rc;
+    live->sweeping = true;
+    rc = atd_thread_start("atd-poll", poll_until_stopped, live, &live->poll_thread, err);
+    if (rc)
+        return rc;
+    live->polling = true;
+    return 0;
+}
+
+bool atd_live_close(struct atd_live *live)
+{
+    if (!live)
+        return true;
+    atd_lock_take(&live->lock);
+    live->stopping = true;
+    (void)pthread_cond_broadcast(&live->wake);
+    atd_lock_give(&live->lock);
+    if (live->polling && !atd_thread_join(live->poll_thread, JOIN_MS))
+        return false;
+    live->polling = false;
+    if (live->sweeping && !atd_thread_join(live->sweep_thread, JOIN_MS))
+        return false;
+    atd_catalog_unref(live->current);
+    (void)pthread_cond_destroy(&live->wake);
+    atd_lock_destroy(&live->lock);
+    free(live);
+    return true;
+}

@@ -1,0 +1,52 @@
+/*
+ * The living view of an index: holds the current generation, notices change, loads the next one.
+ *
+ * A thread polls the index; when something may have changed it loads a new generation, swaps it
+ * in, and tells the watcher both. Another thread follows each swap and looks every new shard up on
+ * the disk, so that listings find sizes known. A failed load keeps the old generation and marks
+ * the view stale. Threads: every function from any thread, but start and stop.
+ */
+#ifndef ATD_CATALOG_LIVE_H
+#define ATD_CATALOG_LIVE_H
+
+#include "catalog/catalog.h"
+#include "store/file_store.h"
+
+/* How soon another process's commit is noticed; the promise is a second. */
+#define ATD_LIVE_POLL_MS 200
+
+struct atd_live;
+
+struct atd_live_status {
+    bool stale; /* the last load failed: what is shown may be old */
+    char error[ATD_ERROR_TEXT_MAX];
+    uint64_t loads;
+    uint64_t load_failures;
+    uint64_t shards_examined; /* by the sweep */
+    uint64_t shards_unreadable;
+};
+
+/*
+ * Loads the first generation. `index` and `store` are borrowed and must outlive the view.
+ * Blocks: until it is loaded. Errors: the provider's; ENOMEM.
+ */
+int atd_live_open(struct atd_index *index, const struct atd_file_store *store,
+                  struct atd_live **ret_live, struct atd_error *err) ATD_MUST_USE;
+
+/* Called after a swap, from the polling thread, without a lock. */
+typedef void (*atd_live_changed)(void *ctx, struct atd_catalog *before, struct atd_catalog *after);
+
+/* Starts the threads. `changed` may be NULL. */
+int atd_live_start(struct atd_live *live, atd_live_changed changed, void *ctx,
+                   struct atd_error *err) ATD_MUST_USE;
+
+/* Stops the threads if started, and frees the view. NULL is fine. False, leaving it behind, when a
+ * thread hangs in the disk. */
+bool atd_live_close(struct atd_live *live);
+
+/* The current generation, with a reference for the caller. */
+struct atd_catalog *atd_live_get(struct atd_live *live) ATD_MUST_USE;
+
+void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * The shards of an entry: its data_urls expanded, named as files, and looked up on the disk.
+ *
+ * A list is immutable and shared by reference; it is made when first needed (or by the sweep that
+ * follows a load) and kept with the entry until a file is found changed.
+ */
+#ifndef ATD_CATALOG_SHARDS_H
+#define ATD_CATALOG_SHARDS_H
+
+#include "catalog/catalog.h"
+#include "store/file_store.h"
+
+#define ATD_SHARD_VERSION_BYTES 16
+
+struct atd_shard {
+    struct atd_str file_name;
+    struct atd_str url;
+    struct atd_str path;               /* what the disk store opens; ptr NULL: not a local file */
+    struct atd_str sha256;             /* 64 hex digits from metadata's checksums; ptr NULL: none */
+    struct atd_file_identity identity; /* when error_code is 0 */
+    int error_code;                    /* 0, or why the shard cannot be read (errno) */
+    struct atd_str reason;             /* the sentence for error_code */
+    uint8_t version[ATD_SHARD_VERSION_BYTES]; /* of (url, identity): the same bytes */
+};
+
+struct atd_shard_list;
+
+struct atd_shard_list *atd_shard_list_ref(struct atd_shard_list *list);
+void atd_shard_list_unref(struct atd_shard_list *list);
+
+/* In the order of data_urls. */
+size_t atd_shard_list_count(const struct atd_shard_list *list);
+const struct atd_shard *atd_shard_list_at(const struct atd_shard_list *list, size_t place);
+/* How many can be read. */
+size_t atd_shard_list_readable(const struct atd_shard_list *list);
+/* Why the whole list could not be made (its count is 0 then); NULL when it could. */
+const char *atd_shard_list_error(const struct atd_shard_list *list);
+/* By file name; NULL when there is none. */
+const struct atd_shard *atd_shard_list_find(const struct atd_shard_list *list,
+                                            struct atd_str file_name);
+
+/*
+ * The list if it was made already, with a reference for the caller; else NULL. Never blocks.
+ * A list whose files were not all to be had is not given out again after a second, so that the
+ * disk is asked once more; unless `even_old`.
+ */
+struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
+                                               const struct atd_catalog_entry *entry,
+                                               bool even_old);
+
+/*
+ * The list, made now if need be, with a reference for the caller. Blocks on the disk. What is
+ * wrong with single shards stands in the list. Errors: ENOMEM.
+ */
+int atd_catalog_shards_get(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
+                           const struct atd_file_store *store, struct atd_shard_list **ret_list,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/* Drops a list that was found wrong (a file changed), so that the next user makes a new one. */
+void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
+                               const struct atd_shard_list *list);
+
+/* Takes over from an older generation the lists of entries that did not change. */
+void atd_catalog_shards_inherit(struct atd_catalog *catalog, struct atd_catalog *older);
+
+#endif

@@ -1,0 +1,468 @@
+/*
+ * A pattern becomes a tree of four kinds of node. A sequence stands for every combination of its
+ * items, the last item varying fastest; a choice for all texts of its items, one after the other.
+ * Each node knows how many texts it stands for, so that the n-th text is found by arithmetic, a
+ * pattern that explodes is refused before it is expanded, and nothing is kept while expanding.
+ */
+#include "codec/brace_pattern.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/check.h"
+
+enum kind { LITERAL, NUMBERS, LETTERS, CHOICE, SEQUENCE };
+
+struct list {
+    struct node *head;
+    struct node *tail;
+};
+
+struct node {
+    struct node *next;
+    enum kind kind;
+    uint32_t count; /* texts it stands for */
+    uint32_t place; /* in a sequence: texts of all later items together; in a choice: texts of all
+                       earlier ones */
+    uint32_t width; /* NUMBERS: padded to so many characters */
+    union {
+        struct atd_str literal; /* escapes still in it */
+        struct {
+            int64_t first;
+            int64_t step; /* signed */
+        };
+        struct {
+            struct node *items;
+            struct node *cursor; /* CHOICE: where the last text was found */
+        };
+    };
+};
+
+/* An open brace while reading, or the whole pattern at level 0. */
+struct level {
+    size_t open_at;
+    struct list items;   /* of the sequence being read */
+    struct list choices; /* finished sequences, when a comma was seen */
+};
+
+struct reader {
+    struct atd_str text;
+    size_t max_count;
+    struct atd_arena *arena;
+    struct atd_error *err;
+    struct level levels[ATD_BRACE_DEPTH_MAX + 1];
+    size_t depth;
+};
+
+struct atd_brace_pattern {
+    struct node *root;
+    bool varies;
+};
+
+static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+bool atd_brace_is_balanced(struct atd_str text, size_t *ret_depth)
+{
+    /* As in braceexpand, a '}' too many may be made good by a later '{'. */
+    ptrdiff_t depth = 0;
+    ptrdiff_t deepest = 0;
+
+    for (size_t at = 0; at < text.len; at++) {
+        if (text.ptr[at] == '\\')
+            at++;
+        else if (text.ptr[at] == '{')
+            deepest = ++depth > deepest ? depth : deepest;
+        else if (text.ptr[at] == '}')
+            depth--;
+    }
+    if (ret_depth)
+        *ret_depth = (size_t)deepest;
+    return depth == 0;
+}
+
+static int too_many(const struct reader *reader)
+{
+    return atd_error_set(reader->err, E2BIG,
+                         "pattern '" ATD_STR_FMT "' stands for more than %zu texts",
+                         ATD_STR_ARG(reader->text), reader->max_count);
+}
+
+static int out_of_memory(const struct reader *reader)
+{
+    return atd_error_set(reader->err, ENOMEM, "pattern '" ATD_STR_FMT "' needs too much memory",
+                         ATD_STR_ARG(reader->text));
+}
+
+static struct node *new_node(struct reader *reader, enum kind kind)
+{
+    struct node *node = atd_arena_alloc(reader->arena, sizeof(*node));
+
+    if (!node) {
+        (void)out_of_memory(reader);
+        return NULL;
+    }
+    node->kind = kind;
+    node->count = 1;
+    return node;
+}
+
+static void list_append(struct list *list, struct node *node)
+{
+    if (list->tail)
+        list->tail->next = node;
+    else
+        list->head = node;
+    list->tail = node;
+}
+
+/* Adds text[start, end) to the sequence; what touches the literal before it prolongs that. */
+static int add_literal(struct reader *reader, struct list *items, size_t start, size_t end)
+{
+    struct node *tail = items->tail;
+    struct node *node;
+
+    if (start == end)
+        return 0;
+    if (tail && tail->kind == LITERAL &&
+        tail->literal.ptr + tail->literal.len == reader->text.ptr + start) {
+        tail->literal.len += end - start;
+        return 0;
+    }
+    node = new_node(reader, LITERAL);
+    if (!node)
+        return -ENOMEM;
+    node->literal = (struct atd_str){reader->text.ptr + start, end - start};
+    list_append(items, node);
+    return 0;
+}
+
+/* Makes one node of a level's items. An empty sequence is an empty literal. */
+static int finish_sequence(struct reader *reader, struct list *items, struct node **ret_node)
+{
+    struct node *node;
+    uint64_t count = 1;
+
+    if (items->head && items->head == items->tail) {
+        *ret_node = items->head;
+        *items = (struct list){NULL, NULL};
+        return 0;
+    }
+    node = new_node(reader, items->head ? SEQUENCE : LITERAL);
+    if (!node)
+        return -ENOMEM;
+    if (items->head) {
+        for (struct node *item = items->head; item; item = item->next) {
+            count *= item->count;
+            if (count > reader->max_count)
+                return too_many(reader);
+        }
+        node->items = items->head;
+        node->count = (uint32_t)count;
+        for (struct node *item = items->head; item; item = item->next) {
+            count /= item->count;
+            item->place = (uint32_t)count;
+        }
+    }
+    *items = (struct list){NULL, NULL};
+    *ret_node = node;
+    return 0;
+}
+
+/* At a comma or at the brace that closes a list. */
+static int finish_choice(struct reader *reader, struct level *level)
+{
+    struct node *last = level->choices.tail;
+    uint64_t before = last ? (uint64_t)last->place + last->count : 0;
+    struct node *node = NULL;
+    int rc = finish_sequence(reader, &level->items, &node);
+
+    if (rc != 0)
+        return rc;
+    if (before + node->count > reader->max_count)
+        return too_many(reader);
+    node->place = (uint32_t)before;
+    list_append(&level->choices, node);
+    return 0;
+}
+
+/*
+ * A decimal number at *at, with an optional '-'. False without digits, or beyond 18 of them: such
+ * a range is then no range, where Python would count on.
+ */
+static bool read_number(struct atd_str text, size_t *at, int64_t *ret_value)
+{
+    bool negative = *at < text.len && text.ptr[*at] == '-';
+    size_t start = *at + negative;
+    size_t i = start;
+    size_t significant = 0;
+    int64_t value = 0;
+
+    for (; i < text.len && text.ptr[i] >= '0' && text.ptr[i] <= '9'; i++) {
+        significant += significant || text.ptr[i] != '0';
+        if (significant > 18)
+            return false;
+        value = value * 10 + (text.ptr[i] - '0');
+    }
+    if (i == start)
+        return false;
+    *at = i;
+    *ret_value = negative ? -value : value;
+    return true;
+}
+
+static bool skip_dots(struct atd_str text, size_t *at)
+{
+    if (!atd_str_starts_with(atd_str_from_byte(text, *at), ATD_STR("..")))
+        return false;
+    *at += 2;
+    return true;
+}
+
+/* The end of a range: nothing, or "..step" whose sign does not matter and where 0 means 1. */
+static bool read_step(struct atd_str text, size_t at, int64_t *ret_step)
+{
+    int64_t step = 1;
+
+    if (at < text.len && (!skip_dots(text, &at) || !read_number(text, &at, &step)))
+        return false;
+    if (step < 0)
+        step = -step;
+    *ret_step = step ? step : 1;
+    return at == text.len;
+}
+
+static bool is_zero_padded(struct atd_str number)
+{
+    return number.len > 1 && !atd_str_equal(number, ATD_STR("-0")) &&
+           (number.ptr[0] == '0' || atd_str_starts_with(number, ATD_STR("-0")));
+}
+
+/* The position of a letter among `letters`, or -1. */
+static int letter_index(char c)
+{
+    const char *hit = c ? strchr(letters, c) : NULL;
+
+    return hit ? (int)(hit - letters) : -1;
+}
+
+/* Sets up `range` when `body`, the text between two braces, is one; count 0: too many. */
+static bool read_range(struct atd_str body, size_t max_count, struct node *range)
+{
+    int64_t first;
+    int64_t last = 0;
+    int64_t step;
+    size_t at = 0;
+    uint64_t count;
+
+    /* Python's '$' matches before a newline at the end too. */
+    if (atd_str_ends_with(body, ATD_STR("\n")))
+        body.len--;
+    if (body.len >= 4 && letter_index(body.ptr[0]) >= 0) {
+        at = 1;
+        if (!skip_dots(body, &at) || letter_index(body.ptr[at]) < 0)
+            return false;
+        first = letter_index(body.ptr[0]);
+        last = letter_index(body.ptr[at++]);
+        range->kind = LETTERS;
+    } else {
+        struct atd_str from = body;
+        struct atd_str to;
+
+        if (!read_number(body, &at, &first))
+            return false;
+        from.len = at;
+        if (!skip_dots(body, &at))
+            return false;
+        to = atd_str_from_byte(body, at);
+        if (!read_number(body, &at, &last))
+            return false;
+        to.len -= body.len - at;
+        if (is_zero_padded(from) || is_zero_padded(to))
+            range->width = (uint32_t)(from.len > to.len ? from.len : to.len);
+        range->kind = NUMBERS;
+    }
+    if (!read_step(body, at, &step))
+        return false;
+    count = (uint64_t)(first < last ? last - first : first - last) / (uint64_t)step + 1;
+    range->count = count > max_count ? 0 : (uint32_t)count;
+    range->first = first;
+    range->step = first < last ? step : -step;
+    return true;
+}
+
+/* At the brace that closes the innermost level. */
+static int close_level(struct reader *reader, size_t close_at)
+{
+    struct level *inner = &reader->levels[reader->depth];
+    struct level *outer = &reader->levels[--reader->depth];
+    struct atd_str body = {reader->text.ptr + inner->open_at + 1, close_at - inner->open_at - 1};
+    struct node range = {0};
+    struct node *node;
+    int rc;
+
+    if (inner->choices.head) {
+        rc = finish_choice(reader, inner);
+        if (rc != 0)
+            return rc;
+        node = new_node(reader, CHOICE);
+        if (!node)
+            return -ENOMEM;
+        node->items = node->cursor = inner->choices.head;
+        node->count = inner->choices.tail->place + inner->choices.tail->count;
+        list_append(&outer->items, node);
+        return 0;
+    }
+    if (read_range(body, reader->max_count, &range)) {
+        if (range.count == 0)
+            return too_many(reader);
+        node = new_node(reader, range.kind);
+        if (!node)
+            return -ENOMEM;
+        *node = range;
+        list_append(&outer->items, node);
+        return 0;
+    }
+    /* Neither list nor range: the braces are text, and what is between them joins in. */
+    rc = add_literal(reader, &outer->items, inner->open_at, inner->open_at + 1);
+    if (rc == 0 && inner->items.head) {
+        struct node *head = inner->items.head;
+
+        if (head->kind == LITERAL && head->literal.ptr == body.ptr) {
+            rc = add_literal(reader, &outer->items, inner->open_at + 1,
+                             inner->open_at + 1 + head->literal.len);
+            head = head->next;
+        }
+        if (head) {
+            list_append(&outer->items, head);
+            outer->items.tail = inner->items.tail;
+        }
+    }
+    return rc ? rc : add_literal(reader, &outer->items, close_at, close_at + 1);
+}
+
+static int read_all(struct reader *reader)
+{
+    size_t surplus = 0; /* of closing braces, all of them and what makes them good being text */
+    int rc = 0;
+
+    for (size_t at = 0; rc == 0 && at < reader->text.len; at++) {
+        struct level *level = &reader->levels[reader->depth];
+        char c = reader->text.ptr[at];
+        size_t end = at + 1;
+
+        if (c == '{' && surplus == 0) {
+            reader->levels[++reader->depth] = (struct level){.open_at = at};
+            continue;
+        }
+        if (c == '}' && reader->depth > 0) {
+            rc = close_level(reader, at);
+            continue;
+        }
+        if (c == ',' && reader->depth > 0) {
+            rc = finish_choice(reader, level);
+            continue;
+        }
+        if (c == '{')
+            surplus--;
+        else if (c == '}')
+            surplus++;
+        else if (c == '\\' && end < reader->text.len)
+            end++;
+        rc = add_literal(reader, &level->items, at, end);
+        at = end - 1;
+    }
+    return rc;
+}
+
+int atd_brace_pattern_read(struct atd_str text, size_t max_count, struct atd_arena *arena,
+                           struct atd_brace_pattern **ret_pattern, struct atd_error *err)
+{
+    struct reader reader = {.text = text, .max_count = max_count, .arena = arena, .err = err};
+    struct atd_brace_pattern *pattern = atd_arena_alloc(arena, sizeof(*pattern));
+    struct node *root = NULL;
+    size_t depth = 0;
+    int rc;
+
+    atd_assert(max_count > 0 && max_count <= UINT32_MAX);
+    atd_assert(atd_brace_is_balanced(text, NULL));
+    (void)atd_brace_is_balanced(text, &depth);
+    if (depth > ATD_BRACE_DEPTH_MAX)
+        return atd_error_set(err, E2BIG, "pattern '" ATD_STR_FMT "' nests deeper than %u braces",
+                             ATD_STR_ARG(text), ATD_BRACE_DEPTH_MAX);
+    if (!pattern)
+        return out_of_memory(&reader);
+    rc = read_all(&reader);
+    if (rc != 0)
+        return rc;
+    atd_assert(reader.depth == 0);
+    rc = finish_sequence(&reader, &reader.levels[0].items, &root);
+    if (rc != 0)
+        return rc;
+    pattern->root = root;
+    pattern->varies = root->kind != LITERAL;
+    *ret_pattern = pattern;
+    return 0;
+}
+
+size_t atd_brace_pattern_count(const struct atd_brace_pattern *pattern)
+{
+    return pattern->root->count;
+}
+
+bool atd_brace_pattern_varies(const struct atd_brace_pattern *pattern)
+{
+    return pattern->varies;
+}
+
+/* braceexpand undoes `\x` for every x but a newline, where its regular expression's '.' stops. */
+static void append_unescaped(struct atd_str literal, struct atd_buf *out)
+{
+    size_t start = 0;
+
+    if (literal.len == 0)
+        return;
+    for (size_t at = 0; at + 1 < literal.len; at++) {
+        if (literal.ptr[at] != '\\')
+            continue;
+        if (literal.ptr[at + 1] != '\n') {
+            atd_buf_append(out, literal.ptr + start, at - start);
+            start = at + 1;
+        }
+        at++;
+    }
+    atd_buf_append(out, literal.ptr + start, literal.len - start);
+}
+
+/* Recursion: a level of braces is two levels here, and those are limited. */
+static void append_text(struct node *node, uint32_t index, struct atd_buf *out)
+{
+    switch (node->kind) {
+    case LITERAL:
+        append_unescaped(node->literal, out);
+        return;
+    case NUMBERS:
+        atd_buf_printf(out, "%0*" PRId64, (int)node->width, node->first + node->step * index);
+        return;
+    case LETTERS:
+        atd_buf_append_byte(out, (uint8_t)letters[node->first + node->step * index]);
+        return;
+    case CHOICE:
+        if (index < node->cursor->place)
+            node->cursor = node->items;
+        while (index - node->cursor->place >= node->cursor->count)
+            node->cursor = node->cursor->next;
+        append_text(node->cursor, index - node->cursor->place, out);
+        return;
+    case SEQUENCE:
+        for (struct node *item = node->items; item; item = item->next)
+            append_text(item, index / item->place % item->count, out);
+        return;
+    }
+}
+
+void atd_brace_pattern_text(struct atd_brace_pattern *pattern, size_t index, struct atd_buf *out)
+{
+    atd_assert(index < pattern->root->count);
+    append_text(pattern->root, (uint32_t)index, out);
+}

@@ -1,0 +1,17 @@
+/*
+ * Python identifiers, decided without Python.
+ */
+#ifndef ATD_CODEC_PYTHON_NAME_H
+#define ATD_CODEC_PYTHON_NAME_H
+
+#include "atdata/str.h"
+
+/*
+ * True for text that Python 3.12 takes as an identifier and reads as itself: no hard keyword, and
+ * already in the form (NFKC) to which Python brings identifiers. ASCII is exact. Of the rest only
+ * letters of common scripts are known here, so that a rare name is refused and none is wrongly let
+ * through.
+ */
+bool atd_python_is_identifier(struct atd_str text);
+
+#endif

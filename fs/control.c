@@ -1,0 +1,201 @@
+#include "control.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "catalog/shards.h"
+#include "codec/json_write.h"
+
+/* Shards that cannot be read and are told of one by one; the rest is counted. */
+#define SHARD_PROBLEMS_MAX 1000
+
+const char *const control_names[CONTROL_FILES] = {"status.json", "metrics", "events.jsonl",
+                                                  "config.json"};
+
+static void put_text(struct atd_json_writer *json, const char *key, const char *text)
+{
+    atd_json_key(json, key);
+    atd_json_text(json, text);
+}
+
+static void put_uint(struct atd_json_writer *json, const char *key, uint64_t value)
+{
+    atd_json_key(json, key);
+    atd_json_uint(json, value);
+}
+
+static void put_bool(struct atd_json_writer *json, const char *key, bool value)
+{
+    atd_json_key(json, key);
+    atd_json_bool(json, value);
+}
+
+static void put_time(struct atd_json_writer *json, const char *key, int64_t seconds)
+{
+    char text[ATD_CLOCK_TEXT_MAX];
+
+    atd_clock_format(seconds, text);
+    put_text(json, key, text);
+}
+
+static void put_problem(struct atd_json_writer *json, const char *what, struct atd_str key,
+                        struct atd_str reason)
+{
+    atd_json_object_begin(json);
+    put_text(json, "what", what);
+    atd_json_key(json, "key");
+    atd_json_str(json, key);
+    atd_json_key(json, "reason");
+    atd_json_str(json, reason);
+    atd_json_object_end(json);
+}
+
+/* Shards that are known to be unreadable: those that were looked at (the sweep looks at all). */
+static uint64_t put_shard_problems(struct atd_json_writer *json, struct atd_catalog *catalog)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < atd_catalog_entry_count(catalog); i++) {
+        const struct atd_catalog_entry *entry = atd_catalog_entry_at(catalog, i);
+        struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry, true);
+
+        if (!list)
+            continue;
+        if (atd_shard_list_error(list) && count++ < SHARD_PROBLEMS_MAX)
+            put_problem(json, "entry", entry->cid, atd_str_from(atd_shard_list_error(list)));
+        for (size_t j = 0; j < atd_shard_list_count(list); j++) {
+            const struct atd_shard *shard = atd_shard_list_at(list, j);
+
+            if (shard->error_code && count++ < SHARD_PROBLEMS_MAX)
+                put_problem(json, "shard", shard->url, shard->reason);
+        }
+        atd_shard_list_unref(list);
+    }
+    return count;
+}
+
+static void put_index(struct fs *fs, struct atd_catalog *catalog, struct atd_json_writer *json)
+{
+    struct atd_live_status live;
+
+    atd_live_status(fs->live, &live);
+    atd_json_key(json, "index");
+    atd_json_object_begin(json);
+    put_text(json, "provider", fs->index->ops->provider);
+    put_text(json, "location", fs->index->location);
+    put_text(json, "state", live.stale ? "stale" : "live");
+    if (live.stale)
+        put_text(json, "error", live.error);
+    put_uint(json, "generation", atd_catalog_generation(catalog));
+    put_time(json, "loaded_at", atd_catalog_loaded_at_s(catalog));
+    put_uint(json, "load_failures", live.load_failures);
+    put_uint(json, "datasets", atd_catalog_dataset_count(catalog));
+    put_uint(json, "entries", atd_catalog_entry_count(catalog));
+    put_uint(json, "schemas", atd_catalog_schema_count(catalog));
+    put_uint(json, "labels", atd_catalog_label_count(catalog));
+    atd_json_object_end(json);
+}
+
+static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_buf *out)
+{
+    struct atd_json_writer json;
+    uint64_t shard_problems;
+
+    atd_json_init(&json, out, ATD_JSON_PRETTY);
+    atd_json_object_begin(&json);
+    put_text(&json, "version", ATD_VERSION);
+    put_uint(&json, "pid", (uint64_t)getpid());
+    put_time(&json, "mounted_at", fs->started_at_s);
+    put_text(&json, "mountpoint", fs->options->mountpoint);
+    put_bool(&json, "passthrough", passthrough_is_on(fs->passthrough));
+    put_index(fs, catalog, &json);
+    put_uint(&json, "nodes", nodes_count(fs->nodes));
+    atd_json_key(&json, "problems");
+    atd_json_array_begin(&json);
+    for (size_t i = 0; i < atd_catalog_problem_kept(catalog); i++) {
+        const struct atd_problem *problem = atd_catalog_problem_at(catalog, i);
+
+        put_problem(&json, problem->what, problem->key, problem->reason);
+    }
+    shard_problems = put_shard_problems(&json, catalog);
+    atd_json_array_end(&json);
+    /* All of them, also those beyond what is listed. */
+    put_uint(&json, "problem_count", atd_catalog_problem_count(catalog) + shard_problems);
+    atd_json_object_end(&json);
+    atd_buf_append_byte(out, '\n');
+}
+
+static void write_config(struct fs *fs, struct atd_buf *out)
+{
+    const struct options *options = fs->options;
+    struct atd_json_writer json;
+    char umask_text[8];
+
+    atd_json_init(&json, out, ATD_JSON_PRETTY);
+    atd_json_object_begin(&json);
+    atd_json_key(&json, "index");
+    atd_json_text(&json, options->index_path);
+    atd_json_key(&json, "data_roots");
+    atd_json_array_begin(&json);
+    for (size_t i = 0; i < options->data_root_count; i++)
+        atd_json_text(&json, options->data_roots[i]);
+    atd_json_array_end(&json);
+    put_bool(&json, "allow_other", options->allow_other);
+    put_bool(&json, "default_permissions", options->default_permissions);
+    put_bool(&json, "foreground", options->foreground);
+    put_uint(&json, "uid", options->uid);
+    put_uint(&json, "gid", options->gid);
+    (void)snprintf(umask_text, sizeof(umask_text), "%03o", (unsigned)options->umask);
+    put_text(&json, "umask", umask_text);
+    put_uint(&json, "poll_ms", ATD_LIVE_POLL_MS);
+    atd_json_object_end(&json);
+    atd_buf_append_byte(out, '\n');
+}
+
+static void write_metrics(struct fs *fs, struct atd_catalog *catalog, struct atd_buf *out)
+{
+    struct atd_live_status live;
+
+    metrics_write(&fs->metrics, out);
+    atd_live_status(fs->live, &live);
+    atd_buf_printf(out,
+                   "# HELP atdatafs_index_loads_total times the index was read\n"
+                   "# TYPE atdatafs_index_loads_total counter\n"
+                   "atdatafs_index_loads_total %" PRIu64 "\n"
+                   "# HELP atdatafs_index_load_failures_total reads of the index that failed\n"
+                   "# TYPE atdatafs_index_load_failures_total counter\n"
+                   "atdatafs_index_load_failures_total %" PRIu64 "\n"
+                   "# HELP atdatafs_index_stale 1 when the index cannot be read now\n"
+                   "# TYPE atdatafs_index_stale gauge\n"
+                   "atdatafs_index_stale %d\n"
+                   "# HELP atdatafs_datasets datasets shown\n"
+                   "# TYPE atdatafs_datasets gauge\n"
+                   "atdatafs_datasets %zu\n"
+                   "# HELP atdatafs_shards_unreadable shards that cannot be read\n"
+                   "# TYPE atdatafs_shards_unreadable gauge\n"
+                   "atdatafs_shards_unreadable %" PRIu64 "\n"
+                   "# HELP atdatafs_nodes inodes the kernel remembers\n"
+                   "# TYPE atdatafs_nodes gauge\n"
+                   "atdatafs_nodes %zu\n",
+                   live.loads, live.load_failures, live.stale, atd_catalog_dataset_count(catalog),
+                   live.shards_unreadable, nodes_count(fs->nodes));
+}
+
+int control_render(struct fs *fs, struct atd_catalog *catalog, struct atd_str name,
+                   struct atd_buf *out, struct atd_error *err)
+{
+    if (atd_str_equal(name, ATD_STR("status.json")))
+        write_status(fs, catalog, out);
+    else if (atd_str_equal(name, ATD_STR("metrics")))
+        write_metrics(fs, catalog, out);
+    else if (atd_str_equal(name, ATD_STR("events.jsonl")))
+        events_write(fs->events, out);
+    else if (atd_str_equal(name, ATD_STR("config.json")))
+        write_config(fs, out);
+    else
+        return atd_error_set(err, ENOENT, "there is no such control file");
+    return atd_buf_finish(out, "a control file", err);
+}

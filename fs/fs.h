@@ -1,0 +1,76 @@
+/*
+ * The mounted file system: everything a request needs, made once by session.c.
+ */
+#ifndef ATD_FS_FS_H
+#define ATD_FS_FS_H
+
+#include "base/workers.h"
+#include "catalog/live.h"
+#include "events.h"
+#include "fuse.h"
+#include "handles.h"
+#include "index/index.h"
+#include "metrics.h"
+#include "nodes.h"
+#include "notify.h"
+#include "options.h"
+#include "passthrough.h"
+#include "store/file_store.h"
+
+/*
+ * How long the kernel keeps what it was told. Names and attributes change only by a new
+ * generation, which is notified; so they are kept for a day. A local shard may be changed by
+ * anybody: its attributes are checked again after a minute (and at every open). Absent names are
+ * kept a second: appearing ones are notified, but a file that comes back on the disk is not.
+ */
+#define KEEP_S 86400.0
+#define KEEP_SHARD_ATTR_S 60.0
+#define KEEP_ABSENT_S 1.0
+
+/* Blocked disk reads do not keep lookups waiting: two pools. */
+#define META_THREADS 8
+#define IO_THREADS 16
+
+struct fs {
+    const struct options *options;
+    struct atd_index *index;
+    struct atd_file_store *store;
+    struct atd_live *live;
+    struct nodes *nodes;
+    struct handles handles;
+    struct notify *notify;
+    struct events *events;
+    struct atd_workers *meta_workers;
+    struct atd_workers *io_workers;
+    struct passthrough *passthrough; /* NULL: the daemon did not mount by itself */
+    struct fuse_session *session;
+    struct metrics metrics;
+    int64_t started_at_s;
+    void (*ready)(struct fs *fs); /* called once, when the kernel has shaken hands */
+    void *ready_ctx;
+};
+
+/* The operations of the session; its user data is a struct fs. */
+extern const struct fuse_lowlevel_ops fs_operations;
+
+/* op_lookup.c */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t number, uint64_t count);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+void op_readlink(fuse_req_t req, fuse_ino_t number);
+void op_statfs(fuse_req_t req, fuse_ino_t number);
+/* op_dir.c */
+void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+void op_readdir(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
+                struct fuse_file_info *info);
+void op_readdirplus(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
+                    struct fuse_file_info *info);
+void op_releasedir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+/* op_read.c */
+void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
+             struct fuse_file_info *info);
+void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * The open files and directories of the mount, so that those which are still open when it ends
+ * (SIGTERM, a lazy unmount) are freed too.
+ */
+#ifndef ATD_FS_HANDLES_H
+#define ATD_FS_HANDLES_H
+
+#include "atdata/error.h"
+#include "base/lock.h"
+
+struct fs;
+struct handle;
+
+struct handles {
+    struct atd_lock lock;
+    struct handle *first; /* guarded by lock */
+};
+
+/* The first member of whatever fuse_file_info.fh points at. */
+struct handle {
+    struct handle *next;
+    struct handle *previous;
+    void (*free)(struct fs *fs, struct handle *handle);
+};
+
+void handles_init(struct handles *handles);
+void handles_add(struct handles *handles, struct handle *handle);
+/* Takes the handle out and frees it. */
+void handles_free(struct fs *fs, struct handles *handles, struct handle *handle);
+/* Frees them all; nothing may use one any more. */
+void handles_release(struct fs *fs, struct handles *handles);
+
+#endif

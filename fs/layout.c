@@ -1,0 +1,551 @@
+#include "layout.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/digest.h"
+#include "base/limits.h"
+#include "control.h"
+#include "render.h"
+
+static const struct {
+    const char *name;
+    enum node_kind kind;
+} root_names[] = {
+    {"datasets", NODE_DATASETS}, {"schemas", NODE_SCHEMAS},   {"labels", NODE_LABELS},
+    {"by-cid", NODE_BY_CID},     {".atdatafs", NODE_CONTROL},
+};
+
+static const struct {
+    const char *name;
+    enum node_kind kind;
+} record_names[] = {
+    {"schema.json", NODE_SCHEMA_JSON},
+    {"schema.py", NODE_SCHEMA_PY},
+    {"metadata.json", NODE_METADATA},
+    {"entry.json", NODE_ENTRY},
+};
+
+#define RECORD_NAMES ATD_ARRAY_LEN(record_names)
+
+static bool holds_records(enum node_kind kind)
+{
+    return kind == NODE_DATASET || kind == NODE_CID;
+}
+
+/* ------------------------------------------------------------------ opening a view */
+
+enum view_need view_need_of(enum node_kind kind, struct atd_str name)
+{
+    if (!holds_records(kind))
+        return VIEW_RECORDS;
+    for (size_t i = 0; i < RECORD_NAMES; i++) {
+        if (record_names[i].kind != NODE_ENTRY &&
+            atd_str_equal(name, atd_str_from(record_names[i].name)))
+            return VIEW_RECORDS;
+    }
+    return VIEW_SHARDS;
+}
+
+static int find_entry(struct view *view, struct atd_str subject, struct atd_error *err)
+{
+    if (view->kind == NODE_DATASET) {
+        view->dataset = atd_catalog_find_dataset(view->catalog, subject);
+        if (view->dataset)
+            view->entry = atd_catalog_entry_at(view->catalog, view->dataset->entry);
+    } else {
+        view->entry = atd_catalog_find_entry(view->catalog, subject);
+    }
+    if (!view->entry)
+        return atd_error_set(err, ENOENT, "'" ATD_STR_FMT "' is not in the index any more",
+                             ATD_STR_ARG(subject));
+    return 0;
+}
+
+int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
+              bool may_block, struct view *ret_view, struct atd_error *err)
+{
+    struct view view = {.kind = kind, .catalog = atd_live_get(fs->live)};
+    int rc = 0;
+
+    if (holds_records(kind)) {
+        rc = find_entry(&view, subject, err);
+        if (rc == 0 && need == VIEW_SHARDS && may_block) {
+            rc = atd_catalog_shards_get(view.catalog, view.entry, fs->store, &view.shards, err);
+        } else if (rc == 0 && need == VIEW_SHARDS) {
+            view.shards = atd_catalog_shards_peek(view.catalog, view.entry, false);
+            if (!view.shards)
+                rc = -EWOULDBLOCK;
+        }
+    }
+    if (rc) {
+        view_close(&view);
+        return rc;
+    }
+    *ret_view = view;
+    return 0;
+}
+
+void view_close(struct view *view)
+{
+    atd_shard_list_unref(view->shards);
+    atd_catalog_unref(view->catalog);
+    *view = (struct view){0};
+}
+
+/* ------------------------------------------------------------------ items */
+
+static void set_version(struct item *item, const void *bytes, size_t len)
+{
+    uint8_t digest[ATD_SHA256_BYTES];
+
+    atd_sha256_of(bytes, len, digest);
+    memcpy(item->version, digest, sizeof(item->version));
+}
+
+/* A text file's size and version are those of its contents, so it is rendered to be known. */
+static bool fill_text(struct fs *fs, const struct view *view, struct item *item)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (view_render(fs, view, item->kind, item->leaf, &text, &why) != 0) {
+        events_note(fs->events, "render", &why);
+        return false;
+    }
+    item->size_bytes = text.len;
+    item->link_count = 1;
+    set_version(item, text.ptr, text.len);
+    return true;
+}
+
+static const struct atd_catalog_schema *schema_of(const struct view *view)
+{
+    return view->entry->schema == ATD_NONE
+               ? NULL
+               : atd_catalog_schema_at(view->catalog, view->entry->schema);
+}
+
+static struct atd_str subject_of(const struct view *view)
+{
+    return view->dataset ? view->dataset->file_name : view->entry->file_name;
+}
+
+static bool record_item(struct fs *fs, const struct view *view, size_t place, struct item *item)
+{
+    enum node_kind kind = record_names[place].kind;
+    const struct atd_catalog_schema *schema = schema_of(view);
+    bool is_schema = kind == NODE_SCHEMA_JSON || kind == NODE_SCHEMA_PY;
+
+    if (is_schema && !schema)
+        return false;
+    *item = (struct item){
+        .kind = kind,
+        .parent = view->kind,
+        .subject = subject_of(view),
+        .leaf = atd_str_from(record_names[place].name),
+        .mtime_s = is_schema ? schema->created_at_s : view->entry->created_at_s,
+    };
+    return fill_text(fs, view, item);
+}
+
+static bool shard_item(const struct view *view, const struct atd_shard *shard, struct item *item)
+{
+    if (shard->error_code)
+        return false;
+    *item = (struct item){
+        .kind = NODE_SHARD,
+        .parent = view->kind,
+        .subject = subject_of(view),
+        .leaf = shard->file_name,
+        .link_count = 1,
+        .size_bytes = shard->identity.size_bytes,
+        .mtime_s = shard->identity.mtime_s,
+        .mtime_ns = shard->identity.mtime_ns,
+    };
+    memcpy(item->version, shard->version, sizeof(item->version));
+    return true;
+}
+
+static void dataset_item(const struct view *view, const struct atd_dataset *dataset,
+                         struct item *item)
+{
+    *item = (struct item){
+        .kind = NODE_DATASET,
+        .subject = dataset->file_name,
+        .leaf = dataset->file_name,
+        .link_count = 2,
+        .mtime_s = atd_catalog_entry_at(view->catalog, dataset->entry)->created_at_s,
+    };
+}
+
+static void cid_item(const struct atd_catalog_entry *entry, struct item *item)
+{
+    *item = (struct item){
+        .kind = NODE_CID,
+        .subject = entry->file_name,
+        .leaf = entry->file_name,
+        .link_count = 2,
+        .mtime_s = entry->created_at_s,
+    };
+}
+
+/* schemas/NAME@VERSION.json or .py; the leaf is spelled into `storage`. */
+static bool schemas_item(struct fs *fs, const struct view *view,
+                         const struct atd_catalog_schema *schema, enum node_kind kind,
+                         struct view_names *storage, struct item *item)
+{
+    int len = snprintf(storage->leaf, sizeof(storage->leaf), "%.*s%s", (int)schema->stem.len,
+                       schema->stem.ptr, kind == NODE_SCHEMAS_JSON ? ".json" : ".py");
+
+    atd_assert(len > 0 && len <= (int)ATD_FILE_NAME_MAX);
+    *item = (struct item){
+        .kind = kind,
+        .subject = schema->stem,
+        .leaf = {storage->leaf, (size_t)len},
+        .mtime_s = schema->created_at_s,
+    };
+    return fill_text(fs, view, item);
+}
+
+static bool label_item(struct fs *fs, const struct view *view,
+                       const struct atd_catalog_label *label, struct item *item)
+{
+    *item = (struct item){
+        .kind = NODE_LABEL,
+        .subject = label->file_name,
+        .leaf = label->file_name,
+        .mtime_s = label->created_at_s,
+    };
+    return fill_text(fs, view, item);
+}
+
+static bool control_item(struct fs *fs, const struct view *view, size_t place, struct item *item)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
+
+    *item = (struct item){
+        .kind = NODE_CONTROL_FILE,
+        .leaf = atd_str_from(control_names[place]),
+        .link_count = 1,
+        .mtime_s = fs->started_at_s,
+    };
+    if (control_render(fs, view->catalog, item->leaf, &text, NULL) != 0)
+        return false;
+    item->size_bytes = text.len;
+    /* Its contents change all the time: one node, whose size is asked for anew. */
+    return true;
+}
+
+static void root_item(size_t place, struct item *item)
+{
+    *item = (struct item){
+        .kind = root_names[place].kind,
+        .leaf = atd_str_from(root_names[place].name),
+        .link_count = 2,
+    };
+}
+
+/* ------------------------------------------------------------------ listing and finding */
+
+size_t view_count(const struct view *view)
+{
+    switch (view->kind) {
+    case NODE_ROOT:
+        return ATD_ARRAY_LEN(root_names);
+    case NODE_DATASETS:
+        return atd_catalog_dataset_count(view->catalog);
+    case NODE_SCHEMAS:
+        return 2 * atd_catalog_schema_count(view->catalog);
+    case NODE_LABELS:
+        return atd_catalog_shown_label_count(view->catalog);
+    case NODE_BY_CID:
+        return atd_catalog_entry_count(view->catalog);
+    case NODE_CONTROL:
+        return CONTROL_FILES;
+    case NODE_DATASET:
+    case NODE_CID:
+        return RECORD_NAMES + atd_shard_list_count(view->shards);
+    default:
+        return 0;
+    }
+}
+
+bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
+             struct item *ret_item)
+{
+    switch (view->kind) {
+    case NODE_ROOT:
+        root_item(place, ret_item);
+        return true;
+    case NODE_DATASETS:
+        dataset_item(view, atd_catalog_dataset_at(view->catalog, place), ret_item);
+        return true;
+    case NODE_SCHEMAS:
+        return schemas_item(fs, view, atd_catalog_schema_at(view->catalog, place / 2),
+                            place % 2 ? NODE_SCHEMAS_PY : NODE_SCHEMAS_JSON, storage, ret_item);
+    case NODE_LABELS:
+        return label_item(fs, view, atd_catalog_shown_label_at(view->catalog, place), ret_item);
+    case NODE_BY_CID:
+        cid_item(atd_catalog_entry_at(view->catalog, place), ret_item);
+        return true;
+    case NODE_CONTROL:
+        return control_item(fs, view, place, ret_item);
+    case NODE_DATASET:
+    case NODE_CID:
+        if (place < RECORD_NAMES)
+            return record_item(fs, view, place, ret_item);
+        return shard_item(view, atd_shard_list_at(view->shards, place - RECORD_NAMES), ret_item);
+    default:
+        return false;
+    }
+}
+
+static bool find_in_root(struct atd_str name, struct item *ret_item)
+{
+    for (size_t i = 0; i < ATD_ARRAY_LEN(root_names); i++) {
+        if (atd_str_equal(name, atd_str_from(root_names[i].name))) {
+            root_item(i, ret_item);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool find_in_schemas(struct fs *fs, const struct view *view, struct atd_str name,
+                            struct view_names *storage, struct item *ret_item)
+{
+    const struct atd_catalog_schema *schema = NULL;
+    enum node_kind kind = NODE_SCHEMAS_JSON;
+
+    if (atd_str_ends_with(name, ATD_STR(".json"))) {
+        schema = atd_catalog_find_schema(view->catalog, atd_str_head(name, name.len - 5));
+    } else if (atd_str_ends_with(name, ATD_STR(".py"))) {
+        schema = atd_catalog_find_schema(view->catalog, atd_str_head(name, name.len - 3));
+        kind = NODE_SCHEMAS_PY;
+    }
+    return schema && schemas_item(fs, view, schema, kind, storage, ret_item);
+}
+
+static bool find_in_entry(struct fs *fs, const struct view *view, struct atd_str name,
+                          struct item *ret_item)
+{
+    const struct atd_shard *shard;
+
+    for (size_t i = 0; i < RECORD_NAMES; i++) {
+        if (atd_str_equal(name, atd_str_from(record_names[i].name)))
+            return record_item(fs, view, i, ret_item);
+    }
+    shard = view->shards ? atd_shard_list_find(view->shards, name) : NULL;
+    return shard && shard_item(view, shard, ret_item);
+}
+
+bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
+               struct view_names *storage, struct item *ret_item)
+{
+    const struct atd_dataset *dataset;
+    const struct atd_catalog_entry *entry;
+    const struct atd_catalog_label *label;
+
+    switch (view->kind) {
+    case NODE_ROOT:
+        return find_in_root(name, ret_item);
+    case NODE_DATASETS:
+        dataset = atd_catalog_find_dataset(view->catalog, name);
+        if (dataset)
+            dataset_item(view, dataset, ret_item);
+        return dataset != NULL;
+    case NODE_SCHEMAS:
+        return find_in_schemas(fs, view, name, storage, ret_item);
+    case NODE_LABELS:
+        label = atd_catalog_find_label(view->catalog, name);
+        return label && label_item(fs, view, label, ret_item);
+    case NODE_BY_CID:
+        entry = atd_catalog_find_entry(view->catalog, name);
+        if (entry)
+            cid_item(entry, ret_item);
+        return entry != NULL;
+    case NODE_CONTROL:
+        for (size_t i = 0; i < CONTROL_FILES; i++) {
+            if (atd_str_equal(name, atd_str_from(control_names[i])))
+                return control_item(fs, view, i, ret_item);
+        }
+        return false;
+    case NODE_DATASET:
+    case NODE_CID:
+        return find_in_entry(fs, view, name, ret_item);
+    default:
+        return false;
+    }
+}
+
+/* ------------------------------------------------------------------ contents and attributes */
+
+static int render_in_schemas(const struct view *view, enum node_kind kind, struct atd_str leaf,
+                             struct atd_buf *out, struct atd_error *err)
+{
+    size_t suffix = kind == NODE_SCHEMAS_JSON ? 5 : 3;
+    const struct atd_catalog_schema *schema =
+        leaf.len > suffix
+            ? atd_catalog_find_schema(view->catalog, atd_str_head(leaf, leaf.len - suffix))
+            : NULL;
+
+    if (!schema)
+        return atd_error_set(err, ENOENT, "the schema is not in the index any more");
+    return kind == NODE_SCHEMAS_JSON ? render_schema_json(schema, out, err)
+                                     : render_schema_py(schema, out, err);
+}
+
+static int render_link(const struct view *view, struct atd_str leaf, struct atd_buf *out,
+                       struct atd_error *err)
+{
+    const struct atd_catalog_label *label = atd_catalog_find_label(view->catalog, leaf);
+
+    if (!label)
+        return atd_error_set(err, ENOENT, "the label is not in the index any more");
+    atd_buf_append_text(out, "../by-cid/");
+    atd_buf_append_str(out, atd_catalog_entry_at(view->catalog, label->entry)->file_name);
+    return atd_buf_finish(out, "a link", err);
+}
+
+int view_render(struct fs *fs, const struct view *view, enum node_kind kind, struct atd_str leaf,
+                struct atd_buf *out, struct atd_error *err)
+{
+    switch (kind) {
+    case NODE_SCHEMAS_JSON:
+    case NODE_SCHEMAS_PY:
+        return render_in_schemas(view, kind, leaf, out, err);
+    case NODE_LABEL:
+        return render_link(view, leaf, out, err);
+    case NODE_CONTROL_FILE:
+        return control_render(fs, view->catalog, leaf, out, err);
+    case NODE_METADATA:
+        return render_metadata(view->entry, out, err);
+    case NODE_ENTRY:
+        return render_entry(view->catalog, view->dataset, view->entry, view->shards, out, err);
+    case NODE_SCHEMA_JSON:
+    case NODE_SCHEMA_PY:
+        if (!schema_of(view))
+            return atd_error_set(err, ENOENT, "the schema is not in the index any more");
+        return kind == NODE_SCHEMA_JSON ? render_schema_json(schema_of(view), out, err)
+                                        : render_schema_py(schema_of(view), out, err);
+    default:
+        return atd_error_set(err, EINVAL, "not a text file");
+    }
+}
+
+void node_directory(const struct node *node, enum node_kind *ret_kind, struct atd_str *ret_subject)
+{
+    *ret_subject = (struct atd_str){"", 0};
+    switch (node->kind) {
+    case NODE_SCHEMAS_JSON:
+    case NODE_SCHEMAS_PY:
+        *ret_kind = NODE_SCHEMAS;
+        break;
+    case NODE_LABEL:
+        *ret_kind = NODE_LABELS;
+        break;
+    case NODE_CONTROL_FILE:
+        *ret_kind = NODE_CONTROL;
+        break;
+    default:
+        *ret_kind = node->parent;
+        *ret_subject = node_subject(node);
+        break;
+    }
+}
+
+/* Sub-directories count as links to their parent. */
+static uint32_t links_of(struct fs *fs, const struct node *node)
+{
+    struct atd_catalog *catalog;
+    size_t children = 0;
+
+    if (node->kind == NODE_ROOT)
+        return 2 + ATD_ARRAY_LEN(root_names);
+    if (node->kind != NODE_DATASETS && node->kind != NODE_BY_CID)
+        return node->link_count;
+    catalog = atd_live_get(fs->live);
+    children = node->kind == NODE_DATASETS ? atd_catalog_dataset_count(catalog)
+                                           : atd_catalog_entry_count(catalog);
+    atd_catalog_unref(catalog);
+    return (uint32_t)(2 + children);
+}
+
+/* Directories are one node whatever they show: theirs is the time of what they show now. */
+static int64_t mtime_of(struct fs *fs, const struct node *node)
+{
+    const struct atd_dataset *dataset;
+    struct atd_catalog *catalog;
+    int64_t mtime_s = node->mtime_s;
+
+    if (node->kind == NODE_DATASET) {
+        catalog = atd_live_get(fs->live);
+        dataset = atd_catalog_find_dataset(catalog, node_subject(node));
+        if (dataset)
+            mtime_s = atd_catalog_entry_at(catalog, dataset->entry)->created_at_s;
+        atd_catalog_unref(catalog);
+    } else if (node->kind <= NODE_BY_CID) {
+        catalog = atd_live_get(fs->live);
+        mtime_s = atd_catalog_loaded_at_s(catalog);
+        atd_catalog_unref(catalog);
+    }
+    return mtime_s ? mtime_s : fs->started_at_s;
+}
+
+void layout_stat(struct fs *fs, const struct node *node, struct stat *ret_st)
+{
+    const struct options *options = fs->options;
+    struct stat st = {0};
+
+    st.st_ino = node->st_ino;
+    st.st_uid = options->uid;
+    st.st_gid = options->gid;
+    st.st_nlink = links_of(fs, node);
+    st.st_size = (off_t)node->size_bytes;
+    /* True sizes in blocks: GNU tar -S takes a file of 0 blocks for a hole (TOOLS 3). */
+    st.st_blocks = (st.st_size + 511) / 512;
+    st.st_blksize = 1 << 20;
+    st.st_mtim.tv_sec = (time_t)mtime_of(fs, node);
+    st.st_mtim.tv_nsec = (long)node->mtime_ns;
+    st.st_atim = st.st_mtim;
+    st.st_ctim = st.st_mtim;
+    if (node_kind_is_directory(node->kind))
+        st.st_mode = S_IFDIR | (0777 & ~options->umask);
+    else if (node->kind == NODE_LABEL)
+        st.st_mode = S_IFLNK | 0777;
+    else
+        st.st_mode = S_IFREG | (0444 & ~options->umask);
+    *ret_st = st;
+}
+
+void layout_path(const struct node *node, char *path, size_t size)
+{
+    static const char *const tops[] = {
+        [NODE_ROOT] = "",
+        [NODE_DATASETS] = "datasets",
+        [NODE_SCHEMAS] = "schemas",
+        [NODE_LABELS] = "labels",
+        [NODE_BY_CID] = "by-cid",
+        [NODE_CONTROL] = ".atdatafs",
+        [NODE_DATASET] = "datasets",
+        [NODE_CID] = "by-cid",
+    };
+    enum node_kind kind = node->kind;
+    struct atd_str subject = node_subject(node);
+    struct atd_str leaf = node_leaf(node);
+
+    if (!node_kind_is_directory(kind))
+        node_directory(node, &kind, &subject);
+    if (node->kind == NODE_DATASET || node->kind == NODE_CID)
+        leaf = (struct atd_str){"", 0};
+    if (kind != NODE_DATASET && kind != NODE_CID)
+        subject = (struct atd_str){"", 0};
+    if (kind <= NODE_CONTROL && node_kind_is_directory(node->kind))
+        leaf = (struct atd_str){"", 0};
+    (void)snprintf(path, size, "%s%s" ATD_STR_FMT "%s" ATD_STR_FMT, tops[kind],
+                   subject.len ? "/" : "", ATD_STR_ARG(subject), leaf.len ? "/" : "",
+                   ATD_STR_ARG(leaf));
+}

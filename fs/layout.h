@@ -1,0 +1,69 @@
+/*
+ * Which name is what: the tree of DESIGN 2, computed from a generation of the catalog.
+ *
+ * A directory is looked at through a `struct view`, which holds references on all that its names
+ * are made of; lookup, listing and opening all go through it, so that they cannot disagree.
+ */
+#ifndef ATD_FS_LAYOUT_H
+#define ATD_FS_LAYOUT_H
+
+#include "base/limits.h"
+#include "catalog/shards.h"
+#include "fs.h"
+
+struct view {
+    enum node_kind kind; /* the directory's */
+    struct atd_catalog *catalog;
+    const struct atd_dataset *dataset;     /* NODE_DATASET */
+    const struct atd_catalog_entry *entry; /* NODE_DATASET, NODE_CID */
+    struct atd_shard_list *shards;         /* the same; NULL when it was not asked for */
+};
+
+/* What of a dataset's directory is wanted. */
+enum view_need { VIEW_RECORDS, VIEW_SHARDS };
+
+/*
+ * Opens the view of a directory by its kind and subject.
+ * Blocks: on the disk, only with VIEW_SHARDS and `may_block`.
+ * Errors: ENOENT the dataset or entry is gone; EWOULDBLOCK the disk would have to be asked and
+ * may_block is false; ENOMEM. A view that was opened must be closed.
+ */
+int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
+              bool may_block, struct view *ret_view, struct atd_error *err);
+void view_close(struct view *view);
+
+/* What a lookup of `name` in the directory needs. */
+enum view_need view_need_of(enum node_kind kind, struct atd_str name);
+
+/* The names in order; places that show nothing (an unreadable shard) are skipped by view_at. */
+size_t view_count(const struct view *view);
+
+/*
+ * The item at a place, its views valid as long as the view. `storage` receives what has to be
+ * spelled. False: nothing shows there. Needs VIEW_SHARDS for datasets.
+ */
+#define VIEW_NAME_BYTES (ATD_FILE_NAME_MAX + 1)
+struct view_names {
+    char leaf[VIEW_NAME_BYTES + 8];
+};
+bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
+             struct item *ret_item);
+
+/* The item of a name; false when there is none. */
+bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
+               struct view_names *storage, struct item *ret_item);
+
+/* The contents of a text file item (or of a symbolic link) of this view. Errors: EFBIG, ENOMEM. */
+int view_render(struct fs *fs, const struct view *view, enum node_kind kind, struct atd_str leaf,
+                struct atd_buf *out, struct atd_error *err);
+
+/* The directory an item of `kind` lies in, for opening its view again from its node. */
+void node_directory(const struct node *node, enum node_kind *ret_kind, struct atd_str *ret_subject);
+
+/* Fills in the attributes of an item of a node, as stat shows them. */
+void layout_stat(struct fs *fs, const struct node *node, struct stat *ret_st);
+
+/* "datasets/NAME/x.tar": where a node is, for messages. Cut at `size`. */
+void layout_path(const struct node *node, char *path, size_t size);
+
+#endif

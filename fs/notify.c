@@ -1,0 +1,273 @@
+#include "notify.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/lock.h"
+#include "base/workers.h"
+#include "catalog/diff.h"
+#include "fs.h"
+#include "layout.h"
+
+#define JOIN_MS 5000
+
+struct notice {
+    struct notice *next;
+    fuse_ino_t parent;
+    bool expire;
+    size_t name_len; /* 0: the directory's own attributes and listing */
+    char name[];
+};
+
+struct notify {
+    struct fs *fs;
+    unsigned long thread;
+    struct atd_lock lock;
+    pthread_cond_t wake;
+
+    /* guarded by lock */
+    struct notice *first;
+    struct notice *last;
+    bool stopping;
+};
+
+/*
+ * A directory may be somebody's working directory and must stay reachable (FUSE 5): its name is
+ * looked up again at the next use, not forgotten. -ENOSYS on kernels before 6.2.
+ */
+static int expire_entry(struct fs *fs, const struct notice *notice)
+{
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 16)
+    return fuse_lowlevel_notify_expire_entry(fs->session, notice->parent, notice->name,
+                                             notice->name_len);
+#else
+    return fuse_lowlevel_notify_expire_entry(fs->session, notice->parent, notice->name,
+                                             notice->name_len, FUSE_LL_EXPIRE_ONLY);
+#endif
+}
+
+/* Failures are ordinary: the kernel may not know the name, or the mount may be gone. */
+static void send_notice(struct fs *fs, const struct notice *notice)
+{
+    METRICS_ADD(&fs->metrics, notifications, 1);
+    if (notice->name_len == 0)
+        (void)fuse_lowlevel_notify_inval_inode(fs->session, notice->parent, 0, 0);
+    else if (!notice->expire || expire_entry(fs, notice) == -ENOSYS)
+        (void)fuse_lowlevel_notify_inval_entry(fs->session, notice->parent, notice->name,
+                                               notice->name_len);
+}
+
+static void *send_until_stopped(void *ctx)
+{
+    struct notify *notify = ctx;
+    struct notice *notice;
+
+    for (;;) {
+        atd_lock_take(&notify->lock);
+        while (!notify->first && !notify->stopping)
+            atd_cond_wait(&notify->wake, &notify->lock);
+        notice = notify->stopping ? NULL : notify->first;
+        if (notice) {
+            notify->first = notice->next;
+            if (!notify->first)
+                notify->last = NULL;
+        }
+        atd_lock_give(&notify->lock);
+        if (!notice)
+            return NULL;
+        send_notice(notify->fs, notice);
+        free(notice);
+    }
+}
+
+int notify_start(struct fs *fs, struct notify **ret_notify, struct atd_error *err)
+{
+    struct notify *notify = calloc(1, sizeof(*notify));
+    int rc;
+
+    if (!notify)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    notify->fs = fs;
+    atd_lock_init(&notify->lock, ATD_RANK_NOTIFY);
+    atd_cond_init(&notify->wake);
+    rc = atd_thread_start("atd-notify", send_until_stopped, notify, &notify->thread, err);
+    if (rc) {
+        atd_lock_destroy(&notify->lock);
+        free(notify);
+        return rc;
+    }
+    *ret_notify = notify;
+    return 0;
+}
+
+bool notify_stop(struct notify *notify)
+{
+    if (!notify)
+        return true;
+    atd_lock_take(&notify->lock);
+    notify->stopping = true;
+    (void)pthread_cond_signal(&notify->wake);
+    atd_lock_give(&notify->lock);
+    if (!atd_thread_join(notify->thread, JOIN_MS))
+        return false;
+    while (notify->first) {
+        struct notice *notice = notify->first;
+
+        notify->first = notice->next;
+        free(notice);
+    }
+    (void)pthread_cond_destroy(&notify->wake);
+    atd_lock_destroy(&notify->lock);
+    free(notify);
+    return true;
+}
+
+void notify_name(struct notify *notify, fuse_ino_t parent, struct atd_str name, bool expire)
+{
+    struct notice *notice = malloc(sizeof(*notice) + name.len + 1);
+
+    if (!notice)
+        return; /* the kernel keeps the old answer until its time is up */
+    *notice = (struct notice){.parent = parent, .expire = expire, .name_len = name.len};
+    if (name.len)
+        memcpy(notice->name, name.ptr, name.len);
+    notice->name[name.len] = '\0';
+    atd_lock_take(&notify->lock);
+    if (notify->last)
+        notify->last->next = notice;
+    else
+        notify->first = notice;
+    notify->last = notice;
+    (void)pthread_cond_signal(&notify->wake);
+    atd_lock_give(&notify->lock);
+}
+
+/* The directory's attributes and its cached listing. */
+static void notify_listing(struct notify *notify, fuse_ino_t directory)
+{
+    notify_name(notify, directory, (struct atd_str){"", 0}, false);
+}
+
+/* ------------------------------------------------------------------ from a difference */
+
+struct difference {
+    struct fs *fs;
+    struct atd_catalog *before;
+    struct atd_catalog *after;
+    bool listing_changed[NODE_BY_CID + 1];
+};
+
+/* The shards that a directory may have shown by name. */
+static void notify_shards(struct fs *fs, fuse_ino_t directory, struct atd_catalog *catalog,
+                          const struct atd_catalog_entry *entry)
+{
+    struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry, true);
+
+    if (!list)
+        return;
+    for (size_t i = 0; i < atd_shard_list_count(list); i++)
+        notify_name(fs->notify, directory, atd_shard_list_at(list, i)->file_name, false);
+    atd_shard_list_unref(list);
+}
+
+static const struct atd_catalog_entry *entry_of(struct atd_catalog *catalog, enum node_kind kind,
+                                                struct atd_str subject)
+{
+    const struct atd_dataset *dataset;
+
+    if (kind == NODE_CID)
+        return atd_catalog_find_entry(catalog, subject);
+    dataset = atd_catalog_find_dataset(catalog, subject);
+    return dataset ? atd_catalog_entry_at(catalog, dataset->entry) : NULL;
+}
+
+/* What a dataset's directory holds has changed: nothing to do unless the kernel knows it. */
+static void notify_contents(const struct difference *difference, enum node_kind kind,
+                            struct atd_str subject)
+{
+    static const char *const records[] = {"schema.json", "schema.py", "metadata.json",
+                                          "entry.json"};
+    struct fs *fs = difference->fs;
+    fuse_ino_t directory = nodes_number_of_directory(fs->nodes, kind, subject);
+    const struct atd_catalog_entry *old = entry_of(difference->before, kind, subject);
+    const struct atd_catalog_entry *new = entry_of(difference->after, kind, subject);
+
+    if (!directory)
+        return;
+    for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++)
+        notify_name(fs->notify, directory, atd_str_from(records[i]), false);
+    if (old)
+        notify_shards(fs, directory, difference->before, old);
+    if (new)
+        notify_shards(fs, directory, difference->after, new);
+    notify_listing(fs->notify, directory);
+}
+
+static void notify_in(struct difference *difference, enum node_kind top, struct atd_str name,
+                      bool expire)
+{
+    static const struct atd_str no_subject = {"", 0};
+    struct fs *fs = difference->fs;
+    fuse_ino_t directory = nodes_number_of_directory(fs->nodes, top, no_subject);
+
+    if (directory)
+        notify_name(fs->notify, directory, name, expire);
+    difference->listing_changed[top] = true;
+}
+
+static void notify_schema(struct difference *difference, struct atd_str stem)
+{
+    static const char *const suffixes[] = {".json", ".py"};
+
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        char name[VIEW_NAME_BYTES + 8];
+        int len = snprintf(name, sizeof(name), "%.*s%s", (int)stem.len, stem.ptr, suffixes[i]);
+
+        notify_in(difference, NODE_SCHEMAS, (struct atd_str){name, (size_t)len}, false);
+    }
+}
+
+static void notify_difference(void *ctx, enum atd_diff_table table, enum atd_diff_kind kind,
+                              struct atd_str file_name)
+{
+    struct difference *difference = ctx;
+
+    switch (table) {
+    case ATD_DIFF_DATASET:
+    case ATD_DIFF_ENTRY:
+        if (kind != ATD_DIFF_ADDED)
+            notify_contents(difference, table == ATD_DIFF_DATASET ? NODE_DATASET : NODE_CID,
+                            file_name);
+        if (kind != ATD_DIFF_CHANGED)
+            notify_in(difference, table == ATD_DIFF_DATASET ? NODE_DATASETS : NODE_BY_CID,
+                      file_name, kind == ATD_DIFF_REMOVED);
+        break;
+    case ATD_DIFF_SCHEMA:
+        notify_schema(difference, file_name);
+        break;
+    case ATD_DIFF_LABEL:
+        notify_in(difference, NODE_LABELS, file_name, false);
+        break;
+    default:
+        break;
+    }
+}
+
+void notify_generation(void *ctx, struct atd_catalog *before, struct atd_catalog *after)
+{
+    static const struct atd_str no_subject = {"", 0};
+    struct fs *fs = ctx;
+    struct difference difference = {.fs = fs, .before = before, .after = after};
+
+    atd_catalog_diff(before, after, notify_difference, &difference);
+    for (enum node_kind top = NODE_DATASETS; top <= NODE_BY_CID; top++) {
+        fuse_ino_t directory;
+
+        if (!difference.listing_changed[top])
+            continue;
+        directory = nodes_number_of_directory(fs->nodes, top, no_subject);
+        if (directory)
+            notify_listing(fs->notify, directory);
+    }
+}

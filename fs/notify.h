@@ -1,0 +1,27 @@
+/*
+ * Telling the kernel what it must not believe any longer.
+ *
+ * One thread sends the notifications, because a notification waits for requests on the same
+ * directory: sent from a request handler, or with a lock that one needs, it deadlocks (FUSE 5).
+ */
+#ifndef ATD_FS_NOTIFY_H
+#define ATD_FS_NOTIFY_H
+
+#include "atdata/error.h"
+#include "catalog/catalog.h"
+#include "fuse.h"
+
+struct fs;
+struct notify;
+
+int notify_start(struct fs *fs, struct notify **ret_notify, struct atd_error *err);
+/* NULL is fine. False, leaving it behind, when its thread hangs. */
+bool notify_stop(struct notify *notify);
+
+/* An atd_live_changed: queues what the difference between two generations asks for. */
+void notify_generation(void *fs, struct atd_catalog *before, struct atd_catalog *after);
+
+/* Queues: forget the name (or, with `expire`, ask again at its next use) and the listing. */
+void notify_name(struct notify *notify, fuse_ino_t parent, struct atd_str name, bool expire);
+
+#endif

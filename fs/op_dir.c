@@ -1,0 +1,240 @@
+/*
+ * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR.
+ *
+ * A directory handle holds a view of one generation, so a listing that is read in pieces is one
+ * state of the index, however long it takes. The kernel keeps the whole listing afterwards.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/limits.h"
+#include "layout.h"
+#include "reply.h"
+
+/* "." and ".." come first; the view's places follow. */
+#define DOTS 2
+
+struct directory {
+    struct handle handle;
+    struct view view;
+};
+
+struct opendir_work {
+    struct atd_work work;
+    fuse_req_t req;
+    fuse_ino_t number;
+    struct fuse_file_info info;
+};
+
+static struct fs *fs_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static struct directory *directory_of(const struct fuse_file_info *info)
+{
+    return (struct directory *)(uintptr_t)info->fh; // NOLINT(performance-no-int-to-ptr)
+}
+
+static void free_directory(struct fs *fs, struct handle *handle)
+{
+    struct directory *directory = (struct directory *)handle;
+
+    (void)fs;
+    view_close(&directory->view);
+    free(directory);
+}
+
+/* Answers, or returns -EWOULDBLOCK when that would need the disk and may_block is false. */
+static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info,
+                          bool may_block)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *node = nodes_find(fs->nodes, number);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct directory *directory;
+    int rc;
+
+    if (!node || !node_kind_is_directory(node->kind)) {
+        (void)fuse_reply_err(req, node ? ENOTDIR : ESTALE);
+        return 0;
+    }
+    directory = calloc(1, sizeof(*directory));
+    if (!directory) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return 0;
+    }
+    rc = view_open(fs, node->kind, node_subject(node), VIEW_SHARDS, may_block, &directory->view,
+                   &why);
+    if (rc) {
+        free(directory);
+        if (rc == -EWOULDBLOCK)
+            return rc;
+        reply_node_error(fs, req, "opendir", node, &why);
+        return 0;
+    }
+    directory->handle.free = free_directory;
+    handles_add(&fs->handles, &directory->handle);
+    info->fh = (uintptr_t)directory;
+    /* Both, or the kernel caches nothing (FUSE 3.1). Control files have no lasting sizes. */
+    info->cache_readdir = node->kind != NODE_CONTROL;
+    info->keep_cache = node->kind != NODE_CONTROL;
+    if (fuse_reply_open(req, info) != 0)
+        handles_free(fs, &fs->handles, &directory->handle);
+    return 0;
+}
+
+static void run_opendir(struct atd_work *work)
+{
+    struct opendir_work *opendir_work = (struct opendir_work *)work;
+
+    (void)open_directory(opendir_work->req, opendir_work->number, &opendir_work->info, true);
+    free(opendir_work);
+}
+
+void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
+{
+    struct fs *fs = fs_of(req);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct opendir_work *work;
+
+    METRICS_ADD(&fs->metrics, opendir_requests, 1);
+    if (open_directory(req, number, info, false) != -EWOULDBLOCK)
+        return;
+    METRICS_ADD(&fs->metrics, meta_deferred, 1);
+    work = malloc(sizeof(*work));
+    if (!work) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    *work = (struct opendir_work){
+        .work = {.run = run_opendir}, .req = req, .number = number, .info = *info};
+    if (atd_workers_submit(fs->meta_workers, &work->work, &why) != 0) {
+        reply_error(fs, req, "opendir", &why);
+        free(work);
+    }
+}
+
+/* Forgets what a listing told the kernel when the answer was not delivered. */
+struct told {
+    fuse_ino_t *numbers;
+    size_t count;
+    size_t cap;
+};
+
+static bool tell(struct told *told, fuse_ino_t number)
+{
+    if (told->count == told->cap) {
+        size_t cap = told->cap ? told->cap * 2 : 64;
+        fuse_ino_t *grown = reallocarray(told->numbers, cap, sizeof(*grown));
+
+        if (!grown)
+            return false;
+        told->numbers = grown;
+        told->cap = cap;
+    }
+    told->numbers[told->count++] = number;
+    return true;
+}
+
+static size_t add_dot(fuse_req_t req, char *buf, size_t room, off_t place, bool plus)
+{
+    const struct fuse_entry_param entry = {.attr = {.st_mode = S_IFDIR, .st_ino = 1}};
+    const char *name = place == 0 ? "." : "..";
+
+    /* Number 0: the kernel makes no inode of it and counts no lookup. */
+    return plus ? fuse_add_direntry_plus(req, buf, room, name, &entry, place + 1)
+                : fuse_add_direntry(req, buf, room, name, &entry.attr, place + 1);
+}
+
+/* Adds one item; returns the bytes it takes (more than `room`: it was not added), 0 on ENOMEM. */
+static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item *item, off_t next,
+                       bool plus, struct told *told)
+{
+    struct fs *fs = fs_of(req);
+    char name[ATD_FILE_NAME_MAX + 1];
+    struct fuse_entry_param entry;
+    struct node *node;
+    size_t size;
+
+    memcpy(name, item->leaf.ptr, item->leaf.len);
+    name[item->leaf.len] = '\0';
+    if (fuse_add_direntry(req, NULL, 0, name, NULL, 0) > room)
+        return room + 1; /* not even the plain form fits: make no node of it */
+    node = nodes_remember(fs->nodes, item);
+    if (!node)
+        return 0;
+    reply_fill_entry(fs, node, &entry);
+    size = plus ? fuse_add_direntry_plus(req, buf, room, name, &entry, next)
+                : fuse_add_direntry(req, buf, room, name, &entry.attr, next);
+    if (!plus || size > room) {
+        nodes_forget(fs->nodes, entry.ino, 1);
+    } else if (!tell(told, entry.ino)) {
+        nodes_forget(fs->nodes, entry.ino, 1);
+        return 0;
+    }
+    return size;
+}
+
+static void list(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *info,
+                 bool plus)
+{
+    struct fs *fs = fs_of(req);
+    const struct view *view = &directory_of(info)->view;
+    size_t end = view_count(view) + DOTS;
+    atd_auto_free char *buf = malloc(size);
+    struct told told = {0};
+    size_t used = 0;
+    size_t need = 1;
+
+    METRICS_ADD(&fs->metrics, readdir_requests, 1);
+    if (!buf || offset < 0) {
+        (void)fuse_reply_err(req, buf ? EINVAL : ENOMEM);
+        return;
+    }
+    for (size_t place = (size_t)offset; place < end; place++) {
+        struct view_names names;
+        struct item item;
+
+        if (place < DOTS)
+            need = add_dot(req, buf + used, size - used, (off_t)place, plus);
+        else if (view_at(fs, view, place - DOTS, &names, &item))
+            need = add_item(req, buf + used, size - used, &item, (off_t)place + 1, plus, &told);
+        else
+            continue;
+        if (need == 0 || need > size - used)
+            break;
+        used += need;
+    }
+    /* What was collected before memory ran out is an answer too; nothing at all is an error. */
+    if ((used == 0 && need == 0 ? fuse_reply_err(req, ENOMEM) : fuse_reply_buf(req, buf, used)) !=
+        0) {
+        for (size_t i = 0; i < told.count; i++)
+            nodes_forget(fs->nodes, told.numbers[i], 1);
+    }
+    free(told.numbers);
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
+                struct fuse_file_info *info)
+{
+    (void)number;
+    list(req, size, offset, info, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
+                    struct fuse_file_info *info)
+{
+    (void)number;
+    list(req, size, offset, info, true);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
+{
+    struct fs *fs = fs_of(req);
+
+    (void)number;
+    handles_free(fs, &fs->handles, &directory_of(info)->handle);
+    (void)fuse_reply_err(req, 0);
+}

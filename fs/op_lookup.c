@@ -1,0 +1,284 @@
+/*
+ * LOOKUP, FORGET, GETATTR, READLINK, STATFS.
+ *
+ * Each request is answered at once when memory has the answer; else it goes to the meta workers,
+ * which may wait for the disk.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+#include "base/cleanup.h"
+#include "base/limits.h"
+#include "layout.h"
+#include "reply.h"
+
+static struct fs *fs_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+/* ------------------------------------------------------------------ LOOKUP */
+
+struct lookup_work {
+    struct atd_work work;
+    fuse_req_t req;
+    fuse_ino_t parent;
+    char name[];
+};
+
+/* "No such name", remembered by the kernel for a while. */
+static void reply_absent(fuse_req_t req)
+{
+    const struct fuse_entry_param absent = {.ino = 0, .entry_timeout = KEEP_ABSENT_S};
+
+    (void)fuse_reply_entry(req, &absent);
+}
+
+/* Answers, or returns -EWOULDBLOCK when that would need the disk and may_block is false. */
+static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, bool may_block)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, parent);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct atd_str wanted = atd_str_from(name);
+    struct fuse_entry_param entry;
+    struct view_names names;
+    struct view view;
+    struct item item;
+    struct node *node;
+    int rc;
+
+    if (!directory || wanted.len > ATD_FILE_NAME_MAX) {
+        (void)fuse_reply_err(req, directory ? ENAMETOOLONG : ESTALE);
+        return 0;
+    }
+    rc = view_open(fs, directory->kind, node_subject(directory),
+                   view_need_of(directory->kind, wanted), may_block, &view, &why);
+    if (rc == -EWOULDBLOCK)
+        return rc;
+    if (rc == -ENOENT) {
+        reply_absent(req);
+        return 0;
+    }
+    if (rc) {
+        reply_node_error(fs, req, "lookup in", directory, &why);
+        return 0;
+    }
+    if (!view_find(fs, &view, wanted, &names, &item)) {
+        reply_absent(req);
+    } else if (!(node = nodes_remember(fs->nodes, &item))) {
+        (void)fuse_reply_err(req, ENOMEM);
+    } else {
+        fuse_ino_t number = node->number;
+
+        reply_fill_entry(fs, node, &entry);
+        /* Not delivered (the caller was killed): the kernel does not count it. */
+        if (fuse_reply_entry(req, &entry) != 0)
+            nodes_forget(fs->nodes, number, 1);
+    }
+    view_close(&view);
+    return 0;
+}
+
+static void run_lookup(struct atd_work *work)
+{
+    struct lookup_work *lookup_work = (struct lookup_work *)work;
+
+    (void)lookup(lookup_work->req, lookup_work->parent, lookup_work->name, true);
+    free(lookup_work);
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct lookup_work *work;
+    struct atd_error why = ATD_ERROR_INIT;
+
+    METRICS_ADD(&fs->metrics, lookup_requests, 1);
+    if (lookup(req, parent, name, false) != -EWOULDBLOCK)
+        return;
+    METRICS_ADD(&fs->metrics, meta_deferred, 1);
+    work = malloc(sizeof(*work) + strlen(name) + 1);
+    if (!work) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    *work = (struct lookup_work){.work = {.run = run_lookup}, .req = req, .parent = parent};
+    memcpy(work->name, name, strlen(name) + 1);
+    if (atd_workers_submit(fs->meta_workers, &work->work, &why) != 0) {
+        reply_error(fs, req, "lookup", &why);
+        free(work);
+    }
+}
+
+/* ------------------------------------------------------------------ FORGET */
+
+void op_forget(fuse_req_t req, fuse_ino_t number, uint64_t count)
+{
+    struct fs *fs = fs_of(req);
+
+    METRICS_ADD(&fs->metrics, forget_requests, 1);
+    nodes_forget(fs->nodes, number, count);
+    fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    struct fs *fs = fs_of(req);
+
+    METRICS_ADD(&fs->metrics, forget_requests, count);
+    for (size_t i = 0; i < count; i++)
+        nodes_forget(fs->nodes, forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+/* ------------------------------------------------------------------ GETATTR */
+
+struct node_work {
+    struct atd_work work;
+    fuse_req_t req;
+    fuse_ino_t number;
+};
+
+static void submit_node_work(struct fs *fs, fuse_req_t req, fuse_ino_t number,
+                             void (*run)(struct atd_work *work))
+{
+    struct node_work *work = malloc(sizeof(*work));
+    struct atd_error why = ATD_ERROR_INIT;
+
+    METRICS_ADD(&fs->metrics, meta_deferred, 1);
+    if (!work) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    *work = (struct node_work){.work = {.run = run}, .req = req, .number = number};
+    if (atd_workers_submit(fs->meta_workers, &work->work, &why) != 0) {
+        reply_error(fs, req, "getattr", &why);
+        free(work);
+    }
+}
+
+static void reply_attr(struct fs *fs, fuse_req_t req, const struct node *node)
+{
+    struct stat st;
+
+    layout_stat(fs, node, &st);
+    if (node->kind == NODE_CONTROL_FILE) {
+        atd_auto_buf struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
+        struct view view;
+
+        if (view_open(fs, NODE_CONTROL, (struct atd_str){"", 0}, VIEW_RECORDS, false, &view,
+                      NULL) == 0) {
+            if (view_render(fs, &view, node->kind, node_leaf(node), &text, NULL) == 0)
+                st.st_size = (off_t)text.len;
+            view_close(&view);
+        }
+        st.st_mtim.tv_sec = time(NULL);
+    }
+    (void)fuse_reply_attr(req, &st, reply_attr_keep(node));
+}
+
+/*
+ * Looks whether a shard is still the file that its node stands for. If not: ESTALE, at which the
+ * kernel looks the name up again and gets the node of the new bytes.
+ */
+static void run_getattr(struct atd_work *work)
+{
+    struct node_work *node_work = (struct node_work *)work;
+    fuse_req_t req = node_work->req;
+    struct fs *fs = fs_of(req);
+    const struct node *node = nodes_find(fs->nodes, node_work->number);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct atd_file_identity identity;
+    const struct atd_shard *shard = NULL;
+    struct view view = {0};
+    int rc = node ? view_open(fs, node->parent, node_subject(node), VIEW_SHARDS, true, &view, &why)
+                  : -ESTALE;
+
+    if (rc == 0) {
+        shard = atd_shard_list_find(view.shards, node_leaf(node));
+        if (!shard || shard->error_code ||
+            memcmp(shard->version, node->version, sizeof(node->version)) != 0)
+            rc = -ESTALE;
+        else if (atd_file_store_stat(fs->store, shard->path, &identity, &why) != 0 ||
+                 !atd_file_identity_equal(&identity, &shard->identity))
+            rc = -ESTALE;
+        if (rc && shard)
+            atd_catalog_shards_forget(view.catalog, view.entry, view.shards);
+    }
+    if (rc)
+        (void)fuse_reply_err(req, ESTALE);
+    else
+        reply_attr(fs, req, node);
+    if (view.catalog)
+        view_close(&view);
+    free(node_work);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *node = nodes_find(fs->nodes, number);
+
+    METRICS_ADD(&fs->metrics, getattr_requests, 1);
+    if (!node)
+        (void)fuse_reply_err(req, ESTALE);
+    else if (node->kind == NODE_SHARD && !info)
+        submit_node_work(fs, req, number, run_getattr);
+    else
+        reply_attr(fs, req, node); /* an open file: its own bytes, whatever the name means now */
+}
+
+/* ------------------------------------------------------------------ READLINK */
+
+void op_readlink(fuse_req_t req, fuse_ino_t number)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *node = nodes_find(fs->nodes, number);
+    atd_auto_buf struct atd_buf target = ATD_BUF_INIT(4096);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct view view;
+
+    METRICS_ADD(&fs->metrics, readlink_requests, 1);
+    if (!node || node->kind != NODE_LABEL) {
+        (void)fuse_reply_err(req, node ? EINVAL : ESTALE);
+        return;
+    }
+    if (view_open(fs, NODE_LABELS, (struct atd_str){"", 0}, VIEW_RECORDS, false, &view, &why) !=
+        0) {
+        reply_node_error(fs, req, "readlink", node, &why);
+        return;
+    }
+    if (view_render(fs, &view, NODE_LABEL, node_leaf(node), &target, &why) != 0)
+        reply_node_error(fs, req, "readlink", node, &why);
+    else
+        (void)fuse_reply_readlink(req, (const char *)target.ptr);
+    view_close(&view);
+}
+
+/* ------------------------------------------------------------------ STATFS */
+
+/* The file system of the first data root that exists: where local shards take their room. */
+static void run_statfs(struct atd_work *work)
+{
+    struct node_work *node_work = (struct node_work *)work;
+    struct fs *fs = fs_of(node_work->req);
+    struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096};
+
+    for (size_t i = 0; i < fs->options->data_root_count; i++) {
+        if (statvfs(fs->options->data_roots[i], &st) == 0)
+            break;
+    }
+    st.f_namemax = ATD_FILE_NAME_MAX;
+    (void)fuse_reply_statfs(node_work->req, &st);
+    free(node_work);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t number)
+{
+    struct fs *fs = fs_of(req);
+
+    METRICS_ADD(&fs->metrics, statfs_requests, 1);
+    submit_node_work(fs, req, number, run_statfs);
+}

@@ -1,0 +1,46 @@
+/*
+ * The table of operations, and what is agreed with the kernel. Source of the settings: FUSE 8.
+ * Left out on purpose: getxattr, listxattr, access, flush (ENOSYS once, then never asked again).
+ */
+#include "fs.h"
+
+/* READs in flight for the whole mount (the kernel's 12 would cap it). */
+#define MAX_BACKGROUND 64
+#define CONGESTION 48
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+    struct fs *fs = userdata;
+    const unsigned wanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ASYNC_READ |
+                            FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA;
+
+    conn->want |= conn->capable & wanted;
+    /* Always PLUS: the adaptive mode makes du and find ask for every file (FUSE 3.1). Splice is
+     * no gain and silently slow at 1 MiB (FUSE 1.3). */
+    conn->want &=
+        ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+    conn->max_background = MAX_BACKGROUND;
+    conn->congestion_threshold = CONGESTION;
+    conn->time_gran = 1;
+    passthrough_offer(fs->passthrough);
+    if (fs->ready)
+        fs->ready(fs);
+}
+
+const struct fuse_lowlevel_ops fs_operations = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .forget = op_forget,
+    .forget_multi = op_forget_multi,
+    .getattr = op_getattr,
+    .readlink = op_readlink,
+    .statfs = op_statfs,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .releasedir = op_releasedir,
+    .open = op_open,
+    .read = op_read,
+    .release = op_release,
+};

@@ -1,0 +1,64 @@
+#include "reply.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "layout.h"
+
+/* A reader that opens a missing shard in a loop must not fill the log. */
+#define LOG_LINES_A_SECOND 10
+
+static bool may_log(void)
+{
+    static atomic_int_fast64_t second;
+    static atomic_int lines;
+    int64_t now = atd_clock_monotonic_ms() / 1000;
+
+    if (atomic_exchange(&second, now) != now)
+        atomic_store(&lines, 0);
+    return atomic_fetch_add(&lines, 1) < LOG_LINES_A_SECOND;
+}
+
+void reply_error(struct fs *fs, fuse_req_t req, const char *what, const struct atd_error *why)
+{
+    if (why->code != ENOENT && why->code != ESTALE) {
+        METRICS_ADD(&fs->metrics, errors, 1);
+        events_note(fs->events, what, why);
+        if (may_log())
+            atd_log(ATD_LOG_WARNING, "%s: %s", what, why->text);
+    } else {
+        atd_log(ATD_LOG_DEBUG, "%s: %s", what, why->text);
+    }
+    (void)fuse_reply_err(req, why->code);
+}
+
+void reply_node_error(struct fs *fs, fuse_req_t req, const char *operation, const struct node *node,
+                      const struct atd_error *why)
+{
+    char path[640];
+    char what[700];
+
+    layout_path(node, path, sizeof(path));
+    (void)snprintf(what, sizeof(what), "%s %s", operation, path);
+    reply_error(fs, req, what, why);
+}
+
+double reply_attr_keep(const struct node *node)
+{
+    if (node->kind == NODE_CONTROL_FILE)
+        return 0;
+    return node->kind == NODE_SHARD ? KEEP_SHARD_ATTR_S : KEEP_S;
+}
+
+void reply_fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *ret_entry)
+{
+    *ret_entry = (struct fuse_entry_param){
+        .ino = node->number,
+        .entry_timeout = KEEP_S,
+        .attr_timeout = reply_attr_keep(node),
+    };
+    layout_stat(fs, node, &ret_entry->attr);
+}
