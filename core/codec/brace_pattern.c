@@ -53,6 +53,7 @@ struct reader {
     struct atd_error *err;
     struct level levels[ATD_BRACE_DEPTH_MAX + 1];
     size_t depth;
+    struct node *spare; /* one that was merged away: "{a}{a}{a}..." takes no memory */
 };
 
 struct atd_brace_pattern {
@@ -96,14 +97,15 @@ static int out_of_memory(const struct reader *reader)
 
 static struct node *new_node(struct reader *reader, enum kind kind)
 {
-    struct node *node = atd_arena_alloc(reader->arena, sizeof(*node));
+    struct node *node =
+        reader->spare ? reader->spare : atd_arena_alloc(reader->arena, sizeof(*node));
 
     if (!node) {
         (void)out_of_memory(reader);
         return NULL;
     }
-    node->kind = kind;
-    node->count = 1;
+    reader->spare = NULL;
+    *node = (struct node){.kind = kind, .count = 1};
     return node;
 }
 
@@ -331,6 +333,7 @@ static int close_level(struct reader *reader, size_t close_at)
         if (head->kind == LITERAL && head->literal.ptr == body.ptr) {
             rc = add_literal(reader, &outer->items, inner->open_at + 1,
                              inner->open_at + 1 + head->literal.len);
+            reader->spare = head;
             head = head->next;
         }
         if (head) {

@@ -1,7 +1,7 @@
 /*
- * JSON text, written. jansson reads JSON here; it does not write it, because it holds neither
- * integers above 2^63-1 nor the shortest form of a float, and escapes unlike Python's json.dumps,
- * whose bytes schema records must equal.
+ * JSON text, written. Not by jansson, which holds neither integers above 2^63-1 nor the shortest
+ * form of a float, and escapes unlike Python's json.dumps, whose bytes schema records must equal.
+ * json_read.h reads.
  *
  * The caller opens and closes containers; commas, blanks and line ends come by themselves.
  */
@@ -22,7 +22,7 @@ enum atd_json_style {
 struct atd_json_writer {
     struct atd_buf *out;
     enum atd_json_style style;
-    unsigned indent;                     /* blanks before every line but the first */
+    unsigned indent; /* blanks before every line but the first */
     unsigned depth;
     uint8_t has_items[ATD_JSON_DEPTH_MAX / 8];
     bool after_key;

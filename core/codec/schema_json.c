@@ -414,7 +414,7 @@ static int decode(struct atd_str text, struct atd_arena *arena, struct atd_schem
         [CREATED_AT] = {.key = "createdAt"},
     };
     struct decoder d = {text, arena, err};
-    size_t start;
+    size_t start = 0;
     int rc = check_text(text, &start, err);
 
     if (rc == 0)

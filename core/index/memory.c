@@ -1,44 +1,60 @@
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "base/lock.h"
 #include "index/index.h"
 
-struct memory_index {
-    struct atd_index base;
+struct records {
     const struct atd_index_entry *entries;
     size_t entry_count;
     const struct atd_index_label *labels;
     size_t label_count;
     const struct atd_index_schema *schemas;
     size_t schema_count;
-    atomic_bool changed;
+};
+
+struct memory_index {
+    struct atd_index base;
+    struct atd_lock lock;
+    struct records records; /* guarded by lock */
+    bool changed;           /* guarded by lock */
 };
 
 static int memory_load(struct atd_index *index, const struct atd_index_sink *sink,
                        struct atd_error *err)
 {
     struct memory_index *memory = (struct memory_index *)index;
+    struct records records;
     int rc = 0;
 
-    atomic_store(&memory->changed, false);
-    for (size_t i = 0; i < memory->entry_count && rc == 0; i++)
-        rc = sink->entry(sink->ctx, &memory->entries[i], err);
-    for (size_t i = 0; i < memory->label_count && rc == 0; i++)
-        rc = sink->label(sink->ctx, &memory->labels[i], err);
-    for (size_t i = 0; i < memory->schema_count && rc == 0; i++)
-        rc = sink->schema(sink->ctx, &memory->schemas[i], err);
+    atd_lock_take(&memory->lock);
+    records = memory->records;
+    memory->changed = false;
+    atd_lock_give(&memory->lock);
+    for (size_t i = 0; i < records.entry_count && rc == 0; i++)
+        rc = sink->entry(sink->ctx, &records.entries[i], err);
+    for (size_t i = 0; i < records.label_count && rc == 0; i++)
+        rc = sink->label(sink->ctx, &records.labels[i], err);
+    for (size_t i = 0; i < records.schema_count && rc == 0; i++)
+        rc = sink->schema(sink->ctx, &records.schemas[i], err);
     return rc;
 }
 
 static bool memory_changed(struct atd_index *index)
 {
-    return atomic_load(&((struct memory_index *)index)->changed);
+    struct memory_index *memory = (struct memory_index *)index;
+    bool changed;
+
+    atd_lock_take(&memory->lock);
+    changed = memory->changed;
+    atd_lock_give(&memory->lock);
+    return changed;
 }
 
 static void memory_free(struct atd_index *index)
 {
+    atd_lock_destroy(&((struct memory_index *)index)->lock);
     free(index);
 }
 
@@ -57,7 +73,8 @@ struct atd_index *atd_index_memory_new(void)
         return NULL;
     memory->base.ops = &memory_ops;
     memory->base.location = strdup("memory:");
-    atomic_init(&memory->changed, true);
+    atd_lock_init(&memory->lock, ATD_RANK_INDEX);
+    memory->changed = true;
     return &memory->base;
 }
 
@@ -69,11 +86,9 @@ void atd_index_memory_set(struct atd_index *index, const struct atd_index_entry 
     struct memory_index *memory = (struct memory_index *)index;
 
     atd_assert(index->ops == &memory_ops);
-    memory->entries = entries;
-    memory->entry_count = entry_count;
-    memory->labels = labels;
-    memory->label_count = label_count;
-    memory->schemas = schemas;
-    memory->schema_count = schema_count;
-    atomic_store(&memory->changed, true);
+    atd_lock_take(&memory->lock);
+    memory->records =
+        (struct records){entries, entry_count, labels, label_count, schemas, schema_count};
+    memory->changed = true;
+    atd_lock_give(&memory->lock);
 }

@@ -3,7 +3,8 @@
  *
  * Source: ATDATA-FORMATS 1.2 (fields and msgpack forms) and 8 (what a careless writer may have
  * stored). The rules are those of msgpack-python's unpackb with defaults: any valid width, str
- * must be UTF-8, map keys are str or bin at every depth, no trailing bytes.
+ * must be UTF-8, map keys are str or bin at every depth, ext types are 0 to 127 or a valid
+ * timestamp, no trailing bytes; only nesting stops at 512 levels here and at 1024 there.
  */
 #ifndef ATDATA_ENTRY_H
 #define ATDATA_ENTRY_H
@@ -37,8 +38,8 @@ void atd_urls_encode(const struct atd_str *urls, size_t count, struct atd_buf *o
  * *ret_is_none (may be NULL): the field is nil, which reads as no metadata.
  * Errors: EINVAL with the byte position; E2BIG.
  */
-int atd_metadata_check(struct atd_bytes msgpack, bool *ret_is_none, struct atd_error *err)
-    ATD_MUST_USE;
+int atd_metadata_check(struct atd_bytes msgpack, bool *ret_is_none,
+                       struct atd_error *err) ATD_MUST_USE;
 
 /*
  * Finds the value of a text key of the top-level map; the view is the value's own msgpack.
@@ -57,7 +58,8 @@ bool atd_msgpack_as_u64(struct atd_bytes value, uint64_t *ret_value);
  * Writes metadata as JSON text: valid JSON always, indented by two blanks, in the stored order,
  * UTF-8 unescaped, integers of 64 bits exact, floats in their shortest form that reads back equal.
  * What JSON cannot say is tagged: {"$bytes": "<base64>"}, {"$float": "nan"|"inf"|"-inf"},
- * {"$ext": [type, "<base64>"]}; a bin map key becomes the text "$bytes:<base64>".
+ * {"$ext": [type, "<base64>"]}; a bin map key becomes the text "$bytes:<base64>". A text key that
+ * could be taken for one of these gets one more "$" in front, so that every value comes back.
  * `leave_out` (NULL-terminated, may be NULL): top-level text keys that are not written when their
  * value is a map.
  * `indent` is the number of blanks that the lines after the first begin with.
@@ -68,11 +70,12 @@ void atd_metadata_to_json(struct atd_bytes msgpack, const char *const *leave_out
 
 /*
  * The reverse: JSON text to the msgpack that msgpack-python would write for the same value, with
- * the tags above understood. The top level must be an object.
- * Errors: EINVAL with line and column; E2BIG; ENOMEM.
+ * the tags above understood. The top level must be an object. A key given twice in one object is
+ * refused: Python would keep the last one without a word, but a person who writes one erred.
+ * Errors: EINVAL with line and column; E2BIG; ENOMEM; EFBIG when `out` is too small.
  */
-int atd_metadata_from_json(struct atd_str json, struct atd_buf *out, struct atd_error *err)
-    ATD_MUST_USE;
+int atd_metadata_from_json(struct atd_str json, struct atd_buf *out,
+                           struct atd_error *err) ATD_MUST_USE;
 
 ATD_END_DECLS
 

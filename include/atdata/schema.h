@@ -40,14 +40,14 @@ enum atd_primitive {
 
 struct atd_field_type {
     enum atd_field_kind kind;
-    struct atd_str kind_text;           /* what followed the last '#' of $type, or `kind` */
-    enum atd_primitive primitive;       /* ATD_KIND_PRIMITIVE */
-    struct atd_str primitive_text;      /* as written */
-    struct atd_str dtype;               /* ndarray, structured; ptr NULL when absent or null */
-    bool has_shape;                     /* ndarray, structured */
-    const int64_t *shape;               /* `shape_len` lengths, ATD_DIM_FREE for null */
+    struct atd_str kind_text;      /* what followed the last '#' of $type, or `kind` */
+    enum atd_primitive primitive;  /* ATD_KIND_PRIMITIVE */
+    struct atd_str primitive_text; /* as written */
+    struct atd_str dtype;          /* ndarray, structured; ptr NULL when absent or null */
+    bool has_shape;                /* ndarray, structured */
+    const int64_t *shape;          /* `shape_len` lengths, ATD_DIM_FREE for null */
     size_t shape_len;
-    const struct atd_str *dim_names;    /* `dim_name_count`; NULL when absent */
+    const struct atd_str *dim_names; /* `dim_name_count`; NULL when absent */
     size_t dim_name_count;
     const struct atd_field_type *items; /* ATD_KIND_ARRAY */
     struct atd_str ref;                 /* ATD_KIND_REF */
@@ -69,11 +69,12 @@ struct atd_schema {
 };
 
 /*
- * Reads a record that any release wrote. Everything is in `arena`.
- * Errors: EINVAL with line and column (JSON) or the field's name (structure): not UTF-8, a BOM,
- * trailing text, a top level that is no object, `name`, `version` or a field's `name` or
- * `fieldType` missing or of a wrong type; E2BIG over ATD_SCHEMA_BYTES_MAX, 1024 fields, or a
- * nesting of 32 lists; ENOMEM.
+ * Reads a record that any release wrote, with what Python's json lets pass besides (NaN,
+ * infinities, lone surrogates, duplicate keys: the last one). Everything is in `arena`. A shape or
+ * dimensionNames that makes no sense is passed over, since no release looks at them. Errors: EINVAL
+ * with line and column (JSON) or the field's name (structure): not UTF-8, a BOM, trailing text, a
+ * top level that is no object, `name`, `version` or a field's `name` or `fieldType` missing or of a
+ * wrong type; E2BIG over ATD_SCHEMA_BYTES_MAX, 1024 fields, or a nesting of 32 lists; ENOMEM.
  */
 int atd_schema_decode(struct atd_bytes json, struct atd_arena *arena,
                       const struct atd_schema **ret_schema, struct atd_error *err) ATD_MUST_USE;
@@ -86,8 +87,9 @@ void atd_schema_encode(const struct atd_schema *schema, struct atd_buf *out);
 
 /*
  * Rewrites stored JSON for people: two blanks of indentation, keys in stored order, every key
- * kept, non-ASCII as itself, a final newline; when `ref` is not empty, "$ref" is its last key
- * (replacing a stored one), as get_schema() answers. Errors: EINVAL, E2BIG, ENOMEM.
+ * kept, numbers as they were spelled, non-ASCII as itself, a final newline; when `ref` is not
+ * empty, "$ref" is its last key (replacing a stored one), as get_schema() answers. Errors: EINVAL,
+ * E2BIG, EFBIG when `out` is too small, ENOMEM.
  */
 int atd_schema_pretty(struct atd_bytes json, struct atd_str ref, struct atd_buf *out,
                       struct atd_error *err) ATD_MUST_USE;

@@ -36,7 +36,8 @@ void atd_schema_ref_format(enum atd_schema_ref_form form, struct atd_str name,
 
 /*
  * A version of three parts that Python's int() takes (4.5): sign, surrounding blanks and inner
- * underscores count, ASCII digits only here. Values saturate at INT64_MAX.
+ * underscores count, ASCII digits and blanks only here, 4300 digits at most as there. Values
+ * saturate at INT64_MAX.
  */
 struct atd_semver {
     int64_t part[3];

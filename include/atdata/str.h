@@ -85,8 +85,12 @@ static inline struct atd_str atd_str_head(struct atd_str s, size_t len)
 /* Position of the last/first `byte`, or -1. */
 static inline ptrdiff_t atd_str_find_last(struct atd_str s, char byte)
 {
-    const char *hit = s.len ? (const char *)memrchr(s.ptr, byte, s.len) : NULL;
-    return hit ? hit - s.ptr : -1;
+    size_t at = s.len;
+
+    /* Not memrchr: it takes _GNU_SOURCE, which users of this header need not define. */
+    while (at > 0 && s.ptr[at - 1] != byte)
+        at--;
+    return (ptrdiff_t)at - 1;
 }
 
 static inline ptrdiff_t atd_str_find(struct atd_str s, char byte)

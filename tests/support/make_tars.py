@@ -56,7 +56,7 @@ def with_checksum(block, signed=False):
 
 def plain_tars():
     data = b"0123456789" * 60
-    wds = [(info(f"k{i}.{e}", n), data[:n]) for i in range(2) for e, n in (("json", 7), ("msgpack", 600))]
+    wds = [(info(f"k{i}.{e}", n), data[:n]) for i in range(2) for e, n in (("jpg", 600), ("json", 7), ("cls", 1))]
     make("ustar.tar", tarfile.USTAR_FORMAT, wds)
     make("gnu.tar", tarfile.GNU_FORMAT, wds)
     make("pax_float_mtime.tar", tarfile.PAX_FORMAT,

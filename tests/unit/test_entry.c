@@ -298,10 +298,10 @@ Test(entry, metadata_nil_is_none)
 
 Test(entry, metadata_find)
 {
-    /* {"a": 1, b"k": 2, "k": {"x": []}, "k": -1, "t": "text", "u": 2**64-1} */
+    /* {"a": 1, "k": {"x": []}, "k": -1, b"k": 2, "t": "text", "u": 2**64-1} */
     struct atd_bytes doc = DOC("\x86\xa1"
-                               "a\x01\xc4\x01"
-                               "k\x02\xa1k\x81\xa1x\x90\xa1k\xff\xa1t\xa4"
+                               "a\x01\xa1k\x81\xa1x\x90\xa1k\xff\xc4\x01"
+                               "k\x02\xa1t\xa4"
                                "text\xa1u\xcf\xff\xff\xff\xff\xff\xff\xff\xff");
     struct atd_bytes value;
     struct atd_str text;

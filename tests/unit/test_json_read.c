@@ -92,6 +92,8 @@ Test(json_read, refusals_with_line_and_column)
         {{"\"\xff\"", 3}, false, "invalid utf-8 at line 1 column 2"},
         {{"\"\\ud800\"", 8}, false, "half a surrogate pair in a string at line 1 column 2"},
         {{"\"\\ud800\\u0041\"", 14}, false, "half a surrogate pair in a string at line 1 column 2"},
+        {{"\"\\udc00\\udc00\"", 14}, false, "half a surrogate pair in a string at line 1 column 2"},
+        {{"\"\x1f\"", 3}, false, "control character in a string at line 1 column 2"},
         {{"\"\\udc00\"", 8}, false, "half a surrogate pair in a string at line 1 column 2"},
         {{"01", 2}, false, "no json value at line 1 column 1"},
         {{"-", 1}, false, "no json value at line 1 column 1"},

@@ -67,7 +67,7 @@ Test(shard_url, classification)
 
 Test(shard_url, refusals)
 {
-    static const struct {
+    const struct {
         struct atd_str text;
         const char *error;
     } cases[] = {
@@ -119,8 +119,8 @@ static void check_pattern(struct atd_str pattern, const json_t *expected)
         return;
     cr_assert_eq(atd_brace_pattern_read(pattern, 1000, &arena, &read, &err), 0, "'%s': %s",
                  pattern.ptr, err.text);
-    cr_assert_eq(atd_brace_pattern_count(read), json_array_size(expected), "'%s': %zu",
-                 pattern.ptr, atd_brace_pattern_count(read));
+    cr_assert_eq(atd_brace_pattern_count(read), json_array_size(expected), "'%s': %zu", pattern.ptr,
+                 atd_brace_pattern_count(read));
     for (size_t i = 0; i < json_array_size(expected); i++) {
         const json_t *item = json_array_get(expected, i);
         struct atd_str wanted = {json_string_value(item), json_string_length(item)};
@@ -174,9 +174,9 @@ Test(brace_pattern, numbers_beyond_18_digits_and_ascii_are_text)
         atd_brace_pattern_text(read, 0, &text);
         cr_assert_str_eq((char *)text.ptr, literals[i]);
     }
-    cr_assert_eq(atd_brace_pattern_read(ATD_STR("{00000000000000000000001..3}"), 10, &arena, &read,
-                                        NULL),
-                 0);
+    cr_assert_eq(
+        atd_brace_pattern_read(ATD_STR("{00000000000000000000001..3}"), 10, &arena, &read, NULL),
+        0);
     cr_assert_eq(atd_brace_pattern_count(read), 3);
     cr_assert_eq(atd_brace_pattern_read(
                      ATD_STR("{-999999999999999999..999999999999999999..999999999999999999}"), 10,
@@ -192,8 +192,8 @@ static int expand(struct atd_str element, size_t max_count, atd_url_is_literal i
     atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(256u << 20);
     struct atd_str *urls = NULL;
     size_t count = 0;
-    int rc = atd_shard_urls_expand(&element, 1, max_count, is_literal, NULL, &arena, &urls, &count,
-                                   err);
+    int rc =
+        atd_shard_urls_expand(&element, 1, max_count, is_literal, NULL, &arena, &urls, &count, err);
 
     atd_buf_clear(out);
     for (size_t i = 0; rc == 0 && i < count; i++) {
@@ -279,8 +279,7 @@ Test(url_expand, order_duplicates_and_nothing)
     struct atd_str *urls = NULL;
     size_t count = 99;
 
-    cr_assert_eq(
-        atd_shard_urls_expand(elements, 3, 4, NULL, NULL, &arena, &urls, &count, NULL), 0);
+    cr_assert_eq(atd_shard_urls_expand(elements, 3, 4, NULL, NULL, &arena, &urls, &count, NULL), 0);
     cr_assert_eq(count, 4);
     for (size_t i = 0; i < count; i++)
         cr_assert(atd_str_equal(urls[i], atd_str_from(expected[i])));
@@ -316,8 +315,10 @@ Test(url_expand, hostile_patterns_end_fast, .timeout = 60)
         "{1..1024}{1..1024}{a,b}",
         "{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}{,}",
         /* 64 MiB: a million texts of 100 bytes. */
-        "{1..1000000}{a,b}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-        "{1..1000000}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "{1..1000000}{a,b}"
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "{1..1000000}"
+        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         "{00000000000000000000000000000000000000000000000000000000000000000000000000001..1000000}",
     };
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(32u << 20);

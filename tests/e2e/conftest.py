@@ -1,0 +1,116 @@
+"""Fixtures of the end-to-end tests: `mount` starts the real daemon, `peer` the real library.
+
+Environment: ATDATAFS (the program), ATD_TEST_DATA (tests/data), ATD_E2E_VISIBLE_S (how soon a
+commit must show; longer under a sanitizer), CI (when set, nothing may be skipped).
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+
+import mounting  # noqa: E402 (its place is only known now)
+import peer as peers  # noqa: E402
+
+WATCHDOG_SECONDS = 150
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where everything is installed a skipped test is a test that fails."""
+    report = yield
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def can_mount():
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("there is no /dev/fuse")
+    if os.geteuid() != 0 and not shutil.which("fusermount3"):
+        pytest.skip("neither root nor fusermount3 to mount with")
+
+
+@pytest.fixture(scope="session")
+def test_data():
+    return Path(os.environ["ATD_TEST_DATA"])
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A HOME of its own, without an index yet."""
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+class Stack:
+    """What a test or a module has started, ended in reverse order."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.exits = contextlib.ExitStack()
+        self.mounts = []
+        self.hung = False
+
+    def mount(self, directory=None, **how):
+        directory = directory or self.directory / f"mount-{len(self.mounts)}"
+        mount = self.exits.enter_context(mounting.mounted(directory, **how))
+        self.mounts.append(mount)
+        return mount
+
+    def peer(self, home):
+        return self.exits.enter_context(peers.Peer(home))
+
+    def free(self):
+        """The test hangs: without its daemons every access of theirs fails."""
+        self.hung = True
+        for mount in self.mounts:
+            mount.process.kill()
+
+
+@contextlib.contextmanager
+def watched(directory):
+    stack = Stack(directory)
+    watchdog = threading.Timer(WATCHDOG_SECONDS, stack.free)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        with stack.exits:
+            yield stack
+    finally:
+        watchdog.cancel()
+        assert not stack.hung, f"the test hung for {WATCHDOG_SECONDS} s"
+
+
+@pytest.fixture
+def stack(tmp_path):
+    with watched(tmp_path) as stack:
+        yield stack
+
+
+@pytest.fixture
+def mount(stack, home):
+    """mount(home=..., index=..., options=...): see mounting.start; HOME is the test's `home`."""
+    return lambda directory=None, **how: stack.mount(directory, **{"home": home, **how})
+
+
+@pytest.fixture
+def peer(stack, home):
+    """peer(home=...): see peer.Peer and library.py."""
+    return lambda home=home: stack.peer(home)
+
+
+@pytest.fixture(scope="module")
+def module_stack(tmp_path_factory):
+    """For a mount that all tests of a file share."""
+    with watched(tmp_path_factory.mktemp("module")) as stack:
+        yield stack

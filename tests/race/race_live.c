@@ -1,0 +1,98 @@
+/*
+ * Readers of the current generation and of its shard lists, while the index changes all the time
+ * and the poller and the sweeper do their work: every generation that a reader holds is whole.
+ */
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "catalog/live.h"
+#include "catalog/shards.h"
+#include "race.h"
+
+#define RUN_MS 1500
+
+static struct atd_live *live;
+static struct atd_file_store *store;
+static struct atd_index *index_in_memory;
+static atomic_int swaps;
+static atomic_bool stop;
+
+/* Two states of one index: the same names, other URLs. */
+static const uint8_t urls_a[] = "\x91\xab/data/a.tar";
+static const uint8_t urls_b[] = "\x92\xab/data/b.tar\xab/data/c.tar";
+#define TEXT(literal)                   \
+    {                                   \
+        "" literal, sizeof(literal) - 1 \
+    }
+static const struct atd_index_entry state_a[] = {
+    {TEXT("cid1"), TEXT("d"), TEXT("r"), {urls_a, sizeof(urls_a) - 1}, {NULL, 0}, {NULL, 0}},
+};
+static const struct atd_index_entry state_b[] = {
+    {TEXT("cid1"), TEXT("d"), TEXT("r"), {urls_b, sizeof(urls_b) - 1}, {NULL, 0}, {NULL, 0}},
+    {TEXT("cid2"), TEXT("e"), TEXT("r"), {urls_b, sizeof(urls_b) - 1}, {NULL, 0}, {NULL, 0}},
+};
+
+static void on_change(void *ctx, struct atd_catalog *before, struct atd_catalog *after)
+{
+    (void)ctx;
+    MUST(atd_catalog_generation(after) == atd_catalog_generation(before) + 1);
+    (void)atomic_fetch_add(&swaps, 1);
+}
+
+static void *read_until_stopped(void *ctx)
+{
+    (void)ctx;
+    while (!atomic_load(&stop)) {
+        struct atd_catalog *catalog = atd_live_get(live);
+
+        for (size_t i = 0; i < atd_catalog_dataset_count(catalog); i++) {
+            const struct atd_dataset *dataset = atd_catalog_dataset_at(catalog, i);
+            const struct atd_catalog_entry *entry = atd_catalog_entry_at(catalog, dataset->entry);
+            struct atd_shard_list *list;
+
+            MUST(atd_catalog_shards_get(catalog, entry, store, &list, NULL) == 0);
+            MUST(atd_shard_list_count(list) == entry->url_count);
+            if (i == 0)
+                atd_catalog_shards_forget(catalog, entry, list);
+            atd_shard_list_unref(list);
+        }
+        atd_catalog_unref(catalog);
+    }
+    return NULL;
+}
+
+static void *run_readers(void *ctx)
+{
+    race(read_until_stopped, ctx);
+    return NULL;
+}
+
+int main(void)
+{
+    static const char *const roots[] = {"/data"};
+    int64_t until_ms = atd_clock_monotonic_ms() + RUN_MS;
+    pthread_t readers;
+
+    MUST(atd_file_store_new(roots, 1, &store, NULL) == 0);
+    index_in_memory = atd_index_memory_new();
+    atd_index_memory_set(index_in_memory, state_a, 1, NULL, 0, NULL, 0);
+    MUST(atd_live_open(index_in_memory, store, &live, NULL) == 0);
+    MUST(atd_live_start(live, on_change, NULL, NULL) == 0);
+    MUST(pthread_create(&readers, NULL, run_readers, NULL) == 0);
+    for (int i = 0; atd_clock_monotonic_ms() < until_ms; i++) {
+        if (i % 2)
+            atd_index_memory_set(index_in_memory, state_a, 1, NULL, 0, NULL, 0);
+        else
+            atd_index_memory_set(index_in_memory, state_b, 2, NULL, 0, NULL, 0);
+        (void)usleep(20000);
+    }
+    atomic_store(&stop, true);
+    MUST(pthread_join(readers, NULL) == 0);
+    MUST(atomic_load(&swaps) > 2);
+    MUST(atd_live_close(live));
+    atd_index_free(index_in_memory);
+    atd_file_store_free(store);
+    return 0;
+}

@@ -1,0 +1,220 @@
+"""What users of the real atdata library do; runs in the peer process (peer.py), never in a test's.
+
+Every function returns plain values. The classes are those of samples.py.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import atdata
+import webdataset
+from atdata._cid import generate_cid
+from numpy.typing import NDArray
+
+import samples
+
+
+@atdata.packable
+class Scalars:
+    """One of each: "quotes", newlines
+    and naïve 数."""
+
+    text: str
+    number: int
+    ratio: float
+    flag: bool
+    raw: bytes
+    tags: list[str]
+    table: list[list[int]]
+    maybe_text: str | None = None
+    maybe_number: int | None = None
+
+
+@atdata.packable
+class Arrays:
+    f2: NDArray
+    f4: NDArray
+    f8: NDArray
+    i1: NDArray
+    i2: NDArray
+    i4: NDArray
+    i8: NDArray
+    u1: NDArray
+    u2: NDArray
+    u4: NDArray
+    u8: NDArray
+    flags: NDArray
+    waves: NDArray
+
+
+@atdata.packable
+class MaybeArray:
+    label: int
+    maybe: NDArray | None = None
+
+
+TYPES = {"Scalars": Scalars, "Arrays": Arrays, "MaybeArray": MaybeArray}
+_index = None
+
+
+def index():
+    global _index
+    if _index is None:
+        _index = atdata.Index()
+    return _index
+
+
+def _plain_entry(entry):
+    return {
+        "name": entry.name,
+        "cid": entry.cid,
+        "schema_ref": entry.schema_ref,
+        "data_urls": list(entry.data_urls),
+        "metadata": entry.metadata,
+    }
+
+
+def _plain_sample(sample):
+    return {field.name: getattr(sample, field.name) for field in dataclasses.fields(sample)}
+
+
+def _make(kind, count):
+    return [TYPES[kind](**sample) for sample in samples.expected(kind, count)]
+
+
+# ---------------------------------------------------------------- writing
+
+
+def open_index():
+    index()
+
+
+def write(name, kind="Scalars", count=3, metadata=None):
+    """Index.write_samples: into the disk store."""
+    return _plain_entry(index().write_samples(_make(kind, count), name=name, metadata=metadata))
+
+
+def write_shards(stem, kind, count, per_shard):
+    """Shards below the disk store's root that no index knows yet; returns their paths."""
+    stem = Path.home() / ".atdata" / "data" / stem
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    atdata.write_samples(_make(kind, count), stem, maxcount=per_shard)
+    return sorted(str(path) for path in stem.parent.glob("*.tar"))
+
+
+def insert(name, url, kind="Scalars", **how):
+    """Index.insert_dataset without a store: records the URL as it stands."""
+    return _plain_entry(index().insert_dataset(atdata.Dataset[TYPES[kind]](url), name=name, **how))
+
+
+def label(name, cid, **how):
+    index().label(name, cid, **how)
+
+
+def publish_schema(kind, version=None, description=None):
+    return index().publish_schema(TYPES[kind], version=version, description=description)
+
+
+def begin_transaction(name):
+    """An uncommitted write, its lock held until roll_back()."""
+    connection = index().provider._conn
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE dataset_entries SET name = ?", (name,))
+
+
+def roll_back():
+    index().provider._conn.rollback()
+
+
+# ---------------------------------------------------------------- asking
+
+
+def schema(ref):
+    return index().get_schema(ref)
+
+
+def list_schemas():
+    return index().list_schemas()
+
+
+def entries():
+    return [_plain_entry(entry) for entry in index().list_entries()]
+
+
+def cid_of(schema_ref, data_urls):
+    return generate_cid({"data_urls": data_urls, "schema_ref": schema_ref})
+
+
+# ---------------------------------------------------------------- reading files
+
+
+def load(path, kind=None):
+    """load_dataset of a path; without a kind as dictionaries."""
+    if kind:
+        dataset = atdata.load_dataset(path, TYPES[kind], split="train")
+        return [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
+    dataset = atdata.load_dataset(path, split="train")
+    return [sample.to_dict() for sample in dataset.ordered(batch_size=None)]
+
+
+def load_webdataset(urls):
+    """The raw members of every sample."""
+    dataset = webdataset.WebDataset(urls, shardshuffle=False)
+    return [(sample["__key__"], sample["msgpack"]) for sample in dataset]
+
+
+def import_schema_py(path):
+    """The class of a schema.py, imported as a module of the user's."""
+    spec = importlib.util.spec_from_file_location(f"schema_{abs(hash(path))}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    [name] = module.__all__
+    return getattr(module, name)
+
+
+def load_by_schema_py(path, urls):
+    """The samples of shards through the class of a schema.py."""
+    sample_type = import_schema_py(path)
+    read = []
+    for url in urls:
+        dataset = atdata.Dataset[sample_type](url)
+        read += [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
+    return read
+
+
+def describe_schema_py(path):
+    """Name, docstring, and each field with whether it has a default."""
+    sample_type = import_schema_py(path)
+    fields = {
+        field.name: field.default is not dataclasses.MISSING
+        for field in dataclasses.fields(sample_type)
+    }
+    return sample_type.__name__, sample_type.__doc__, fields
+
+
+# ---------------------------------------------------------------- the process
+
+
+def serve(pipe):
+    while True:
+        try:
+            function, args, kwargs = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result = globals()[function](*args, **kwargs)
+            pipe.send((True, result, time.monotonic()))
+        except BaseException:
+            pipe.send((False, traceback.format_exc(), time.monotonic()))
+
+
+if __name__ == "__main__":
+    os.chdir(Path.home().parent)
+    serve(Connection(int(sys.argv[1])))
