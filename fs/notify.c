@@ -204,6 +204,20 @@ static void notify_contents(const struct difference *difference, enum node_kind 
     notify_listing(fs->notify, directory);
 }
 
+void notify_entry_shards(void *ctx, struct atd_catalog *catalog,
+                         const struct atd_catalog_entry *entry)
+{
+    const struct difference difference = {.fs = ctx, .before = catalog, .after = catalog};
+
+    notify_contents(&difference, NODE_CID, entry->file_name);
+    for (size_t i = 0; i < atd_catalog_dataset_count(catalog); i++) {
+        const struct atd_dataset *dataset = atd_catalog_dataset_at(catalog, i);
+
+        if (dataset->entry == entry->number)
+            notify_contents(&difference, NODE_DATASET, dataset->file_name);
+    }
+}
+
 static void notify_in(struct difference *difference, enum node_kind top, struct atd_str name,
                       bool expire)
 {

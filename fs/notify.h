@@ -18,8 +18,11 @@ int notify_start(struct fs *fs, struct notify **ret_notify, struct atd_error *er
 /* NULL is fine. False, leaving it behind, when its thread hangs. */
 bool notify_stop(struct notify *notify);
 
-/* An atd_live_changed: queues what the difference between two generations asks for. */
+/* What the living view calls: queue what the difference between two generations asks for, or what
+ * new files of an entry's shards do. `fs` is a struct fs. */
 void notify_generation(void *fs, struct atd_catalog *before, struct atd_catalog *after);
+void notify_entry_shards(void *fs, struct atd_catalog *catalog,
+                         const struct atd_catalog_entry *entry);
 
 /* Queues: forget the name (or, with `expire`, ask again at its next use) and the listing. */
 void notify_name(struct notify *notify, fuse_ino_t parent, struct atd_str name, bool expire);

@@ -204,8 +204,10 @@ static void run_getattr(struct atd_work *work)
         else if (atd_file_store_stat(fs->store, shard->path, &identity, &why) != 0 ||
                  !atd_file_identity_equal(&identity, &shard->identity))
             rc = -ESTALE;
-        if (rc && shard)
+        if (rc && shard) {
+            notify_entry_shards(fs, view.catalog, view.entry);
             atd_catalog_shards_forget(view.catalog, view.entry, view.shards);
+        }
     }
     if (rc)
         (void)fuse_reply_err(req, ESTALE);

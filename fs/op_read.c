@@ -112,6 +112,7 @@ static int open_shard(struct fs *fs, const struct view *view, struct node *node,
     if (rc == 0 && !atd_file_identity_equal(&file->identity, &shard->identity))
         rc = stale(node, err);
     if (rc == -ESTALE || rc == -ENOENT) {
+        notify_entry_shards(fs, view->catalog, view->entry);
         atd_catalog_shards_forget(view->catalog, view->entry, view->shards);
         return stale(node, err);
     }
@@ -380,6 +381,29 @@ static void read_shard(fuse_req_t req, struct file *file, size_t size, off_t off
     }
 }
 
+/*
+ * From a copy: as soon as the kernel has the reply a RELEASE in another thread may free the text,
+ * and AddressSanitizer looks at what writev() was given only after the call.
+ */
+static void read_text(fuse_req_t req, const struct file *file, size_t size, off_t offset)
+{
+    size_t start = (uint64_t)offset < file->text_len ? (size_t)offset : file->text_len;
+    size_t len = file->text_len - start;
+    uint8_t *buffer = take_buffer();
+
+    if (!buffer) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    if (len > size)
+        len = size;
+    if (len > READ_BYTES_MAX)
+        len = READ_BYTES_MAX;
+    if (len)
+        memcpy(buffer, file->text + start, len);
+    reply_bytes(req, buffer, len);
+}
+
 void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
              struct fuse_file_info *info)
 {
@@ -392,10 +416,7 @@ void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
     } else if (file->fd >= 0) {
         read_shard(req, file, size, offset);
     } else {
-        size_t start = (uint64_t)offset < file->text_len ? (size_t)offset : file->text_len;
-        size_t len = file->text_len - start;
-
-        reply_bytes(req, file->text ? file->text + start : NULL, len < size ? len : size);
+        read_text(req, file, size, offset);
     }
 }
 

@@ -90,6 +90,7 @@ static int set_index(struct options *options, const char *url, struct atd_error 
         return atd_error_set(err, EINVAL, "the index 'sqlite:' lacks a path");
     free(options->index_path);
     options->index_path = NULL;
+    options->index_named = true;
     return make_absolute(path, &options->index_path, err);
 }
 

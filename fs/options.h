@@ -15,6 +15,7 @@
 
 struct options {
     char *index_path; /* absolute path of the SQLite file */
+    bool index_named; /* the user named it: it must exist (a mistyped path is no empty index) */
     char *mountpoint; /* absolute, resolved when it could be */
     char *data_roots[ATD_FILE_ROOTS_MAX];
     size_t data_root_count;

@@ -14,7 +14,9 @@
 #include "fs.h"
 #include "mountpoint.h"
 
-#define FUSE_THREADS 16
+/* No handler waits for anything, so more threads than cores would only chase each other. */
+#define FUSE_THREADS_MIN 2
+#define FUSE_THREADS_MAX 8
 #define STOP_MS 10000
 
 /* What the serving process tells its parent. */
@@ -77,6 +79,8 @@ static int make_parts(struct fs *fs, struct atd_error *err)
     const char *roots[ATD_FILE_ROOTS_MAX];
     int rc;
 
+    if (options->index_named && access(options->index_path, F_OK) != 0)
+        return atd_error_set(err, errno, "index '%s': %s", options->index_path, strerror(errno));
     for (size_t i = 0; i < options->data_root_count; i++)
         roots[i] = options->data_roots[i];
     rc = atd_file_store_new(roots, options->data_root_count, &fs->store, err);
@@ -151,13 +155,17 @@ static void unmount_session(struct fs *fs)
 static int loop(struct fs *fs, struct atd_error *err)
 {
     struct fuse_loop_config *config = fuse_loop_cfg_create();
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned threads = cores < FUSE_THREADS_MIN   ? FUSE_THREADS_MIN
+                       : cores > FUSE_THREADS_MAX ? FUSE_THREADS_MAX
+                                                  : (unsigned)cores;
     int rc;
 
     if (!config)
         return atd_error_set(err, ENOMEM, "out of memory");
     /* As many idle as there may be: threads are not made and ended all the time. */
-    fuse_loop_cfg_set_max_threads(config, FUSE_THREADS);
-    fuse_loop_cfg_set_idle_threads(config, FUSE_THREADS);
+    fuse_loop_cfg_set_max_threads(config, threads);
+    fuse_loop_cfg_set_idle_threads(config, threads);
     rc = fuse_session_loop_mt(fs->session, config);
     fuse_loop_cfg_destroy(config);
     if (rc < 0)
@@ -194,12 +202,13 @@ static void release(struct fs *fs)
 
 static int serve_mounted(struct fs *fs, struct atd_error *err)
 {
+    const struct atd_live_watcher watcher = {fs, notify_generation, notify_entry_shards};
     int rc;
 
     mountpoint_set_readahead(fs->options->mountpoint);
     rc = notify_start(fs, &fs->notify, err);
     if (rc == 0)
-        rc = atd_live_start(fs->live, notify_generation, fs, err);
+        rc = atd_live_start(fs->live, &watcher, err);
     if (rc == 0 && fuse_set_signal_handlers(fs->session) != 0)
         rc = atd_error_set(err, EIO, "cannot handle signals");
     if (rc == 0) {

@@ -14,6 +14,9 @@
 #define FIRST_LOAD_TRIES 100
 #define LOAD_RETRY_MS 60
 #define JOIN_MS 5000
+/* Missing files are looked for this much later, and a sweep takes at most 1/50 of the time. */
+#define SWEEP_PAUSE_MS 2000
+#define SWEEP_IDLE_SHARE 50
 /* Between attempts at an index that cannot be read: a broken file must not keep a core busy. */
 #define FAILED_PAUSE_MS 1000
 
@@ -30,8 +33,7 @@ struct atd_live {
     /* fixed after start */
     struct atd_index *index;
     const struct atd_file_store *store;
-    atd_live_changed changed;
-    void *ctx;
+    struct atd_live_watcher watcher;
     unsigned long poll_thread;
     unsigned long sweep_thread;
     bool polling;
@@ -137,8 +139,8 @@ static bool load_next(struct atd_live *live)
     live->sweep_wanted = true;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
-    if (live->changed)
-        live->changed(live->ctx, before, after);
+    if (live->watcher.generation)
+        live->watcher.generation(live->watcher.ctx, before, after);
     atd_catalog_unref(before); /* this function's reference */
     atd_catalog_unref(before); /* the view's */
     atd_catalog_unref(after);
@@ -170,55 +172,91 @@ static bool is_outdated(struct atd_live *live)
     return outdated;
 }
 
-/* Makes the shard list of every entry that has none, and counts what cannot be read. */
-static void sweep(struct atd_live *live, struct atd_catalog *catalog)
+struct sweep_result {
+    uint64_t examined;
+    uint64_t unreadable;
+    bool may_change;
+};
+
+/* Makes an entry's shard list, or makes it again when files were missing. */
+static void sweep_entry(struct atd_live *live, struct atd_catalog *catalog,
+                        const struct atd_catalog_entry *entry, struct sweep_result *result)
 {
-    uint64_t examined = 0;
-    uint64_t unreadable = 0;
+    struct atd_shard_list *before = atd_catalog_shards_peek(catalog, entry, true);
+    struct atd_shard_list *list;
 
-    for (size_t i = 0; i < atd_catalog_entry_count(catalog) && !is_outdated(live); i++) {
-        struct atd_shard_list *list;
-
-        if (atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, i), live->store, &list,
-                                   NULL) != 0)
-            continue;
-        examined += atd_shard_list_count(list);
-        unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
-        unreadable += atd_shard_list_error(list) != NULL;
+    if (atd_catalog_shards_get(catalog, entry, live->store, &list, NULL) == 0) {
+        result->examined += atd_shard_list_count(list);
+        result->unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
+        result->unreadable += atd_shard_list_error(list) != NULL;
+        result->may_change = result->may_change || atd_shard_list_may_change(list);
+        if (before && !atd_shard_list_equal(before, list) && live->watcher.shards)
+            live->watcher.shards(live->watcher.ctx, catalog, entry);
         atd_shard_list_unref(list);
     }
+    atd_shard_list_unref(before);
+}
+
+/* Returns how long to wait before the next sweep of the same generation; 0: until it is wanted. */
+static unsigned sweep(struct atd_live *live, struct atd_catalog *catalog)
+{
+    struct sweep_result result = {0};
+    int64_t start_ms = atd_clock_monotonic_ms();
+    int64_t pause_ms;
+
+    for (size_t i = 0; i < atd_catalog_entry_count(catalog) && !is_outdated(live); i++)
+        sweep_entry(live, catalog, atd_catalog_entry_at(catalog, i), &result);
     atd_lock_take(&live->lock);
-    live->status.shards_examined = examined;
-    live->status.shards_unreadable = unreadable;
+    live->status.shards_examined = result.examined;
+    live->status.shards_unreadable = result.unreadable;
     atd_lock_give(&live->lock);
+    /* Looking for files that do not come must never keep a disk busy. */
+    pause_ms = SWEEP_PAUSE_MS + (atd_clock_monotonic_ms() - start_ms) * SWEEP_IDLE_SHARE;
+    return result.may_change ? (unsigned)pause_ms : 0;
+}
+
+/* Waits until a sweep is due; the generation to sweep, or NULL when the view is closing. */
+static struct atd_catalog *wait_for_sweep(struct atd_live *live, unsigned pause_ms)
+{
+    struct atd_catalog *catalog;
+    int64_t due_ms = atd_clock_monotonic_ms() + pause_ms;
+
+    atd_lock_take(&live->lock);
+    while (!live->sweep_wanted && !live->stopping) {
+        int64_t left_ms = due_ms - atd_clock_monotonic_ms();
+
+        if (pause_ms && left_ms <= 0)
+            break;
+        if (pause_ms)
+            atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)left_ms);
+        else
+            atd_cond_wait(&live->wake, &live->lock);
+    }
+    live->sweep_wanted = false;
+    catalog = live->stopping ? NULL : atd_catalog_ref(live->current);
+    atd_lock_give(&live->lock);
+    return catalog;
 }
 
 static void *sweep_until_stopped(void *ctx)
 {
     struct atd_live *live = ctx;
     struct atd_catalog *catalog;
+    unsigned pause_ms = 0;
 
-    for (;;) {
-        atd_lock_take(&live->lock);
-        while (!live->sweep_wanted && !live->stopping)
-            atd_cond_wait(&live->wake, &live->lock);
-        live->sweep_wanted = false;
-        catalog = live->stopping ? NULL : atd_catalog_ref(live->current);
-        atd_lock_give(&live->lock);
-        if (!catalog)
-            return NULL;
-        sweep(live, catalog);
+    while ((catalog = wait_for_sweep(live, pause_ms))) {
+        pause_ms = sweep(live, catalog);
         atd_catalog_unref(catalog);
     }
+    return NULL;
 }
 
-int atd_live_start(struct atd_live *live, atd_live_changed changed, void *ctx,
+int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher,
                    struct atd_error *err)
 {
     int rc;
 
-    live->changed = changed;
-    live->ctx = ctx;
+    live->watcher = *watcher;
     rc = atd_thread_start("atd-sweep", sweep_until_stopped, live, &live->sweep_thread, err);
     if (rc)
         return rc;

@@ -3,7 +3,8 @@
  *
  * A thread polls the index; when something may have changed it loads a new generation, swaps it
  * in, and tells the watcher both. Another thread follows each swap and looks every new shard up on
- * the disk, so that listings find sizes known. A failed load keeps the old generation and marks
+ * the disk, so that listings find sizes known; shards that were not to be had it looks for again,
+ * and tells the watcher when they came. A failed load keeps the old generation and marks
  * the view stale. Threads: every function from any thread, but start and stop.
  */
 #ifndef ATD_CATALOG_LIVE_H
@@ -33,11 +34,17 @@ struct atd_live_status {
 int atd_live_open(struct atd_index *index, const struct atd_file_store *store,
                   struct atd_live **ret_live, struct atd_error *err) ATD_MUST_USE;
 
-/* Called after a swap, from the polling thread, without a lock. */
-typedef void (*atd_live_changed)(void *ctx, struct atd_catalog *before, struct atd_catalog *after);
+/* Who wants to know; called from the view's threads, without a lock. Both may be NULL. */
+struct atd_live_watcher {
+    void *ctx;
+    /* After a swap. */
+    void (*generation)(void *ctx, struct atd_catalog *before, struct atd_catalog *after);
+    /* The files of an entry's shards came, went or changed while the entry stayed. */
+    void (*shards)(void *ctx, struct atd_catalog *catalog, const struct atd_catalog_entry *entry);
+};
 
-/* Starts the threads. `changed` may be NULL. */
-int atd_live_start(struct atd_live *live, atd_live_changed changed, void *ctx,
+/* Starts the threads. */
+int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher,
                    struct atd_error *err) ATD_MUST_USE;
 
 /* Stops the threads if started, and frees the view. NULL is fine. False, leaving it behind, when a

@@ -72,6 +72,27 @@ const char *atd_shard_list_error(const struct atd_shard_list *list)
     return list->error;
 }
 
+bool atd_shard_list_may_change(const struct atd_shard_list *list)
+{
+    return list->may_change;
+}
+
+bool atd_shard_list_equal(const struct atd_shard_list *a, const struct atd_shard_list *b)
+{
+    if (a->count != b->count || (a->error == NULL) != (b->error == NULL))
+        return false;
+    for (size_t i = 0; i < a->count; i++) {
+        const struct atd_shard *left = &a->shards[i];
+        const struct atd_shard *right = &b->shards[i];
+
+        if (left->error_code != right->error_code ||
+            !atd_str_equal(left->file_name, right->file_name) ||
+            memcmp(left->version, right->version, sizeof(left->version)) != 0)
+            return false;
+    }
+    return true;
+}
+
 const struct atd_shard *atd_shard_list_find(const struct atd_shard_list *list,
                                             struct atd_str file_name)
 {

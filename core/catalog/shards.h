@@ -35,6 +35,10 @@ const struct atd_shard *atd_shard_list_at(const struct atd_shard_list *list, siz
 size_t atd_shard_list_readable(const struct atd_shard_list *list);
 /* Why the whole list could not be made (its count is 0 then); NULL when it could. */
 const char *atd_shard_list_error(const struct atd_shard_list *list);
+/* True when some file was not to be had, so that a later look may find another list. */
+bool atd_shard_list_may_change(const struct atd_shard_list *list);
+/* True when both show the same files with the same bytes, and the same reasons for the others. */
+bool atd_shard_list_equal(const struct atd_shard_list *a, const struct atd_shard_list *b);
 /* By file name; NULL when there is none. */
 const struct atd_shard *atd_shard_list_find(const struct atd_shard_list *list,
                                             struct atd_str file_name);

@@ -19,8 +19,8 @@ bool atd_brace_is_balanced(struct atd_str text, size_t *ret_depth);
 
 /*
  * Reads a pattern whose braces are balanced. One pass, no recursion; the result is in `arena` and
- * points into `text`. Errors: E2BIG more than ATD_BRACE_DEPTH_MAX levels or `max_count` results;
- * ENOMEM the arena is full.
+ * points into `text`. Errors: E2BIG more than ATD_BRACE_DEPTH_MAX levels or `max_count` results,
+ * or more nodes than the arena may hold; ENOMEM.
  */
 int atd_brace_pattern_read(struct atd_str text, size_t max_count, struct atd_arena *arena,
                            struct atd_brace_pattern **ret_pattern,

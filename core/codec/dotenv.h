@@ -20,12 +20,14 @@ struct atd_dotenv {
     size_t first_bad_line; /* counts from 1; 0 when none */
 };
 
-/* Looks a variable of the environment up for ${NAME}; NULL when unset. getenv() fits. */
+/* Looks a variable of the environment up for ${NAME}; NULL when unset. */
 typedef const char *(*atd_dotenv_getenv)(void *ctx, const char *name);
 
 /*
  * Parses the text of a file. Everything is in `arena`. Secrets: error texts quote no value.
- * Errors: EINVAL not UTF-8 (position); E2BIG over 1 MiB or 4096 keys; ENOMEM.
+ * `get` may be NULL: nothing is set. Names over 1023 bytes are never looked up.
+ * Errors: EINVAL not UTF-8 (position); E2BIG over 1 MiB of text, 4096 keys or 4 MiB of values;
+ * ENOMEM.
  */
 int atd_dotenv_parse(struct atd_str text, atd_dotenv_getenv get, void *ctx,
                      struct atd_arena *arena, struct atd_dotenv *ret_env, struct atd_error *err)

@@ -56,14 +56,12 @@ static struct piece piece_at(struct atd_str name, size_t at, bool first)
 }
 
 /* Length of the encoded name, or some length over `limit` as soon as it is passed. */
-static size_t encoded_length(struct atd_str name, size_t limit)
+static size_t encoded_length(struct atd_str name, bool first, size_t limit)
 {
     size_t total = 0;
 
-    if (name.len == 0)
-        return 1;
     for (size_t at = 0; at < name.len && total <= limit;) {
-        struct piece piece = piece_at(name, at, at == 0);
+        struct piece piece = piece_at(name, at, first && at == 0);
 
         total += piece.len;
         at += piece.name_bytes;
@@ -111,13 +109,13 @@ void atd_file_name_encode(struct atd_str name, struct atd_str cid, struct atd_st
     if (name.len == 0) {
         /* A lone "%" encodes nothing else: a "%" that is the whole name becomes "%25". */
         atd_buf_append_byte(out, '%');
-    } else if (encoded_length(name, room) <= room) {
+    } else if (encoded_length(name, true, room) <= room) {
         append_pieces(name, room, true, out);
     } else {
         struct atd_str tail =
             atd_str_from_byte(cid, cid.len > CID_TAIL_BYTES ? cid.len - CID_TAIL_BYTES : 0);
         /* A CID is what an index says, so it may hold anything too. */
-        size_t tail_length = tail.len ? encoded_length(tail, SIZE_MAX) : 0;
+        size_t tail_length = encoded_length(tail, false, SIZE_MAX);
 
         append_pieces(name, room - 1 - tail_length, true, out);
         atd_buf_append_byte(out, '~');
@@ -168,7 +166,11 @@ int atd_file_name_decode(struct atd_str file_name, struct atd_buf *out, struct a
         file_at += piece.len;
         at += piece.name_bytes;
     }
-    atd_assert(file_at == file_name.len);
+    if (file_at != file_name.len)
+        return atd_error_set(err, EINVAL,
+                             "file name '" ATD_STR_FMT "' is not an encoded name: it would end at "
+                             "byte %zu",
+                             ATD_STR_ARG(file_name), file_at);
     atd_buf_append_str(out, decoded);
     return 0;
 }

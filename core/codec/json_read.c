@@ -58,7 +58,7 @@ static bool in_object(const struct atd_json_reader *reader)
 {
     unsigned level = reader->depth - 1;
 
-    return (unsigned)reader->is_object[level / 8] >> (level % 8) & 1u;
+    return (reader->is_object[level / 8] & (1u << (level % 8))) != 0;
 }
 
 static int open_container(struct atd_json_reader *reader, struct atd_json_token *token,

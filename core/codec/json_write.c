@@ -19,7 +19,7 @@ static bool level_has_items(const struct atd_json_writer *json)
 {
     unsigned level = json->depth - 1;
 
-    return (unsigned)json->has_items[level / 8] >> (level % 8) & 1u;
+    return (json->has_items[level / 8] & (1u << (level % 8))) != 0;
 }
 
 static void set_level_has_items(struct atd_json_writer *json, bool has_items)

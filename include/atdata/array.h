@@ -19,8 +19,9 @@ enum atd_array_form { ATD_ARRAY_NPY, ATD_ARRAY_COMPACT };
 struct atd_array {
     enum atd_array_form form;
     struct atd_str dtype;   /* NumPy "str" form: '<f4', '|b1', '<M8[ns]'; for a compound .npy dtype
-                               the descr text as written, beginning '[' */
-    uint64_t item_size;     /* bytes; 0 for a compound dtype */
+                               the descr text as written, beginning '[': UTF-8 in version 3.0,
+                               Latin-1 before */
+    uint64_t item_size;     /* bytes; of a compound dtype the sum of its fields. May be 0: '|S0' */
     bool fortran;           /* .npy only: data in Fortran order */
     unsigned ndim;
     uint64_t shape[ATD_ARRAY_NDIM_MAX];
@@ -39,11 +40,12 @@ int atd_array_decode(struct atd_bytes bytes, struct atd_array *ret_array, struct
 bool atd_array_sniff(struct atd_bytes bytes);
 
 /* Appends .npy version 1.0 (2.0 when the header needs it), data aligned to 64, byte for byte what
- * numpy.save writes for the same dtype, shape and order. */
+ * numpy.save writes for the same dtype, shape and order. A compound dtype with UTF-8 names is
+ * version 3.0, also where NumPy would find room in Latin-1. */
 void atd_array_encode_npy(const struct atd_array *array, struct atd_buf *out);
 
-/* Appends the compact form: C order only (`fortran` false), no compound dtype.
- * Errors: EINVAL. */
+/* Appends the compact form: C order only (`fortran` false), no compound dtype, no items of 0 bytes
+ * (its readers refuse them). Errors: EINVAL. */
 int atd_array_encode_compact(const struct atd_array *array, struct atd_buf *out,
                              struct atd_error *err) ATD_MUST_USE;
 

@@ -21,8 +21,10 @@ struct atd_dali_idx;
 struct atd_dali_idx *atd_dali_idx_new(size_t max_bytes) ATD_MUST_USE;
 void atd_dali_idx_free(struct atd_dali_idx *idx);
 
-/* Adds a member of the walk; others than regular files and skipped names are ignored.
- * Errors: EINVAL a member name or extension with white space, which the format cannot hold. */
+/* Adds a member of the walk; others than regular files and skipped names are ignored. Extensions
+ * keep their case, as NVIDIA's wds2idx writes them.
+ * Errors: EINVAL a member name with white space or an empty extension, which the format cannot
+ * hold; EFBIG; ENOMEM. */
 int atd_dali_idx_add(struct atd_dali_idx *idx, const struct atd_tar_member *member,
                      struct atd_error *err) ATD_MUST_USE;
 
@@ -42,7 +44,8 @@ typedef int (*atd_dali_component_fn)(void *ctx, size_t sample,
                                      const struct atd_dali_component *component,
                                      struct atd_error *err);
 
-/* Reads v1.2 (and v1.1) text. Errors: EINVAL with the line; what the callback returned. */
+/* Reads v1.2 (and v1.1) text; offsets must be multiples of 512, as DALI demands.
+ * Errors: EINVAL with the line; what the callback returned. */
 int atd_dali_idx_read(struct atd_str text, atd_dali_component_fn fn, void *ctx,
                       struct atd_error *err) ATD_MUST_USE;
 

@@ -32,8 +32,9 @@ struct atd_shard_url {
 
 /*
  * Classifies a URL. Views point into `text` (or `arena` where said). Scheme names compare without
- * case. Errors: EINVAL: empty, a NUL, s3 without a bucket or key, file: with a foreign host,
- * invalid UTF-8; ENOMEM.
+ * case and have at least two letters: "C:\x" is a relative path. Errors: EINVAL: empty, a NUL, s3
+ * without a bucket or key, http(s) without a host, file: without a path or with a foreign host,
+ * invalid UTF-8, before or after percent-decoding; ENOMEM.
  */
 int atd_shard_url_parse(struct atd_str text, struct atd_arena *arena,
                         struct atd_shard_url *ret_url, struct atd_error *err) ATD_MUST_USE;
@@ -45,14 +46,17 @@ int atd_shard_url_parse(struct atd_str text, struct atd_arena *arena,
 typedef bool (*atd_url_is_literal)(void *ctx, struct atd_str element);
 
 /*
- * Expands the elements of data_urls into shards: brace patterns by the rules of braceexpand 0.1.7
- * ({a,b}, {1..5}, {01..10}, {a..e}, ..step, descending, nested, backslash escapes; a group that is
- * neither list nor range stays as it is; unbalanced braces: the element stays literal), then
- * space-joined lists (split only when every part is an absolute path or has a scheme, and its last
- * segment holds a dot).
- * `is_literal` may be NULL (nothing is). Order kept; duplicates kept.
- * Errors: E2BIG more than `max_count` shards or 64 levels of braces; ENOMEM. On success the array
- * and its texts are in `arena` or are the elements themselves.
+ * Expands the elements of data_urls into shards. First space-joined lists (split at blanks outside
+ * braces, only when every part is an absolute path or has "scheme://", and its last segment holds a
+ * dot), then brace patterns by the rules of braceexpand 0.1.7 ({a,b}, {1..5}, {01..10}, {a..e},
+ * ..step, descending, nested, backslash escapes; a group that is neither list nor range stays as it
+ * is, and so does a range of numbers over 18 digits; unbalanced braces: the text stays literal).
+ * An s3:// text that has neither list nor range keeps its backslashes: the library takes it as it
+ * stands. `is_literal` may be NULL (nothing is) and is asked for absolute paths and file: only.
+ * Order kept; duplicates kept.
+ * Errors: E2BIG more than `max_count` shards, 64 levels of braces, 16 MiB in one pattern or 64 MiB
+ * of expanded URLs; ENOMEM. On success the array and its texts are in `arena` or are parts of the
+ * elements themselves.
  */
 int atd_shard_urls_expand(const struct atd_str *elements, size_t element_count, size_t max_count,
                           atd_url_is_literal is_literal, void *ctx, struct atd_arena *arena,

@@ -72,6 +72,7 @@ static void *run_readers(void *ctx)
 int main(void)
 {
     static const char *const roots[] = {"/data"};
+    static const struct atd_live_watcher watcher = {NULL, on_change, NULL};
     int64_t until_ms = atd_clock_monotonic_ms() + RUN_MS;
     pthread_t readers;
 
@@ -79,7 +80,7 @@ int main(void)
     index_in_memory = atd_index_memory_new();
     atd_index_memory_set(index_in_memory, state_a, 1, NULL, 0, NULL, 0);
     MUST(atd_live_open(index_in_memory, store, &live, NULL) == 0);
-    MUST(atd_live_start(live, on_change, NULL, NULL) == 0);
+    MUST(atd_live_start(live, &watcher, NULL) == 0);
     MUST(pthread_create(&readers, NULL, run_readers, NULL) == 0);
     for (int i = 0; atd_clock_monotonic_ms() < until_ms; i++) {
         if (i % 2)

@@ -6,6 +6,7 @@ Every function returns plain values. The classes are those of samples.py.
 import dataclasses
 import importlib.util
 import os
+import pickle
 import sys
 import time
 import traceback
@@ -209,10 +210,11 @@ def serve(pipe):
         except EOFError:
             return
         try:
-            result = globals()[function](*args, **kwargs)
-            pipe.send((True, result, time.monotonic()))
+            reply = (True, globals()[function](*args, **kwargs), time.monotonic())
         except BaseException:
-            pipe.send((False, traceback.format_exc(), time.monotonic()))
+            reply = (False, traceback.format_exc(), time.monotonic())
+        # Older protocols lose the byte order of big-endian arrays.
+        pipe.send_bytes(pickle.dumps(reply, protocol=5))
 
 
 if __name__ == "__main__":

@@ -49,8 +49,7 @@ def mounts_on(path):
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         words = line.split(" ")
-        place = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4])
-        if place.encode("latin-1", "surrogateescape").decode(errors="replace") == wanted:
+        if re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), words[4]) == wanted:
             found.append(words[words.index("-") + 1])
     return found
 

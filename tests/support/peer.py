@@ -1,6 +1,7 @@
 """Another process on the same index: a user of the real atdata library, with a HOME of its own."""
 
 import os
+import pickle
 import subprocess
 import sys
 from multiprocessing import Pipe
@@ -32,7 +33,7 @@ class Peer:
         def call(*args, **kwargs):
             self._pipe.send((function, args, kwargs))
             assert self._pipe.poll(SECONDS), f"{function} hangs in the peer"
-            ok, result, self.committed_at = self._pipe.recv()
+            ok, result, self.committed_at = pickle.loads(self._pipe.recv_bytes())
             assert ok, result
             return result
 

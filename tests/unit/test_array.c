@@ -186,7 +186,7 @@ Test(array, bad_headers_are_refused_with_their_position)
         {"{'descr': [('a', '<f4', 2)]}", "npy header: '(' expected at byte 34"},
         {"{'descr': [('a', '|V2147483647', (2,))]}", "npy header: field too large at byte 48"},
         {"{'descr': [('a', '|V2147483647'), ('b', '|V1')]}",
-         "npy header: item too large at byte 57"},
+         "npy header: item too large at byte 56"},
         {"{'descr': [('a', [('a', [('a', [('a', [('a', [('a', [('a', [('a', [('a', "
          "'<f4')])])])])])])])"
          "])]}",

@@ -150,7 +150,7 @@ Test(file_name, long_names_are_cut_between_pieces)
     /* A CID is whatever the index says. */
     atd_buf_clear(&out);
     atd_file_name_encode((struct atd_str){name, 300}, ATD_STR("../../x\xff\n"), ATD_STR(""), &out);
-    cr_assert_str_eq((char *)out.ptr + out.len - 17, "a~%2F..%2Fx%FF%0A");
+    cr_assert_str_eq((char *)out.ptr + out.len - 17, "~.%2F..%2Fx%FF%0A");
     cr_assert_eq(out.len, 255);
     atd_buf_clear(&out);
     atd_file_name_encode((struct atd_str){name, 300}, ATD_STR(""), ATD_STR(""), &out);

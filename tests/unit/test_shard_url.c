@@ -351,10 +351,11 @@ Test(url_expand, hostile_patterns_end_fast, .timeout = 60)
     cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), -E2BIG);
     pattern = repeat(&text, "{", "a,", 1000000, "}");
     cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), 0);
-    pattern = repeat(&text, "{1..1000}", "{1..1}", 1000000, "");
-    cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), -E2BIG);
+    pattern = repeat(&text, "{1..10}", "{1..1}", 1000000, "");
+    cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), 0);
+    cr_assert_eq(out.len, 10 * 1000001 + 1 + 9);
     pattern = repeat(&text, "", "{1..1}", 2500000, "");
-    cr_assert_lt(expand(pattern, 1u << 20, NULL, &out, &err), 0);
+    cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), -E2BIG);
     pattern = repeat(&text, "", "{a}", 6000000, "");
     cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), -E2BIG);
     cr_assert_not_null(strstr(err.text, "longer than 16777216 bytes"));
