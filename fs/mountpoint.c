@@ -123,6 +123,14 @@ static int resolve(const char *mountpoint, char ret_path[PATH_MAX], struct atd_e
     return 0;
 }
 
+/* stat(2) may be answered from the cache of a dead mount: this asks its daemon. */
+static int stat_now(const char *path)
+{
+    struct statx st;
+
+    return statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st);
+}
+
 int mountpoint_prepare(char **mountpoint, struct atd_error *err)
 {
     char path[PATH_MAX];
@@ -139,7 +147,7 @@ int mountpoint_prepare(char **mountpoint, struct atd_error *err)
         bool ours = find_mount(path, type, sizeof(type), device, sizeof(device)) &&
                     strcmp(type, FS_TYPE) == 0;
 
-        if (stat(path, &st) == 0 && ours)
+        if (ours && stat_now(path) == 0)
             return atd_error_set(err, EBUSY,
                                  "'%s' is mounted already; fusermount3 -u '%s' takes it away", path,
                                  path);

@@ -53,6 +53,7 @@ struct reader {
     struct level levels[ATD_BRACE_DEPTH_MAX + 1];
     size_t depth;
     bool varies;
+    int failed;         /* why there was no node */
     struct node *spare; /* one that was merged away: "{a}{a}{a}..." takes no memory */
 };
 
@@ -99,18 +100,19 @@ static int out_of_memory(const struct reader *reader)
                          ATD_STR_ARG(reader->text));
 }
 
-/* Stores the node, which is one text until the caller says otherwise. */
-static int new_node(struct reader *reader, enum kind kind, struct node **ret_node)
+/* One text until the caller says otherwise. NULL: reader->failed says why. */
+static struct node *new_node(struct reader *reader, enum kind kind)
 {
     struct node *node =
         reader->spare ? reader->spare : atd_arena_alloc(reader->arena, sizeof(*node));
 
-    if (!node)
-        return out_of_memory(reader);
+    if (!node) {
+        reader->failed = out_of_memory(reader);
+        return NULL;
+    }
     reader->spare = NULL;
     *node = (struct node){.kind = kind, .count = 1};
-    *ret_node = node;
-    return 0;
+    return node;
 }
 
 static void list_append(struct list *list, struct node *node)
@@ -126,8 +128,7 @@ static void list_append(struct list *list, struct node *node)
 static int add_literal(struct reader *reader, struct list *items, size_t start, size_t end)
 {
     struct node *tail = items->tail;
-    struct node *node = NULL;
-    int rc;
+    struct node *node;
 
     if (start == end)
         return 0;
@@ -136,45 +137,51 @@ static int add_literal(struct reader *reader, struct list *items, size_t start, 
         tail->literal.len += end - start;
         return 0;
     }
-    rc = new_node(reader, LITERAL, &node);
-    if (rc != 0)
-        return rc;
+    node = new_node(reader, LITERAL);
+    if (!node)
+        return reader->failed;
     node->literal = (struct atd_str){reader->text.ptr + start, end - start};
     list_append(items, node);
     return 0;
 }
 
-/* Makes one node of a level's items. An empty sequence is an empty literal. */
-static int finish_sequence(struct reader *reader, struct list *items, struct node **ret_node)
+/* Counts the combinations of a sequence's items. */
+static int count_sequence(struct reader *reader, struct node *sequence)
 {
-    struct node *node = NULL;
     uint64_t count = 1;
-    int rc;
 
-    if (items->head && items->head == items->tail) {
-        *ret_node = items->head;
-        *items = (struct list){NULL, NULL};
-        return 0;
+    for (const struct node *item = sequence->items; item; item = item->next) {
+        count *= item->count;
+        if (count > reader->max_count)
+            return too_many(reader);
     }
-    rc = new_node(reader, items->head ? SEQUENCE : LITERAL, &node);
-    if (rc != 0)
-        return rc;
-    if (items->head) {
-        for (struct node *item = items->head; item; item = item->next) {
-            count *= item->count;
-            if (count > reader->max_count)
-                return too_many(reader);
-        }
+    sequence->count = (uint32_t)count;
+    for (struct node *item = sequence->items; item; item = item->next) {
+        count /= item->count;
+        item->place = (uint32_t)count;
+    }
+    return 0;
+}
+
+/* Makes one node of a level's items. An empty sequence is an empty literal. NULL: reader->failed.
+ */
+static struct node *finish_sequence(struct reader *reader, struct list *items)
+{
+    struct node *node = items->head;
+
+    if (!node) {
+        node = new_node(reader, LITERAL);
+    } else if (node != items->tail) {
+        node = new_node(reader, SEQUENCE);
+        if (!node)
+            return NULL;
         node->items = items->head;
-        node->count = (uint32_t)count;
-        for (struct node *item = items->head; item; item = item->next) {
-            count /= item->count;
-            item->place = (uint32_t)count;
-        }
+        reader->failed = count_sequence(reader, node);
+        if (reader->failed != 0)
+            return NULL;
     }
     *items = (struct list){NULL, NULL};
-    *ret_node = node;
-    return 0;
+    return node;
 }
 
 /* At a comma or at the brace that closes a list. */
@@ -182,11 +189,10 @@ static int finish_choice(struct reader *reader, struct level *level)
 {
     struct node *last = level->choices.tail;
     uint64_t before = last ? (uint64_t)last->place + last->count : 0;
-    struct node *node = NULL;
-    int rc = finish_sequence(reader, &level->items, &node);
+    struct node *node = finish_sequence(reader, &level->items);
 
-    if (rc != 0)
-        return rc;
+    if (!node)
+        return reader->failed;
     if (before + node->count > reader->max_count)
         return too_many(reader);
     node->place = (uint32_t)before;
@@ -302,15 +308,14 @@ static bool read_range(struct atd_str body, size_t max_count, struct node *range
 /* Keeps what a pair of braces holds together, for its escapes: see unescape(). */
 static int add_group(struct reader *reader, struct level *inner, struct level *outer)
 {
-    struct node *content = NULL;
-    struct node *node = NULL;
-    int rc = finish_sequence(reader, &inner->items, &content);
+    struct node *content = finish_sequence(reader, &inner->items);
+    struct node *node;
 
-    if (rc != 0)
-        return rc;
-    rc = new_node(reader, GROUP, &node);
-    if (rc != 0)
-        return rc;
+    if (!content)
+        return reader->failed;
+    node = new_node(reader, GROUP);
+    if (!node)
+        return reader->failed;
     node->items = content;
     node->count = content->count;
     list_append(&outer->items, node);
@@ -324,16 +329,16 @@ static int close_level(struct reader *reader, size_t close_at)
     struct level *outer = &reader->levels[--reader->depth];
     struct atd_str body = {reader->text.ptr + inner->open_at + 1, close_at - inner->open_at - 1};
     struct node range = {0};
-    struct node *node = NULL;
+    struct node *node;
     int rc;
 
     if (inner->choices.head) {
         rc = finish_choice(reader, inner);
         if (rc != 0)
             return rc;
-        rc = new_node(reader, CHOICE, &node);
-        if (rc != 0)
-            return rc;
+        node = new_node(reader, CHOICE);
+        if (!node)
+            return reader->failed;
         reader->varies = true;
         node->items = node->cursor = inner->choices.head;
         node->count = inner->choices.tail->place + inner->choices.tail->count;
@@ -345,9 +350,9 @@ static int close_level(struct reader *reader, size_t close_at)
             return too_many(reader);
         reader->varies = true;
         reader->spare = inner->items.head; /* the range's own text */
-        rc = new_node(reader, range.kind, &node);
-        if (rc != 0)
-            return rc;
+        node = new_node(reader, range.kind);
+        if (!node)
+            return reader->failed;
         *node = range;
         list_append(&outer->items, node);
         return 0;
@@ -412,7 +417,7 @@ int atd_brace_pattern_read(struct atd_str text, size_t max_count, struct atd_are
 {
     struct reader reader = {.text = text, .max_count = max_count, .arena = arena, .err = err};
     struct atd_brace_pattern *pattern = atd_arena_alloc(arena, sizeof(*pattern));
-    struct node *root = NULL;
+    struct node *root;
     size_t depth = 0;
     int rc;
 
@@ -428,9 +433,9 @@ int atd_brace_pattern_read(struct atd_str text, size_t max_count, struct atd_are
     if (rc != 0)
         return rc;
     atd_assert(reader.depth == 0);
-    rc = finish_sequence(&reader, &reader.levels[0].items, &root);
-    if (rc != 0)
-        return rc;
+    root = finish_sequence(&reader, &reader.levels[0].items);
+    if (!root)
+        return reader.failed;
     pattern->root = root;
     pattern->varies = reader.varies;
     *ret_pattern = pattern;

@@ -6,6 +6,7 @@
  * by the files' sizes and time stamps, three stat calls.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -228,14 +229,20 @@ static int read_snapshot(struct load *load, struct atd_error *err)
     return rc;
 }
 
+/* SQLite follows links to the real file, beside which -wal and -shm are; a missing one stays. */
+static const char *real_path(const struct sqlite_index *index, char resolved[PATH_MAX])
+{
+    return realpath(index->path, resolved) ? resolved : index->path;
+}
+
 /* Reads what `before` describes; EAGAIN when a writer changed the files meanwhile. */
-static int load_file(struct sqlite_index *index, const struct atd_sqlite_signature *before,
+static int load_file(const char *path, const struct atd_sqlite_signature *before,
                      const struct atd_index_sink *sink, struct atd_error *err)
 {
     struct atd_sqlite sqlite;
     struct atd_sqlite_signature after;
     struct load load = {.sink = sink};
-    int rc = atd_sqlite_open(index->path, before, &sqlite, err);
+    int rc = atd_sqlite_open(path, before, &sqlite, err);
 
     if (rc)
         return rc;
@@ -243,7 +250,7 @@ static int load_file(struct sqlite_index *index, const struct atd_sqlite_signatu
     load.deadline_ms = atd_clock_monotonic_ms() + LOAD_DEADLINE_MS;
     rc = read_snapshot(&load, err);
     if (sqlite.needs_stable_file &&
-        (before->fresh || atd_sqlite_sign(index->path, &after, NULL) != 0 ||
+        (before->fresh || atd_sqlite_sign(path, &after, NULL) != 0 ||
          !atd_sqlite_signature_equal(before, &after)))
         rc = atd_error_set_retryable(err, EAGAIN, "another program changed it while it was read");
     atd_sqlite_close(&sqlite);
@@ -255,11 +262,13 @@ static int sqlite_load(struct atd_index *base, const struct atd_index_sink *sink
 {
     struct sqlite_index *index = (struct sqlite_index *)base;
     struct atd_sqlite_signature before;
-    int rc = atd_sqlite_sign(index->path, &before, err);
+    char resolved[PATH_MAX];
+    const char *path = real_path(index, resolved);
+    int rc = atd_sqlite_sign(path, &before, err);
 
     index->loaded = false;
     if (rc == 0 && before.main.exists && before.main.size_bytes > 0)
-        rc = load_file(index, &before, sink, err);
+        rc = load_file(path, &before, sink, err);
     if (rc)
         return rc;
     index->loaded = true;
@@ -271,8 +280,9 @@ static bool sqlite_changed(struct atd_index *base)
 {
     struct sqlite_index *index = (struct sqlite_index *)base;
     struct atd_sqlite_signature now;
+    char resolved[PATH_MAX];
 
-    if (!index->loaded || atd_sqlite_sign(index->path, &now, NULL) != 0)
+    if (!index->loaded || atd_sqlite_sign(real_path(index, resolved), &now, NULL) != 0)
         return true;
     /* Fresh: a commit within the same clock tick may have left the same signature. */
     return index->signature.fresh || !atd_sqlite_signature_equal(&index->signature, &now);

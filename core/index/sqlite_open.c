@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -34,13 +35,16 @@ static int mark_file(const char *path, const char *suffix, struct atd_file_mark 
 
     (void)snprintf(name, sizeof(name), "%s%s", path, suffix);
     *ret_mark = (struct atd_file_mark){0};
-    if (stat(name, &st) == 0) {
-        *ret_mark = mark_of(&st);
-        return 0;
+    if (lstat(name, &st) != 0) {
+        if (errno == ENOENT)
+            return 0;
+        return atd_error_set(err, errno, "'%s': %s", name, strerror(errno));
     }
-    if (errno == ENOENT)
-        return 0;
-    return atd_error_set(err, errno, "'%s': %s", name, strerror(errno));
+    /* A FIFO would hang who opens it; a link beside the database is not SQLite's own doing. */
+    if (!S_ISREG(st.st_mode))
+        return atd_error_set(err, EINVAL, "'%s' is not a regular file", name);
+    *ret_mark = mark_of(&st);
+    return 0;
 }
 
 /* A time stamp in the future says nothing (a restored backup, a wrong clock): not fresh. */
@@ -109,6 +113,27 @@ int atd_sqlite_error(sqlite3 *db, const char *what, struct atd_error *err)
     }
 }
 
+static int do_not_chown(int fd, uid_t uid, gid_t gid)
+{
+    (void)fd;
+    (void)uid;
+    (void)gid;
+    return 0;
+}
+
+/*
+ * As root, SQLite hands every -wal and -shm file that it opens over to the owner of the database,
+ * which alters them, and lets whoever may write the directory put a link to a file of root's in
+ * their place. It cannot be told not to, so the call is replaced, for the whole process.
+ */
+static void forbid_chown(void)
+{
+    sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+
+    if (vfs && vfs->iVersion >= 3 && vfs->xSetSystemCall)
+        (void)vfs->xSetSystemCall(vfs, "fchown", (sqlite3_syscall_ptr)do_not_chown);
+}
+
 /* "file:" URI of a path: SQLite decodes %XX and ends the path at '?' and '#'. */
 static void append_uri(struct atd_buf *uri, const char *path, const char *parameters)
 {
@@ -126,9 +151,11 @@ static int open_uri(const char *path, const char *parameters, int flags, sqlite3
                     struct atd_error *err)
 {
     atd_auto_buf struct atd_buf uri = ATD_BUF_INIT(4 * PATH_MAX);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     sqlite3 *db = NULL;
     int rc;
 
+    (void)pthread_once(&once, forbid_chown);
     append_uri(&uri, path, parameters);
     rc = atd_buf_finish(&uri, "the path of the index", err);
     if (rc)

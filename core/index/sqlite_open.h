@@ -37,7 +37,10 @@ struct atd_sqlite_signature {
     bool fresh; /* written so recently that another write might leave the same time stamp */
 };
 
-/* Errors: those of stat(2) but ENOENT, for the main file. */
+/*
+ * Looks at the files of a database; `path` has no symbolic links (SQLite puts its files beside the
+ * real one). Errors: those of lstat(2) but ENOENT; EINVAL one that is not a regular file.
+ */
 int atd_sqlite_sign(const char *path, struct atd_sqlite_signature *ret_signature,
                     struct atd_error *err) ATD_MUST_USE;
 bool atd_sqlite_signature_equal(const struct atd_sqlite_signature *a,

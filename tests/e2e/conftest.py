@@ -7,6 +7,7 @@ commit must show; longer under a sanitizer), CI (when set, nothing may be skippe
 import contextlib
 import os
 import shutil
+import stat
 import sys
 import threading
 from pathlib import Path
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
 import mounting  # noqa: E402 (its place is only known now)
 import peer as peers  # noqa: E402
+from bounded import run  # noqa: E402
 
 WATCHDOG_SECONDS = 150
 
@@ -32,11 +34,22 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def can_mount():
+def can_mount(tmp_path_factory):
+    """As root everything happens in a mount namespace of our own: nothing of it can be left over."""
     if not os.path.exists("/dev/fuse"):
         pytest.skip("there is no /dev/fuse")
-    if os.geteuid() != 0 and not shutil.which("fusermount3"):
-        pytest.skip("neither root nor fusermount3 to mount with")
+    if os.geteuid() != 0:
+        if not shutil.which("fusermount3"):
+            pytest.skip("neither root nor fusermount3 to mount with")
+        return
+    os.unshare(os.CLONE_NEWNS)
+    run("mount", "--make-rprivate", "/")
+    if os.stat("/dev/fuse").st_mode & 0o666 != 0o666:
+        # Where udev has not opened the device for everybody, as fusermount3 needs it.
+        device = tmp_path_factory.mktemp("device") / "fuse"
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
+        device.chmod(0o666)
+        run("mount", "--bind", device, "/dev/fuse")
 
 
 @pytest.fixture(scope="session")

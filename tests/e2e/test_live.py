@@ -366,3 +366,18 @@ def test_index_that_cannot_be_read_for_a_while(tmp_path, mount):
         lambda: ls(mounted / "datasets") == ["kept", "restored"], 5, "the restored one shows"
     )
     assert mounted.status()["index"]["state"] == "live"
+
+
+def test_index_behind_a_link(home, tmp_path, mount, peer, soon):
+    """SQLite keeps its -wal beside the real file, not beside the link."""
+    real = tmp_path / "elsewhere"
+    real.mkdir()
+    (home / ".atdata").mkdir()
+    (home / ".atdata" / "index.db").symlink_to(real / "index.db")
+    python = peer()
+    python.write("linked")
+    assert (real / "index.db-wal").stat().st_size > 0
+    mounted = mount()
+    assert ls(mounted / "datasets") == ["linked"]
+    python.write("later")
+    soon(lambda: "later" in ls(mounted / "datasets"), python.committed_at, "behind a link")

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes tests/data/vectors/{braceexpand,dotenv,arrays,samples,webdataset_names}.json.
+"""Makes tests/data/vectors/{braceexpand,dotenv,arrays,npy_headers,samples,webdataset_names}.json.
 
 Each file says what the Python package itself answers: braceexpand 0.1.7, python-dotenv 1.2,
 numpy 2, ormsgpack and msgpack, webdataset 1.0.2. Run it again to take up new cases; the tests
 need no Python.
 """
 
+import io
 import json
 import logging
 import os
@@ -140,6 +141,9 @@ def make_dotenv():
     tokens = ["A", "B", "=", "=", "'", "\"", " ", " ", "#", "\\", "\n", "\n", "export ", "${A}", "${", "}",
               ":-", "x", "n", "\u00a0", "\u00e9", "\t", "\r"]
     texts = list(DOTENV)
+    for code in [*range(1, 0x21), 0x7F, 0x85, 0xA0, 0x1680, 0x180E, *range(0x2000, 0x200F), 0x2028, 0x2029, 0x202F,
+                 0x205F, 0x2060, 0x3000, 0xFEFF]:
+        texts.append(f"A{chr(code)}={chr(code)}1{chr(code)}#x")
     for _ in range(500):
         texts.append("".join(rng.choice(tokens) for _ in range(rng.randrange(1, 30))))
     with tempfile.TemporaryDirectory() as folder:
@@ -219,6 +223,15 @@ def make_arrays():
         cases.append(array_case(np.zeros(3, np.dtype(descr))))
     cases.append(array_case(np.zeros(2, np.dtype([("a", "|u1"), ("b", "<f8")], align=True))))
     write("arrays.json", cases)
+    # Headers alone, around the points where the padding jumps.
+    cases = []
+    for ones in range(44):
+        for fortran in (False, True):
+            shape = (123456789012345678, *(1,) * ones, 2)
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": fortran, "shape": shape})
+            cases.append({"ones": ones, "fortran": fortran, "npy": header.getvalue().hex()})
+    write("npy_headers.json", cases)
 
 
 # ---------------------------------------------------------------- samples

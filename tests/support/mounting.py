@@ -31,6 +31,14 @@ def environment(home, state, **more):
     return env | more
 
 
+def as_user(user):
+    """The words before a command that run it as another user."""
+    if not user:
+        return []
+    group = run("id", "-g", user).stdout.strip()
+    return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+
+
 def make_state(directory):
     """The private directory of one daemon: its log, sanitizer reports, temporary files."""
     state = Path(directory)
@@ -63,10 +71,11 @@ def detach(path):
 class Mount:
     """One running daemon. `mount / "datasets"` is a path below the mount point."""
 
-    def __init__(self, path, state, process):
+    def __init__(self, path, state, process, user):
         self.path = path
         self.state = state
         self.process = process
+        self.user = user
         self.ended = False
 
     def __truediv__(self, name):
@@ -96,13 +105,18 @@ class Mount:
         return (self.state / "log").read_text(errors="replace")
 
     def wait_usable(self):
-        def is_mounted():
+        def is_usable():
             code = self.process.poll()
             assert code is None, f"the daemon ended with {code}: {self.log}"
-            return FS_TYPE in mounts_on(self.path)
+            # A file of the mount, and not from the cache: a dead mount may lie there until the
+            # daemon takes it away.
+            ask = ["stat", "--cached=never", self.path / ".atdatafs" / "status.json"]
+            return FS_TYPE in mounts_on(self.path) and self._as_user(*ask).returncode == 0
 
-        wait_until(is_mounted, START_SECONDS, f"{self.path} is mounted")
-        run("stat", self.path, timeout=START_SECONDS)
+        wait_until(is_usable, START_SECONDS, f"{self.path} is usable")
+
+    def _as_user(self, *words):
+        return run(*as_user(self.user), *words, check=False, timeout=START_SECONDS)
 
     def wait_exit(self, expect=0):
         """The daemon has ended well, and left nothing behind."""
@@ -144,14 +158,14 @@ def start(directory, *, home=None, index=None, options="", wrapper=(), user=None
     directory = Path(directory)
     home = home or directory / "home"
     path = directory / "mnt"
-    path.mkdir(parents=True, exist_ok=True)
+    if not mounts_on(path):  # a dead one may lie there
+        path.mkdir(parents=True, exist_ok=True)
     state = make_state(directory / f"daemon-{time.monotonic_ns()}")
-    command = ["setpriv", "--pdeathsig", "TERM"]
     if user:
-        command += [f"--reuid={user}", f"--regid={user_group(user)}", "--clear-groups"]
-        for place in (state, path):
-            os.chown(place, user_id(user), -1)
-    command += [*wrapper, ATDATAFS, *([index] if index else []), str(path), "-f"]
+        run("chown", user, state, path)
+    # It dies with the test, however that ends.
+    command = [*as_user(user), "setpriv", "--pdeathsig", "TERM", *wrapper]
+    command += [ATDATAFS, *([index] if index else []), str(path), "-f"]
     if options:
         command += ["-o", options]
     with open(state / "log", "wb") as log:
@@ -162,21 +176,13 @@ def start(directory, *, home=None, index=None, options="", wrapper=(), user=None
             stderr=log,
             env=environment(home, state, **(env or {})),
         )
-    mount = Mount(path, state, process)
+    mount = Mount(path, state, process, user)
     try:
         mount.wait_usable()
     except BaseException:
         mount.abandon()
         raise
     return mount
-
-
-def user_id(user):
-    return int(run("id", "-u", user).stdout)
-
-
-def user_group(user):
-    return int(run("id", "-g", user).stdout)
 
 
 @contextmanager

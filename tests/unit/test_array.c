@@ -88,6 +88,33 @@ Test(array, as_numpy_saves_them)
     json_decref(cases);
 }
 
+/* Shapes (123456789012345678, 1, ..., 1, 2): where NumPy's padding jumps, and by which axis. */
+Test(array, headers_are_padded_as_numpy_pads)
+{
+    json_t *cases = load_json("vectors/npy_headers.json");
+    atd_auto_buf struct atd_buf npy = ATD_BUF_INIT(1 << 20);
+    atd_auto_buf struct atd_buf expected = ATD_BUF_INIT(1 << 20);
+    size_t i;
+    json_t *item;
+
+    json_array_foreach(cases, i, item)
+    {
+        struct atd_array array = {.dtype = ATD_STR("<f8"), .item_size = 8};
+
+        array.ndim = 2 + (unsigned)json_integer_value(json_object_get(item, "ones"));
+        array.fortran = json_is_true(json_object_get(item, "fortran"));
+        for (unsigned axis = 0; axis < array.ndim; axis++)
+            array.shape[axis] = axis == 0 ? 123456789012345678 : 1;
+        array.shape[array.ndim - 1] = 2;
+        atd_buf_clear(&npy);
+        atd_array_encode_npy(&array, &npy);
+        assert_bytes_eq(atd_buf_bytes(&npy), from_hex(json_member_str(item, "npy"), &expected),
+                        "case %zu", i);
+    }
+    cr_assert_eq(json_array_size(cases), 88);
+    json_decref(cases);
+}
+
 /* Every cut and every extra byte of a real array is refused. */
 Test(array, wrong_lengths_are_refused)
 {
@@ -207,6 +234,8 @@ Test(array, bad_headers_are_refused_with_their_position)
          "array is too large: axis 1 has length 4294967296"},
         {"{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4294967296, 4294967296)}",
          "array is too large: axis 2 has length 4294967296"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 2305843009213693952)}",
+         "array is too large: axis 1 has length 2305843009213693952"},
         {"{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}",
          "array data are 0 bytes at byte 65, but the header announces 8"},
     };
