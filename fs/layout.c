@@ -64,6 +64,18 @@ static int find_entry(struct view *view, struct atd_str subject, struct atd_erro
     return 0;
 }
 
+/* Asks the disk. A list that turns out other than the kernel was told is told to it. */
+static int look_at_shards(struct fs *fs, struct view *view, struct atd_error *err)
+{
+    struct atd_shard_list *before = atd_catalog_shards_peek(view->catalog, view->entry, true);
+    int rc = atd_catalog_shards_get(view->catalog, view->entry, fs->store, &view->shards, err);
+
+    if (rc == 0 && before && !atd_shard_list_equal(before, view->shards))
+        notify_entry_shards(fs, view->catalog, view->entry);
+    atd_shard_list_unref(before);
+    return rc;
+}
+
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
               bool may_block, struct view *ret_view, struct atd_error *err)
 {
@@ -73,7 +85,7 @@ int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum v
     if (holds_records(kind)) {
         rc = find_entry(&view, subject, err);
         if (rc == 0 && need == VIEW_SHARDS && may_block) {
-            rc = atd_catalog_shards_get(view.catalog, view.entry, fs->store, &view.shards, err);
+            rc = look_at_shards(fs, &view, err);
         } else if (rc == 0 && need == VIEW_SHARDS) {
             view.shards = atd_catalog_shards_peek(view.catalog, view.entry, false);
             if (!view.shards)

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/limits.h"
+#include "defer.h"
 #include "layout.h"
 #include "reply.h"
 
@@ -18,13 +19,6 @@
 struct directory {
     struct handle handle;
     struct view view;
-};
-
-struct opendir_work {
-    struct atd_work work;
-    fuse_req_t req;
-    fuse_ino_t number;
-    struct fuse_file_info info;
 };
 
 static struct fs *fs_of(fuse_req_t req)
@@ -85,35 +79,16 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
     return 0;
 }
 
-static void run_opendir(struct atd_work *work)
+static void answer_opendir(struct deferred *deferred)
 {
-    struct opendir_work *opendir_work = (struct opendir_work *)work;
-
-    (void)open_directory(opendir_work->req, opendir_work->number, &opendir_work->info, true);
-    free(opendir_work);
+    (void)open_directory(deferred->req, deferred->number, &deferred->info, true);
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
 {
-    struct fs *fs = fs_of(req);
-    struct atd_error why = ATD_ERROR_INIT;
-    struct opendir_work *work;
-
-    METRICS_ADD(&fs->metrics, opendir_requests, 1);
-    if (open_directory(req, number, info, false) != -EWOULDBLOCK)
-        return;
-    METRICS_ADD(&fs->metrics, meta_deferred, 1);
-    work = malloc(sizeof(*work));
-    if (!work) {
-        (void)fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    *work = (struct opendir_work){
-        .work = {.run = run_opendir}, .req = req, .number = number, .info = *info};
-    if (atd_workers_submit(fs->meta_workers, &work->work, &why) != 0) {
-        reply_error(fs, req, "opendir", &why);
-        free(work);
-    }
+    METRICS_ADD(&fs_of(req)->metrics, opendir_requests, 1);
+    if (open_directory(req, number, info, false) == -EWOULDBLOCK)
+        defer(req, number, NULL, info, answer_opendir);
 }
 
 /* Forgets what a listing told the kernel when the answer was not delivered. */

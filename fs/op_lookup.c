@@ -5,11 +5,11 @@
  * which may wait for the disk.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/statvfs.h>
 
 #include "base/cleanup.h"
 #include "base/limits.h"
+#include "defer.h"
 #include "layout.h"
 #include "reply.h"
 
@@ -19,13 +19,6 @@ static struct fs *fs_of(fuse_req_t req)
 }
 
 /* ------------------------------------------------------------------ LOOKUP */
-
-struct lookup_work {
-    struct atd_work work;
-    fuse_req_t req;
-    fuse_ino_t parent;
-    char name[];
-};
 
 /* "No such name", remembered by the kernel for a while. */
 static void reply_absent(fuse_req_t req)
@@ -81,35 +74,16 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, bool may_
     return 0;
 }
 
-static void run_lookup(struct atd_work *work)
+static void answer_lookup(struct deferred *deferred)
 {
-    struct lookup_work *lookup_work = (struct lookup_work *)work;
-
-    (void)lookup(lookup_work->req, lookup_work->parent, lookup_work->name, true);
-    free(lookup_work);
+    (void)lookup(deferred->req, deferred->number, deferred->name, true);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct fs *fs = fs_of(req);
-    struct lookup_work *work;
-    struct atd_error why = ATD_ERROR_INIT;
-
-    METRICS_ADD(&fs->metrics, lookup_requests, 1);
-    if (lookup(req, parent, name, false) != -EWOULDBLOCK)
-        return;
-    METRICS_ADD(&fs->metrics, meta_deferred, 1);
-    work = malloc(sizeof(*work) + strlen(name) + 1);
-    if (!work) {
-        (void)fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    *work = (struct lookup_work){.work = {.run = run_lookup}, .req = req, .parent = parent};
-    memcpy(work->name, name, strlen(name) + 1);
-    if (atd_workers_submit(fs->meta_workers, &work->work, &why) != 0) {
-        reply_error(fs, req, "lookup", &why);
-        free(work);
-    }
+    METRICS_ADD(&fs_of(req)->metrics, lookup_requests, 1);
+    if (lookup(req, parent, name, false) == -EWOULDBLOCK)
+        defer(req, parent, name, NULL, answer_lookup);
 }
 
 /* ------------------------------------------------------------------ FORGET */
@@ -135,30 +109,6 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 
 /* ------------------------------------------------------------------ GETATTR */
 
-struct node_work {
-    struct atd_work work;
-    fuse_req_t req;
-    fuse_ino_t number;
-};
-
-static void submit_node_work(struct fs *fs, fuse_req_t req, fuse_ino_t number,
-                             void (*run)(struct atd_work *work))
-{
-    struct node_work *work = malloc(sizeof(*work));
-    struct atd_error why = ATD_ERROR_INIT;
-
-    METRICS_ADD(&fs->metrics, meta_deferred, 1);
-    if (!work) {
-        (void)fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    *work = (struct node_work){.work = {.run = run}, .req = req, .number = number};
-    if (atd_workers_submit(fs->meta_workers, &work->work, &why) != 0) {
-        reply_error(fs, req, "getattr", &why);
-        free(work);
-    }
-}
-
 static void reply_attr(struct fs *fs, fuse_req_t req, const struct node *node)
 {
     struct stat st;
@@ -183,12 +133,11 @@ static void reply_attr(struct fs *fs, fuse_req_t req, const struct node *node)
  * Looks whether a shard is still the file that its node stands for. If not: ESTALE, at which the
  * kernel looks the name up again and gets the node of the new bytes.
  */
-static void run_getattr(struct atd_work *work)
+static void answer_getattr(struct deferred *deferred)
 {
-    struct node_work *node_work = (struct node_work *)work;
-    fuse_req_t req = node_work->req;
+    fuse_req_t req = deferred->req;
     struct fs *fs = fs_of(req);
-    const struct node *node = nodes_find(fs->nodes, node_work->number);
+    const struct node *node = nodes_find(fs->nodes, deferred->number);
     struct atd_error why = ATD_ERROR_INIT;
     struct atd_file_identity identity;
     const struct atd_shard *shard = NULL;
@@ -215,7 +164,6 @@ static void run_getattr(struct atd_work *work)
         reply_attr(fs, req, node);
     if (view.catalog)
         view_close(&view);
-    free(node_work);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
@@ -227,7 +175,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
     if (!node)
         (void)fuse_reply_err(req, ESTALE);
     else if (node->kind == NODE_SHARD && !info)
-        submit_node_work(fs, req, number, run_getattr);
+        defer(req, number, NULL, NULL, answer_getattr);
     else
         reply_attr(fs, req, node); /* an open file: its own bytes, whatever the name means now */
 }
@@ -262,10 +210,9 @@ void op_readlink(fuse_req_t req, fuse_ino_t number)
 /* ------------------------------------------------------------------ STATFS */
 
 /* The file system of the first data root that exists: where local shards take their room. */
-static void run_statfs(struct atd_work *work)
+static void answer_statfs(struct deferred *deferred)
 {
-    struct node_work *node_work = (struct node_work *)work;
-    struct fs *fs = fs_of(node_work->req);
+    const struct fs *fs = fs_of(deferred->req);
     struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096};
 
     for (size_t i = 0; i < fs->options->data_root_count; i++) {
@@ -273,14 +220,11 @@ static void run_statfs(struct atd_work *work)
             break;
     }
     st.f_namemax = ATD_FILE_NAME_MAX;
-    (void)fuse_reply_statfs(node_work->req, &st);
-    free(node_work);
+    (void)fuse_reply_statfs(deferred->req, &st);
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t number)
 {
-    struct fs *fs = fs_of(req);
-
-    METRICS_ADD(&fs->metrics, statfs_requests, 1);
-    submit_node_work(fs, req, number, run_statfs);
+    METRICS_ADD(&fs_of(req)->metrics, statfs_requests, 1);
+    defer(req, number, NULL, NULL, answer_statfs);
 }

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/limits.h"
+#include "defer.h"
 #include "layout.h"
 #include "reply.h"
 
@@ -31,13 +32,6 @@ struct file {
     size_t text_len;
     int fd; /* shards: the local file; -1 otherwise */
     struct atd_file_identity identity;
-};
-
-struct open_work {
-    struct atd_work work;
-    fuse_req_t req;
-    fuse_ino_t number;
-    struct fuse_file_info info;
 };
 
 struct read_work {
@@ -221,35 +215,16 @@ static int open_node(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *i
     return rc == -EWOULDBLOCK ? rc : 0;
 }
 
-static void run_open(struct atd_work *work)
+static void answer_open(struct deferred *deferred)
 {
-    struct open_work *open_work = (struct open_work *)work;
-
-    (void)open_node(open_work->req, open_work->number, &open_work->info, true);
-    free(open_work);
+    (void)open_node(deferred->req, deferred->number, &deferred->info, true);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
 {
-    struct fs *fs = fs_of(req);
-    struct atd_error why = ATD_ERROR_INIT;
-    struct open_work *work;
-
-    METRICS_ADD(&fs->metrics, open_requests, 1);
-    if (open_node(req, number, info, false) != -EWOULDBLOCK)
-        return;
-    METRICS_ADD(&fs->metrics, meta_deferred, 1);
-    work = malloc(sizeof(*work));
-    if (!work) {
-        (void)fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    *work =
-        (struct open_work){.work = {.run = run_open}, .req = req, .number = number, .info = *info};
-    if (atd_workers_submit(fs->meta_workers, &work->work, &why) != 0) {
-        reply_error(fs, req, "open", &why);
-        free(work);
-    }
+    METRICS_ADD(&fs_of(req)->metrics, open_requests, 1);
+    if (open_node(req, number, info, false) == -EWOULDBLOCK)
+        defer(req, number, NULL, info, answer_open);
 }
 
 /* ------------------------------------------------------------------ READ */

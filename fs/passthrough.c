@@ -78,6 +78,9 @@ static ssize_t read_request(int fd, void *buf, size_t len, void *userdata)
         (get_u32(bytes + INIT_IN_FLAGS) & INIT_EXT_FLAG) &&
         (get_u32(bytes + INIT_IN_FLAGS2) & PASSTHROUGH_FLAG2))
         atomic_store(&passthrough->offered_by_kernel, true);
+    /* The mount ended while the kernel was handing out a request: for libfuse ENODEV is the end. */
+    if (got < 0 && errno == ECONNABORTED)
+        errno = ENODEV;
     return got;
 }
 

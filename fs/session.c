@@ -168,9 +168,10 @@ static int loop(struct fs *fs, struct atd_error *err)
     fuse_loop_cfg_set_idle_threads(config, threads);
     rc = fuse_session_loop_mt(fs->session, config);
     fuse_loop_cfg_destroy(config);
-    if (rc < 0)
+    if (rc < 0 && rc != -ECONNABORTED)
         return atd_error_set(err, -rc, "the connection with the kernel broke: %s", strerror(-rc));
-    return 0; /* unmounted, or a signal (its number): both are a clean end */
+    /* Unmounted (ECONNABORTED: with a request on its way), or a signal (its number): clean ends. */
+    return 0;
 }
 
 /* ------------------------------------------------------------------ the end */

@@ -474,6 +474,24 @@ static int join_entries(struct atd_catalog *catalog, struct atd_error *err)
     return 0;
 }
 
+/* Labels whose names were cut can share a file name: the first in order keeps it. */
+static void drop_equal_label_files(struct atd_catalog *catalog)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < catalog->shown_label_count; i++) {
+        struct atd_catalog_label *label = &catalog->labels[catalog->shown_labels[i]];
+
+        if (kept > 0 && atd_str_equal(catalog->labels[catalog->shown_labels[kept - 1]].file_name,
+                                      label->file_name))
+            atd_catalog_note_problem(catalog, "label", label->name,
+                                     "another label's file name is the same");
+        else
+            catalog->shown_labels[kept++] = catalog->shown_labels[i];
+    }
+    catalog->shown_label_count = kept;
+}
+
 static int show_labels(struct atd_catalog *catalog, struct atd_error *err)
 {
     catalog->shown_labels =
@@ -486,6 +504,7 @@ static int show_labels(struct atd_catalog *catalog, struct atd_error *err)
     }
     qsort_r(catalog->shown_labels, catalog->shown_label_count, sizeof(*catalog->shown_labels),
             compare_label_files, catalog);
+    drop_equal_label_files(catalog);
     return 0;
 }
 

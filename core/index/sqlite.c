@@ -249,9 +249,8 @@ static int load_file(const char *path, const struct atd_sqlite_signature *before
     load.db = sqlite.db;
     load.deadline_ms = atd_clock_monotonic_ms() + LOAD_DEADLINE_MS;
     rc = read_snapshot(&load, err);
-    if (sqlite.needs_stable_file &&
-        (before->fresh || atd_sqlite_sign(path, &after, NULL) != 0 ||
-         !atd_sqlite_signature_equal(before, &after)))
+    if (sqlite.needs_stable_file && (before->fresh || atd_sqlite_sign(path, &after, NULL) != 0 ||
+                                     !atd_sqlite_signature_equal(before, &after)))
         rc = atd_error_set_retryable(err, EAGAIN, "another program changed it while it was read");
     atd_sqlite_close(&sqlite);
     return rc;

@@ -113,25 +113,26 @@ int atd_sqlite_error(sqlite3 *db, const char *what, struct atd_error *err)
     }
 }
 
-static int do_not_chown(int fd, uid_t uid, gid_t gid)
+/* This thread has a database open that it must not alter: from atd_sqlite_open to _close. */
+static _Thread_local bool reading;
+
+static int chown_unless_reading(int fd, uid_t uid, gid_t gid)
 {
-    (void)fd;
-    (void)uid;
-    (void)gid;
-    return 0;
+    return reading ? 0 : fchown(fd, uid, gid);
 }
 
 /*
  * As root, SQLite hands every -wal and -shm file that it opens over to the owner of the database,
  * which alters them, and lets whoever may write the directory put a link to a file of root's in
- * their place. It cannot be told not to, so the call is replaced, for the whole process.
+ * their place. It cannot be told not to, so its system call is replaced; a program that uses
+ * SQLite beside this library notices nothing.
  */
 static void forbid_chown(void)
 {
     sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
 
     if (vfs && vfs->iVersion >= 3 && vfs->xSetSystemCall)
-        (void)vfs->xSetSystemCall(vfs, "fchown", (sqlite3_syscall_ptr)do_not_chown);
+        (void)vfs->xSetSystemCall(vfs, "fchown", (sqlite3_syscall_ptr)chown_unless_reading);
 }
 
 /* "file:" URI of a path: SQLite decodes %XX and ends the path at '?' and '#'. */
@@ -251,19 +252,37 @@ static int open_copy(const char *path, struct atd_sqlite *sqlite, struct atd_err
     return 0;
 }
 
+/*
+ * True while a program has the database open: it holds a lock on this byte of the -shm for as
+ * long. Source: SQLite's os_unix.c, UNIX_SHM_DMS.
+ */
+static bool is_in_use(const char *path)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 128, .l_len = 1};
+    char name[PATH_MAX + 16];
+    atd_auto_fd int fd = -1;
+
+    (void)snprintf(name, sizeof(name), "%s-shm", path);
+    fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
 int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signature,
                     struct atd_sqlite *ret_sqlite, struct atd_error *err)
 {
     struct atd_sqlite sqlite = {0};
     struct atd_file_mark shm;
+    bool in_use;
     int rc = mark_file(path, "-shm", &shm, err);
 
     if (rc)
         return rc;
-    if (signature->journal.size_bytes > 0 || (signature->wal.size_bytes > 0 && !shm.exists)) {
+    in_use = shm.exists && is_in_use(path);
+    reading = true;
+    if (signature->journal.size_bytes > 0 || (signature->wal.size_bytes > 0 && !in_use)) {
         sqlite.needs_stable_file = true;
         rc = open_copy(path, &sqlite, err);
-    } else if (signature->wal.exists && shm.exists) {
+    } else if (signature->wal.exists && in_use) {
         rc = open_uri(path, "?readonly_shm=1", SQLITE_OPEN_READONLY, &sqlite.db, err);
     } else {
         sqlite.needs_stable_file = true;
@@ -271,12 +290,15 @@ int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signatu
     }
     if (rc == 0)
         *ret_sqlite = sqlite;
+    else
+        reading = false;
     return rc;
 }
 
 void atd_sqlite_close(struct atd_sqlite *sqlite)
 {
     (void)sqlite3_close(sqlite->db);
+    reading = false;
     if (sqlite->copy_dir)
         remove_copy(sqlite->copy_dir);
     *sqlite = (struct atd_sqlite){0};

@@ -5,10 +5,11 @@
  * it creates the -wal and -shm files when they are missing, and takes part in locks that keep the
  * last writer from cleaning up. So:
  *
- *   no -wal file         nothing is pending: open the main file as immutable (no locks, no files)
- *   -wal and -shm        a program has it open: open read only, with a read-only -shm
- *   -wal without -shm,   left by a crash, or a read-only directory: recover a private copy
- *   or a -journal
+ *   no -wal file, or an  nothing is pending: open the main file as immutable (no locks, no files)
+ *   empty one not in use
+ *   -wal in use          a program has it open: open read only, with a read-only -shm
+ *   -wal not in use,     left by a crash, or a read-only directory: recover a private copy (what a
+ *   or a -journal        power cut left in the -shm SQLite would not repair read only)
  *
  * The first and the third read files that a writer might change meanwhile: the caller compares
  * signatures before and after and throws away what it read when they differ.
@@ -55,7 +56,7 @@ struct atd_sqlite {
 /* Errors: EIO, EACCES, ENOMEM with SQLite's reason. */
 int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signature,
                     struct atd_sqlite *ret_sqlite, struct atd_error *err) ATD_MUST_USE;
-/* Closes it and removes the copy. A zeroed one is fine. */
+/* Closes it, in the thread that opened it, and removes the copy. A zeroed one is fine. */
 void atd_sqlite_close(struct atd_sqlite *sqlite);
 
 /* Sets the error of the connection's last failure. */

@@ -221,7 +221,7 @@ class World:
             f"{root}/proc.tar": "leads out of the data root",
             f"{root}/loop.tar": "loop",
             f"{root}/" + "a" * 5000: "too long",
-            f"{root}/" + "b/" * 1500 + "x.tar": "does not exist",
+            f"{root}/" + "b/" * 1500 + "x.tar": f"'{root}/b/b/b/",  # cut
         }
 
 
@@ -283,7 +283,11 @@ STRUCTURES = {
         ["dataset_entries"],
         [],
     ),
-    "label column is missing": ("ALTER TABLE labels DROP COLUMN cid", ["labels"], ["sound"]),
+    "label column is missing": (
+        "DROP INDEX idx_labels_cid; ALTER TABLE labels DROP COLUMN cid",
+        ["labels"],
+        ["sound"],
+    ),
     "no labels table": ("DROP TABLE labels", [], ["sound"]),
     "no tables": ("DROP TABLE dataset_entries; DROP TABLE labels; DROP TABLE schemas", [], []),
     "triggers": (

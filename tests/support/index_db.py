@@ -94,7 +94,7 @@ class IndexDb:
         return self.path.parent / "data"
 
     def entry(self, name, urls, *, schema_ref=SCHEMA_REF, metadata=None, cid=None):
-        cid = cid or cid_of(schema_ref, urls)
+        cid = cid_of(schema_ref, urls) if cid is None else cid
         packed = None if metadata is None else msgpack.packb(metadata)
         self.row(cid, name, schema_ref, msgpack.packb(urls), packed)
         return cid

@@ -1,0 +1,42 @@
+#include "defer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "reply.h"
+
+static void run(struct atd_work *work)
+{
+    struct deferred *deferred = (struct deferred *)work;
+
+    deferred->answer(deferred);
+    free(deferred);
+}
+
+void defer(fuse_req_t req, fuse_ino_t number, const char *name, const struct fuse_file_info *info,
+           void (*answer)(struct deferred *deferred))
+{
+    struct fs *fs = fuse_req_userdata(req);
+    size_t name_len = name ? strlen(name) : 0;
+    struct deferred *deferred = calloc(1, sizeof(*deferred) + name_len + 1);
+    struct atd_error why = ATD_ERROR_INIT;
+
+    METRICS_ADD(&fs->metrics, meta_deferred, 1);
+    if (!deferred) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    deferred->work.run = run;
+    deferred->answer = answer;
+    deferred->req = req;
+    deferred->number = number;
+    if (info)
+        deferred->info = *info;
+    if (name_len)
+        memcpy(deferred->name, name, name_len);
+    if (atd_workers_submit(fs->meta_workers, &deferred->work, &why) != 0) {
+        reply_error(fs, req, "a request", &why);
+        free(deferred);
+    }
+}
