@@ -98,7 +98,12 @@ class Mount:
     @property
     def pid(self):
         """The daemon's, also when another program (strace) started it."""
-        return self.status()["pid"]
+        return self.process.pid if self.user else self.status()["pid"]
+
+    def open_shards(self):
+        """The shards that the daemon has open."""
+        descriptors = Path(f"/proc/{self.pid}/fd").iterdir()
+        return [link for link in map(os.readlink, descriptors) if link.endswith(".tar")]
 
     @property
     def log(self):
@@ -129,6 +134,8 @@ class Mount:
         assert not os.listdir(self.state / "tmp"), "the daemon left temporary files"
 
     def unmount(self):
+        """The test has closed everything: then the daemon soon has too."""
+        wait_until(lambda: not self.open_shards(), 5, "the daemon has closed every shard")
         run("umount", "-l", self.path, timeout=20)
         self.wait_exit()
 

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -69,7 +70,7 @@ Test(workers, refuse_more_than_the_queue_holds, .timeout = 60)
 }
 
 #ifdef ATD_PARANOID
-Test(lock, wrong_order_is_caught, .signal = SIGABRT)
+static void take_in_wrong_order(void)
 {
     struct atd_lock low;
     struct atd_lock high;
@@ -82,6 +83,21 @@ Test(lock, wrong_order_is_caught, .signal = SIGABRT)
     atd_lock_give(&low);
     atd_lock_take(&high);
     atd_lock_take(&low);
+}
+
+/* Not Criterion's .signal: the library leaks what it notes of such a test, which LSan reports. */
+Test(lock, wrong_order_is_caught)
+{
+    pid_t child = fork();
+    int status = 0;
+
+    cr_assert(child >= 0);
+    if (child == 0) {
+        take_in_wrong_order();
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %x", status);
 }
 #endif
 
