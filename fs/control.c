@@ -60,7 +60,7 @@ static uint64_t put_shard_problems(struct atd_json_writer *json, struct atd_cata
 
     for (size_t i = 0; i < atd_catalog_entry_count(catalog); i++) {
         const struct atd_catalog_entry *entry = atd_catalog_entry_at(catalog, i);
-        struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry, true);
+        struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry);
 
         if (!list)
             continue;

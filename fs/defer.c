@@ -14,11 +14,11 @@ static void run(struct atd_work *work)
     free(deferred);
 }
 
-void defer(fuse_req_t req, fuse_ino_t number, const char *name, const struct fuse_file_info *info,
+void defer(fuse_req_t req, const struct deferred_args *args,
            void (*answer)(struct deferred *deferred))
 {
     struct fs *fs = fuse_req_userdata(req);
-    size_t name_len = name ? strlen(name) : 0;
+    size_t name_len = args->name ? strlen(args->name) : 0;
     struct deferred *deferred = calloc(1, sizeof(*deferred) + name_len + 1);
     struct atd_error why = ATD_ERROR_INIT;
 
@@ -30,11 +30,13 @@ void defer(fuse_req_t req, fuse_ino_t number, const char *name, const struct fus
     deferred->work.run = run;
     deferred->answer = answer;
     deferred->req = req;
-    deferred->number = number;
-    if (info)
-        deferred->info = *info;
+    deferred->number = args->number;
+    deferred->size = args->size;
+    deferred->offset = args->offset;
+    if (args->info)
+        deferred->info = *args->info;
     if (name_len)
-        memcpy(deferred->name, name, name_len);
+        memcpy(deferred->name, args->name, name_len);
     if (atd_workers_submit(fs->meta_workers, &deferred->work, &why) != 0) {
         reply_error(fs, req, "a request", &why);
         free(deferred);

@@ -28,6 +28,9 @@ static const struct {
     {"entry.json", NODE_ENTRY},
 };
 
+/* About a millisecond of rendering. */
+#define HEAVY_SHARDS 1000
+
 #define RECORD_NAMES ATD_ARRAY_LEN(record_names)
 
 static bool holds_records(enum node_kind kind)
@@ -64,18 +67,6 @@ static int find_entry(struct view *view, struct atd_str subject, struct atd_erro
     return 0;
 }
 
-/* Asks the disk. A list that turns out other than the kernel was told is told to it. */
-static int look_at_shards(struct fs *fs, struct view *view, struct atd_error *err)
-{
-    struct atd_shard_list *before = atd_catalog_shards_peek(view->catalog, view->entry, true);
-    int rc = atd_catalog_shards_get(view->catalog, view->entry, fs->store, &view->shards, err);
-
-    if (rc == 0 && before && !atd_shard_list_equal(before, view->shards))
-        notify_entry_shards(fs, view->catalog, view->entry);
-    atd_shard_list_unref(before);
-    return rc;
-}
-
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
               bool may_block, struct view *ret_view, struct atd_error *err)
 {
@@ -85,19 +76,36 @@ int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum v
     if (holds_records(kind)) {
         rc = find_entry(&view, subject, err);
         if (rc == 0 && need == VIEW_SHARDS && may_block) {
-            rc = look_at_shards(fs, &view, err);
+            rc = atd_catalog_shards_get(view.catalog, view.entry, fs->store, &view.shards, err);
         } else if (rc == 0 && need == VIEW_SHARDS) {
-            view.shards = atd_catalog_shards_peek(view.catalog, view.entry, false);
-            if (!view.shards)
+            view.shards = atd_catalog_shards_peek(view.catalog, view.entry);
+            if (!view.shards || view_is_heavy(&view))
                 rc = -EWOULDBLOCK;
         }
     }
+    atd_assert(rc != -EWOULDBLOCK || !may_block);
     if (rc) {
         view_close(&view);
         return rc;
     }
     *ret_view = view;
     return 0;
+}
+
+bool view_is_heavy(const struct view *view)
+{
+    return view->shards && atd_shard_list_count(view->shards) > HEAVY_SHARDS;
+}
+
+void layout_check_current(struct fs *fs, struct atd_catalog *answered)
+{
+    struct atd_catalog *now;
+
+    if (atd_live_generation(fs->live) == atd_catalog_generation(answered))
+        return;
+    now = atd_live_get(fs->live);
+    notify_generation(fs, answered, now);
+    atd_catalog_unref(now);
 }
 
 void view_close(struct view *view)
@@ -109,12 +117,15 @@ void view_close(struct view *view)
 
 /* ------------------------------------------------------------------ items */
 
-static void set_version(struct item *item, const void *bytes, size_t len)
+void layout_text_version(const void *text, size_t len, int64_t mtime_s,
+                         uint8_t ret_version[NODE_VERSION_BYTES])
 {
     uint8_t digest[ATD_SHA256_BYTES];
 
-    atd_sha256_of(bytes, len, digest);
-    memcpy(item->version, digest, sizeof(item->version));
+    atd_sha256_of(text, len, digest);
+    memcpy(ret_version, digest, NODE_VERSION_BYTES);
+    for (size_t i = 0; i < sizeof(mtime_s); i++)
+        ret_version[i] = (uint8_t)(ret_version[i] ^ (uint64_t)mtime_s >> (8 * i));
 }
 
 /* A text file's size and version are those of its contents, so it is rendered to be known. */
@@ -129,7 +140,7 @@ static bool fill_text(struct fs *fs, const struct view *view, struct item *item)
     }
     item->size_bytes = text.len;
     item->link_count = 1;
-    set_version(item, text.ptr, text.len);
+    layout_text_version(text.ptr, text.len, item->mtime_s, item->version);
     return true;
 }
 
@@ -176,6 +187,7 @@ static bool shard_item(const struct view *view, const struct atd_shard *shard, s
         .size_bytes = shard->identity.size_bytes,
         .mtime_s = shard->identity.mtime_s,
         .mtime_ns = shard->identity.mtime_ns,
+        .age_ms = atd_shard_list_age_ms(view->shards),
     };
     memcpy(item->version, shard->version, sizeof(item->version));
     return true;

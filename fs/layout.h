@@ -25,12 +25,30 @@ enum view_need { VIEW_RECORDS, VIEW_SHARDS };
 /*
  * Opens the view of a directory by its kind and subject.
  * Blocks: on the disk, only with VIEW_SHARDS and `may_block`.
- * Errors: ENOENT the dataset or entry is gone; EWOULDBLOCK the disk would have to be asked and
- * may_block is false; ENOMEM. A view that was opened must be closed.
+ * Errors: ENOENT the dataset or entry is gone; EWOULDBLOCK the disk would have to be asked, or the
+ * view is heavy, and may_block is false (never otherwise); ENOMEM. A view that was opened must be
+ * closed.
  */
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
               bool may_block, struct view *ret_view, struct atd_error *err);
 void view_close(struct view *view);
+
+/*
+ * True when showing everything in it takes long (an entry.json of many shards), so that it is
+ * work for a worker even though memory has it all.
+ */
+bool view_is_heavy(const struct view *view);
+
+/*
+ * To be called when names of a generation were answered to the kernel. If the index moved on in
+ * between, the notifications of that change may have passed before the answer arrived: they are
+ * sent again.
+ */
+void layout_check_current(struct fs *fs, struct atd_catalog *answered);
+
+/* The version of a text file: of its contents and its time. */
+void layout_text_version(const void *text, size_t len, int64_t mtime_s,
+                         uint8_t ret_version[NODE_VERSION_BYTES]);
 
 /* What a lookup of `name` in the directory needs. */
 enum view_need view_need_of(enum node_kind kind, struct atd_str name);

@@ -24,6 +24,9 @@ int main(int argc, char **argv)
     } else if (mountpoint_prepare(&options.mountpoint, &why) != 0) {
         (void)fprintf(stderr, "atdatafs: %s\n", why.text);
         exit_code = ATD_EXIT_FAILED;
+    } else if (mountpoint_check_roots(&options, &why) != 0) {
+        (void)fprintf(stderr, "atdatafs: %s\n", why.text);
+        exit_code = ATD_EXIT_FAILED;
     } else {
         exit_code = session_run(&options);
     }

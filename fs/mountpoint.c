@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +97,43 @@ void mountpoint_unmount(const char *mountpoint)
         (void)run_fusermount(mountpoint, "-uzq");
 }
 
+void mountpoint_unmount_own(const char *mountpoint, int device)
+{
+    struct pollfd poll_device = {.fd = device, .events = POLLIN};
+
+    /* The kernel reports an ended connection so; then the path belongs to others. */
+    if (poll(&poll_device, 1, 0) == 1 && (poll_device.revents & POLLERR))
+        return;
+    mountpoint_unmount(mountpoint);
+}
+
+/* True when `path` is `directory` or lies below it. */
+static bool is_below(const char *path, const char *directory)
+{
+    size_t len = strlen(directory);
+
+    if (strcmp(directory, "/") == 0)
+        return true;
+    return strncmp(path, directory, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+int mountpoint_check_roots(const struct options *options, struct atd_error *err)
+{
+    for (size_t i = 0; i < options->data_root_count; i++) {
+        char resolved[PATH_MAX];
+        const char *root = options->data_roots[i];
+
+        if (realpath(root, resolved))
+            root = resolved;
+        if (is_below(options->mountpoint, root) || is_below(root, options->mountpoint))
+            return atd_error_set(err, EINVAL,
+                                 "mount point '%s' and data root '%s' lie in each other; mount "
+                                 "elsewhere or name a narrower data root",
+                                 options->mountpoint, root);
+    }
+    return 0;
+}
+
 /* The path with its directory resolved: the last part may be a mount that answers nothing. */
 static int resolve(const char *mountpoint, char ret_path[PATH_MAX], struct atd_error *err)
 {
@@ -147,13 +185,13 @@ int mountpoint_prepare(char **mountpoint, struct atd_error *err)
         bool ours = find_mount(path, type, sizeof(type), device, sizeof(device)) &&
                     strcmp(type, FS_TYPE) == 0;
 
-        if (ours && stat_now(path) == 0)
+        if (ours && (stat_now(path) == 0 || errno == EACCES))
             return atd_error_set(err, EBUSY,
                                  "'%s' is mounted already; fusermount3 -u '%s' takes it away", path,
                                  path);
         if (!ours)
             break;
-        if (errno != ENOTCONN && errno != ECONNABORTED && errno != EACCES)
+        if (errno != ENOTCONN && errno != ECONNABORTED)
             return atd_error_set(err, errno, "mount point '%s': %s", path, strerror(errno));
         mountpoint_unmount(path);
     }
@@ -181,8 +219,8 @@ int mountpoint_mount(const struct options *options, int *ret_device, struct atd_
                    (unsigned)getuid(), (unsigned)getgid(),
                    options->default_permissions ? ",default_permissions" : "",
                    options->allow_other ? ",allow_other" : "");
-    if (mount("atdatafs", options->mountpoint, FS_TYPE, MS_NOSUID | MS_NODEV | MS_RDONLY, data) !=
-        0)
+    if (mount("atdatafs", options->mountpoint, FS_TYPE,
+              MS_NOSUID | MS_NODEV | MS_RDONLY | (options->noexec ? MS_NOEXEC : 0), data) != 0)
         return atd_error_set(err, errno, "cannot mount on '%s': %s", options->mountpoint,
                              strerror(errno));
     *ret_device = atd_steal_fd(&device);

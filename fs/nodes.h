@@ -50,6 +50,7 @@ struct item {
     uint64_t size_bytes;
     int64_t mtime_s;
     int64_t mtime_ns;
+    int64_t age_ms; /* shards: how long ago the disk was asked */
 };
 
 /* How the open handles of a shard are served; all of one node in one way (FUSE 6). */

@@ -162,7 +162,7 @@ struct difference {
 static void notify_shards(struct fs *fs, fuse_ino_t directory, struct atd_catalog *catalog,
                           const struct atd_catalog_entry *entry)
 {
-    struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry, true);
+    struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry);
 
     if (!list)
         return;

@@ -1,8 +1,9 @@
 /*
  * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR.
  *
- * A directory handle holds a view of one generation, so a listing that is read in pieces is one
- * state of the index, however long it takes. The kernel keeps the whole listing afterwards.
+ * A directory handle holds a view of one generation, that of the listing's beginning, so that what
+ * is read in pieces is one state of the index, however long it takes. The kernel keeps the whole
+ * listing afterwards.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -88,7 +89,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
 {
     METRICS_ADD(&fs_of(req)->metrics, opendir_requests, 1);
     if (open_directory(req, number, info, false) == -EWOULDBLOCK)
-        defer(req, number, NULL, info, answer_opendir);
+        defer(req, &(struct deferred_args){.number = number, .info = info}, answer_opendir);
 }
 
 /* Forgets what a listing told the kernel when the answer was not delivered. */
@@ -123,10 +124,37 @@ static size_t add_dot(fuse_req_t req, char *buf, size_t room, off_t place, bool 
                 : fuse_add_direntry(req, buf, room, name, &entry.attr, place + 1);
 }
 
+/*
+ * A listing that begins shows the state of now, not of the time of the opendir (rewinddir wants
+ * that too): what changed in between was notified before the kernel had anything to forget.
+ */
+static void renew_view(struct fs *fs, struct view *view)
+{
+    struct atd_str subject = {"", 0};
+    struct view fresh;
+
+    if (atd_live_generation(fs->live) == atd_catalog_generation(view->catalog))
+        return;
+    if (view->dataset)
+        subject = view->dataset->file_name;
+    else if (view->entry)
+        subject = view->entry->file_name;
+    if (view_open(fs, view->kind, subject, VIEW_SHARDS, true, &fresh, NULL) != 0)
+        return; /* it is gone: the old state ends with nothing kept */
+    view_close(view);
+    *view = fresh;
+}
+
+struct listing {
+    bool plus;
+    bool is_current; /* else nothing of it may be kept */
+};
+
 /* Adds one item; returns the bytes it takes (more than `room`: it was not added), 0 on ENOMEM. */
 static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item *item, off_t next,
-                       bool plus, struct told *told)
+                       const struct listing *listing, struct told *told)
 {
+    bool plus = listing->plus;
     struct fs *fs = fs_of(req);
     char name[ATD_FILE_NAME_MAX + 1];
     struct fuse_entry_param entry;
@@ -140,7 +168,7 @@ static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item
     node = nodes_remember(fs->nodes, item);
     if (!node)
         return 0;
-    reply_fill_entry(fs, node, &entry);
+    reply_fill_entry(fs, node, item, listing->is_current, &entry);
     size = plus ? fuse_add_direntry_plus(req, buf, room, name, &entry, next)
                 : fuse_add_direntry(req, buf, room, name, &entry.attr, next);
     if (!plus || size > room) {
@@ -152,36 +180,41 @@ static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item
     return size;
 }
 
-static void list(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *info,
-                 bool plus)
+static void list(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
+                 const struct fuse_file_info *info, bool plus)
 {
     struct fs *fs = fs_of(req);
-    const struct view *view = &directory_of(info)->view;
-    size_t end = view_count(view) + DOTS;
+    struct view *view = &directory_of(info)->view;
     atd_auto_free char *buf = malloc(size);
+    struct listing listing = {.plus = plus};
+    struct atd_catalog *catalog;
     struct told told = {0};
     size_t used = 0;
     size_t need = 1;
 
-    METRICS_ADD(&fs->metrics, readdir_requests, 1);
     if (!buf || offset < 0) {
         (void)fuse_reply_err(req, buf ? EINVAL : ENOMEM);
         return;
     }
-    for (size_t place = (size_t)offset; place < end; place++) {
+    if (offset == 0)
+        renew_view(fs, view);
+    listing.is_current = atd_live_generation(fs->live) == atd_catalog_generation(view->catalog);
+    for (size_t place = (size_t)offset; place < view_count(view) + DOTS; place++) {
         struct view_names names;
         struct item item;
 
         if (place < DOTS)
             need = add_dot(req, buf + used, size - used, (off_t)place, plus);
         else if (view_at(fs, view, place - DOTS, &names, &item))
-            need = add_item(req, buf + used, size - used, &item, (off_t)place + 1, plus, &told);
+            need = add_item(req, buf + used, size - used, &item, (off_t)place + 1, &listing, &told);
         else
             continue;
         if (need == 0 || need > size - used)
             break;
         used += need;
     }
+    /* Once answered, a RELEASEDIR in another thread may free the view. */
+    catalog = atd_catalog_ref(view->catalog);
     /* What was collected before memory ran out is an answer too; nothing at all is an error. */
     if ((used == 0 && need == 0 ? fuse_reply_err(req, ENOMEM) : fuse_reply_buf(req, buf, used)) !=
         0) {
@@ -189,20 +222,65 @@ static void list(fuse_req_t req, size_t size, off_t offset, const struct fuse_fi
             nodes_forget(fs->nodes, told.numbers[i], 1);
     }
     free(told.numbers);
+    /* The kernel keeps the listing: one of an old state it must drop when it has it all. */
+    if (listing.is_current)
+        layout_check_current(fs, catalog);
+    else if (used == 0)
+        notify_name(fs->notify, number, (struct atd_str){"", 0}, false);
+    atd_catalog_unref(catalog);
+}
+
+/*
+ * READDIRs of one handle come one at a time (the kernel holds the file's position lock), so that
+ * the view may be renewed in place.
+ */
+static void answer_readdir(struct deferred *deferred)
+{
+    list(deferred->req, deferred->number, deferred->size, deferred->offset, &deferred->info, false);
+}
+
+static void answer_readdirplus(struct deferred *deferred)
+{
+    list(deferred->req, deferred->number, deferred->size, deferred->offset, &deferred->info, true);
+}
+
+/* True when the answer is work for a worker: to render a lot, or to ask the disk for a new view. */
+static bool is_slow(struct fs *fs, const struct fuse_file_info *info, off_t offset)
+{
+    const struct view *view = &directory_of(info)->view;
+
+    return view_is_heavy(view) ||
+           (offset == 0 && view->entry &&
+            atd_live_generation(fs->live) != atd_catalog_generation(view->catalog));
+}
+
+static void readdir_now_or_later(fuse_req_t req, const struct deferred_args *args, bool plus)
+{
+    struct fs *fs = fs_of(req);
+
+    METRICS_ADD(&fs->metrics, readdir_requests, 1);
+    if (is_slow(fs, args->info, args->offset))
+        defer(req, args, plus ? answer_readdirplus : answer_readdir);
+    else
+        list(req, args->number, args->size, args->offset, args->info, plus);
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
                 struct fuse_file_info *info)
 {
-    (void)number;
-    list(req, size, offset, info, false);
+    const struct deferred_args args = {
+        .number = number, .info = info, .size = size, .offset = offset};
+
+    readdir_now_or_later(req, &args, false);
 }
 
 void op_readdirplus(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
                     struct fuse_file_info *info)
 {
-    (void)number;
-    list(req, size, offset, info, true);
+    const struct deferred_args args = {
+        .number = number, .info = info, .size = size, .offset = offset};
+
+    readdir_now_or_later(req, &args, true);
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)

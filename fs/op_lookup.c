@@ -65,11 +65,12 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, bool may_
     } else {
         fuse_ino_t number = node->number;
 
-        reply_fill_entry(fs, node, &entry);
+        reply_fill_entry(fs, node, &item, true, &entry);
         /* Not delivered (the caller was killed): the kernel does not count it. */
         if (fuse_reply_entry(req, &entry) != 0)
             nodes_forget(fs->nodes, number, 1);
     }
+    layout_check_current(fs, view.catalog);
     view_close(&view);
     return 0;
 }
@@ -83,7 +84,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     METRICS_ADD(&fs_of(req)->metrics, lookup_requests, 1);
     if (lookup(req, parent, name, false) == -EWOULDBLOCK)
-        defer(req, parent, name, NULL, answer_lookup);
+        defer(req, &(struct deferred_args){.number = parent, .name = name}, answer_lookup);
 }
 
 /* ------------------------------------------------------------------ FORGET */
@@ -175,7 +176,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
     if (!node)
         (void)fuse_reply_err(req, ESTALE);
     else if (node->kind == NODE_SHARD && !info)
-        defer(req, number, NULL, NULL, answer_getattr);
+        defer(req, &(struct deferred_args){.number = number}, answer_getattr);
     else
         reply_attr(fs, req, node); /* an open file: its own bytes, whatever the name means now */
 }
@@ -226,5 +227,5 @@ static void answer_statfs(struct deferred *deferred)
 void op_statfs(fuse_req_t req, fuse_ino_t number)
 {
     METRICS_ADD(&fs_of(req)->metrics, statfs_requests, 1);
-    defer(req, number, NULL, NULL, answer_statfs);
+    defer(req, &(struct deferred_args){.number = number}, answer_statfs);
 }

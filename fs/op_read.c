@@ -16,7 +16,6 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
-#include "base/digest.h"
 #include "base/limits.h"
 #include "defer.h"
 #include "layout.h"
@@ -77,12 +76,12 @@ static int open_text(struct fs *fs, const struct view *view, const struct node *
                      struct file *file, struct atd_error *err)
 {
     struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
-    uint8_t digest[ATD_SHA256_BYTES];
+    uint8_t version[NODE_VERSION_BYTES];
     int rc = view_render(fs, view, node->kind, node_leaf(node), &text, err);
 
     if (rc == 0 && node->kind != NODE_CONTROL_FILE) {
-        atd_sha256_of(text.ptr, text.len, digest);
-        if (memcmp(digest, node->version, sizeof(node->version)) != 0)
+        layout_text_version(text.ptr, text.len, node->mtime_s, version);
+        if (memcmp(version, node->version, sizeof(version)) != 0)
             rc = stale(node, err);
     }
     if (rc) {
@@ -151,6 +150,8 @@ static void reply_shard_opened(struct fs *fs, fuse_req_t req, struct node *node,
     info->noflush = 1;
     if (mode == NODE_MODE_PASSTHROUGH) {
         METRICS_ADD(&fs->metrics, passthrough_opens, 1);
+        /* The kernel has its own reference: no descriptor is spent on an open shard. */
+        (void)close(atd_steal_fd(&file->fd));
         rc = passthrough_reply_open(fs->passthrough, req, info, backing_id);
     } else {
         METRICS_ADD(&fs->metrics, cached_opens, 1);
@@ -224,7 +225,7 @@ void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
 {
     METRICS_ADD(&fs_of(req)->metrics, open_requests, 1);
     if (open_node(req, number, info, false) == -EWOULDBLOCK)
-        defer(req, number, NULL, info, answer_open);
+        defer(req, &(struct deferred_args){.number = number, .info = info}, answer_open);
 }
 
 /* ------------------------------------------------------------------ READ */
@@ -264,7 +265,7 @@ static bool is_unchanged(const struct file *file)
     if (fstat(file->fd, &st) != 0)
         return false;
     identity = atd_file_identity_of(&st);
-    return atd_file_identity_equal(&identity, &file->identity);
+    return atd_file_identity_same_bytes(&identity, &file->identity);
 }
 
 static void reply_changed(struct fs *fs, fuse_req_t req, const struct file *file)
@@ -390,6 +391,8 @@ void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
         (void)fuse_reply_err(req, EINVAL);
     } else if (file->fd >= 0) {
         read_shard(req, file, size, offset);
+    } else if (file->node) {
+        (void)fuse_reply_err(req, EIO); /* passthrough: the kernel never asks */
     } else {
         read_text(req, file, size, offset);
     }

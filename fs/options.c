@@ -126,9 +126,9 @@ static int read_number(const char *name, const char *text, int base, unsigned lo
 static bool is_ignored(const char *name)
 {
     static const char *const ignored[] = {
-        "rw",      "ro",       "defaults", "auto",    "noauto", "user",  "nouser",    "users",
-        "nofail",  "async",    "nosuid",   "nodev",   "dev",    "suid",  "exec",      "noexec",
-        "_netdev", "relatime", "atime",    "noatime", "owner",  "group", "nodiratime"};
+        "rw",       "ro",    "defaults", "auto",  "noauto", "user",      "nouser", "users",
+        "nofail",   "async", "nosuid",   "nodev", "dev",    "suid",      "exec",   "_netdev",
+        "relatime", "atime", "noatime",  "owner", "group",  "nodiratime"};
 
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
         if (strcmp(name, ignored[i]) == 0)
@@ -180,6 +180,10 @@ static int read_option(struct options *options, char *text, struct atd_error *er
     }
     if (strcmp(text, "default_permissions") == 0) {
         options->default_permissions = true;
+        return 0;
+    }
+    if (strcmp(text, "noexec") == 0) {
+        options->noexec = true;
         return 0;
     }
     if (strcmp(text, "debug") == 0) {

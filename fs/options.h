@@ -23,6 +23,7 @@ struct options {
     bool debug;
     bool allow_other;
     bool default_permissions;
+    bool noexec;
     uid_t uid;
     gid_t gid;
     mode_t umask;

@@ -53,12 +53,15 @@ double reply_attr_keep(const struct node *node)
     return node->kind == NODE_SHARD ? KEEP_SHARD_ATTR_S : KEEP_S;
 }
 
-void reply_fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *ret_entry)
+void reply_fill_entry(struct fs *fs, const struct node *node, const struct item *item,
+                      bool is_current, struct fuse_entry_param *ret_entry)
 {
+    double attr_keep = reply_attr_keep(node) - (double)item->age_ms / 1000.0;
+
     *ret_entry = (struct fuse_entry_param){
         .ino = node->number,
-        .entry_timeout = KEEP_S,
-        .attr_timeout = reply_attr_keep(node),
+        .entry_timeout = is_current ? KEEP_S : 0,
+        .attr_timeout = is_current && attr_keep > 0 ? attr_keep : 0,
     };
     layout_stat(fs, node, &ret_entry->attr);
 }

@@ -16,8 +16,12 @@ void reply_error(struct fs *fs, fuse_req_t req, const char *what, const struct a
 void reply_node_error(struct fs *fs, fuse_req_t req, const char *operation, const struct node *node,
                       const struct atd_error *why);
 
-/* Fills the entry of a node: number, attributes, how long to keep them. */
-void reply_fill_entry(struct fs *fs, const struct node *node, struct fuse_entry_param *ret_entry);
+/*
+ * Fills the entry of an item's node: number, attributes, how long to keep them. Nothing is kept
+ * when the item is not of the current generation.
+ */
+void reply_fill_entry(struct fs *fs, const struct node *node, const struct item *item,
+                      bool is_current, struct fuse_entry_param *ret_entry);
 
 /* How long the kernel may keep a node's attributes. */
 double reply_attr_keep(const struct node *node);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +108,7 @@ static int make_session(struct fs *fs, struct atd_error *err)
 
     if (fuse_opt_add_arg(&args, "atdatafs") == 0 &&
         fuse_opt_add_arg(&args, "-ofsname=atdatafs,subtype=atdatafs,ro,nosuid,nodev") == 0 &&
+        (!options->noexec || fuse_opt_add_arg(&args, "-onoexec") == 0) &&
         (!options->allow_other || fuse_opt_add_arg(&args, "-oallow_other") == 0) &&
         (!options->default_permissions || fuse_opt_add_arg(&args, "-odefault_permissions") == 0))
         fs->session = fuse_session_new(&args, &fs_operations, sizeof(fs_operations), fs);
@@ -146,7 +148,7 @@ static int mount_session(struct fs *fs, struct atd_error *err)
 static void unmount_session(struct fs *fs)
 {
     if (fs->passthrough)
-        mountpoint_unmount(fs->options->mountpoint);
+        mountpoint_unmount_own(fs->options->mountpoint, fuse_session_fd(fs->session));
     else
         fuse_session_unmount(fs->session);
 }
@@ -220,6 +222,17 @@ static int serve_mounted(struct fs *fs, struct atd_error *err)
     return rc;
 }
 
+/* As many descriptors as we may have: without passthrough each open shard takes one. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int serve(const struct options *options, struct teller *teller)
 {
     struct fs fs = {.options = options, .ready = on_ready, .ready_ctx = teller};
@@ -228,6 +241,7 @@ static int serve(const struct options *options, struct teller *teller)
 
     fs.started_at_s = (int64_t)time(NULL);
     handles_init(&fs.handles);
+    raise_descriptor_limit();
     rc = make_parts(&fs, &why);
     if (rc == 0)
         rc = make_session(&fs, &why);
@@ -284,8 +298,11 @@ int session_run(const struct options *options)
         (void)close(ends[1]);
         return wait_for_child(child, ends[0]);
     }
-    (void)close(ends[0]);
-    teller.fd = ends[1];
+    /* What the caller had open (a lock, a pipe) is none of the mount's business. */
+    teller.fd = dup3(ends[1], STDERR_FILENO + 1, O_CLOEXEC);
+    if (teller.fd < 0)
+        teller.fd = ends[1]; /* it is that number already */
+    (void)close_range((unsigned)teller.fd + 1, ~0u, 0);
     (void)setsid();
     if (chdir("/") != 0)
         atd_log(ATD_LOG_DEBUG, "chdir: %s", strerror(errno));

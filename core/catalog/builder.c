@@ -436,6 +436,7 @@ static bool fingerprint_entry(struct atd_catalog *catalog, struct atd_catalog_en
     if (entry->schema != ATD_NONE) {
         digest_text(sha, catalog->schemas[entry->schema].stem);
         digest_text(sha, atd_bytes_str(catalog->schemas[entry->schema].json));
+        atd_sha256_add(sha, &catalog->schemas[entry->schema].created_at_s, sizeof(int64_t));
     }
     for (size_t i = 0; i < entry->label_count; i++) {
         const struct atd_catalog_label *label = atd_catalog_label_of(catalog, entry, i);

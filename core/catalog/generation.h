@@ -35,6 +35,7 @@ struct atd_catalog {
     size_t problem_count;
 
     struct atd_lock shards_lock;
+    size_t shard_bytes;                  /* guarded by shards_lock: what the kept lists take */
     struct atd_shard_list **shard_lists; /* guarded by shards_lock; one slot an entry, or NULL */
 };
 

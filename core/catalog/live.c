@@ -113,6 +113,16 @@ struct atd_catalog *atd_live_get(struct atd_live *live)
     return catalog;
 }
 
+uint64_t atd_live_generation(struct atd_live *live)
+{
+    uint64_t generation;
+
+    atd_lock_take(&live->lock);
+    generation = atd_catalog_generation(live->current);
+    atd_lock_give(&live->lock);
+    return generation;
+}
+
 void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
 {
     atd_lock_take(&live->lock);
@@ -182,18 +192,21 @@ struct sweep_result {
 static void sweep_entry(struct atd_live *live, struct atd_catalog *catalog,
                         const struct atd_catalog_entry *entry, struct sweep_result *result)
 {
-    struct atd_shard_list *before = atd_catalog_shards_peek(catalog, entry, true);
-    struct atd_shard_list *list;
+    struct atd_shard_list *before = atd_catalog_shards_peek(catalog, entry);
+    struct atd_shard_list *list = NULL;
+    bool again = before && atd_shard_list_may_change(before);
+    int rc = again ? atd_catalog_shards_renew(catalog, entry, live->store, &list, NULL)
+                   : atd_catalog_shards_get(catalog, entry, live->store, &list, NULL);
 
-    if (atd_catalog_shards_get(catalog, entry, live->store, &list, NULL) == 0) {
+    if (rc == 0) {
         result->examined += atd_shard_list_count(list);
         result->unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
         result->unreadable += atd_shard_list_error(list) != NULL;
         result->may_change = result->may_change || atd_shard_list_may_change(list);
-        if (before && !atd_shard_list_equal(before, list) && live->watcher.shards)
+        if (again && !atd_shard_list_equal(before, list) && live->watcher.shards)
             live->watcher.shards(live->watcher.ctx, catalog, entry);
-        atd_shard_list_unref(list);
     }
+    atd_shard_list_unref(list);
     atd_shard_list_unref(before);
 }
 

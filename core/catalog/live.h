@@ -54,6 +54,9 @@ bool atd_live_close(struct atd_live *live);
 /* The current generation, with a reference for the caller. */
 struct atd_catalog *atd_live_get(struct atd_live *live) ATD_MUST_USE;
 
+/* The number of the current generation. */
+uint64_t atd_live_generation(struct atd_live *live);
+
 void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status);
 
 #endif

@@ -16,8 +16,8 @@
 #include "codec/msgpack_read.h"
 
 #define SHARD_LIST_BYTES_MAX ((size_t)2 << 30)
-/* A list with an error is made again after this: the file may have come. */
-#define RETRY_MS 1000
+/* All lists that are kept; beyond it they are made for each use. */
+#define SHARD_LISTS_BYTES_MAX ((size_t)256 << 20)
 /* ".tar.gz" and the like; a longer "extension" is part of the name. */
 #define EXTENSION_MAX 16
 
@@ -70,6 +70,11 @@ size_t atd_shard_list_readable(const struct atd_shard_list *list)
 const char *atd_shard_list_error(const struct atd_shard_list *list)
 {
     return list->error;
+}
+
+int64_t atd_shard_list_age_ms(const struct atd_shard_list *list)
+{
+    return atd_clock_monotonic_ms() - list->made_at_ms;
 }
 
 bool atd_shard_list_may_change(const struct atd_shard_list *list)
@@ -163,8 +168,20 @@ static size_t stem_length(struct atd_str name)
     return (size_t)dot;
 }
 
+#define URL_DIGEST_LEN 16
+
+/* What tells cut names of one dataset apart: its CID is the same for all of them. */
+static void digest_url(struct atd_str url, char ret_hex[URL_DIGEST_LEN + 1])
+{
+    uint8_t digest[ATD_SHA256_BYTES];
+
+    atd_sha256_of(url.ptr, url.len, digest);
+    for (size_t i = 0; i < URL_DIGEST_LEN / 2; i++)
+        (void)snprintf(ret_hex + 2 * i, 3, "%02x", digest[i]);
+}
+
 /* `copy` 1 is the name itself, 2 its first duplicate ("x~2.tar"). */
-static struct atd_str spell(struct atd_arena *arena, struct atd_str name, struct atd_str cid,
+static struct atd_str spell(struct atd_arena *arena, struct atd_str name, struct atd_str identity,
                             unsigned copy)
 {
     atd_auto_buf struct atd_buf buf = ATD_BUF_INIT(4 * (size_t)ATD_NAME_BYTES_MAX);
@@ -178,30 +195,8 @@ static struct atd_str spell(struct atd_arena *arena, struct atd_str name, struct
     else
         (void)snprintf(suffix, sizeof(suffix), "~%u%.*s", copy, (int)(name.len - stem),
                        name.ptr + stem);
-    atd_file_name_encode(atd_str_head(name, stem), cid, atd_str_from(suffix), &buf);
+    atd_file_name_encode(atd_str_head(name, stem), identity, atd_str_from(suffix), &buf);
     return buf.failed ? (struct atd_str){NULL, 0} : atd_arena_str(arena, atd_buf_str(&buf));
-}
-
-/* True when a file name is one that the directory or a first shard of some name has. */
-static bool is_taken(struct atd_str file_name, const struct atd_str *names, const uint32_t *sorted,
-                     size_t count)
-{
-    size_t low = 0;
-    size_t high = count;
-
-    for (size_t i = 0; i < ATD_ARRAY_LEN(taken_names); i++) {
-        if (atd_str_equal(file_name, atd_str_from(taken_names[i])))
-            return true;
-    }
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (atd_str_compare(names[sorted[middle]], file_name) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < count && atd_str_equal(names[sorted[low]], file_name);
 }
 
 static bool is_fixed_name(struct atd_str name)
@@ -213,9 +208,28 @@ static bool is_fixed_name(struct atd_str name)
     return false;
 }
 
+/* True when a file name is one that the directory or a first shard of some name has. */
+static bool is_taken(struct atd_str file_name, const struct atd_str *names, const uint32_t *sorted,
+                     size_t count)
+{
+    size_t low = 0;
+    size_t high = count;
+
+    if (is_fixed_name(file_name))
+        return true;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (atd_str_compare(names[sorted[middle]], file_name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < count && atd_str_equal(names[sorted[low]], file_name);
+}
+
 /* Names every shard: equal last segments get ~2, ~3 in the order of data_urls. */
-static bool name_shards(struct atd_shard_list *list, const struct atd_str *names,
-                        struct atd_str cid)
+static bool name_shards(struct atd_shard_list *list, const struct atd_str *names)
 {
     atd_auto_free uint32_t *sorted =
         reallocarray(NULL, list->count ? list->count : 1, sizeof(*sorted));
@@ -231,9 +245,11 @@ static bool name_shards(struct atd_shard_list *list, const struct atd_str *names
 
         for (; at < list->count && atd_str_equal(names[sorted[at]], name); at++) {
             struct atd_shard *shard = &list->shards[sorted[at]];
+            char digest[URL_DIGEST_LEN + 1];
 
+            digest_url(shard->url, digest);
             do {
-                shard->file_name = spell(&list->arena, name, cid, copy);
+                shard->file_name = spell(&list->arena, name, atd_str_from(digest), copy);
                 if (!shard->file_name.ptr)
                     return false;
             } while (copy++ > 1 && is_taken(shard->file_name, names, sorted, list->count));
@@ -251,9 +267,13 @@ static bool name_shards(struct atd_shard_list *list, const struct atd_str *names
 
 static void version_shard(struct atd_shard *shard)
 {
-    const uint64_t parts[] = {shard->identity.device, shard->identity.inode,
-                              shard->identity.size_bytes, (uint64_t)shard->identity.mtime_s,
-                              (uint64_t)shard->identity.mtime_ns};
+    const uint64_t parts[] = {shard->identity.device,
+                              shard->identity.inode,
+                              shard->identity.size_bytes,
+                              (uint64_t)shard->identity.mtime_s,
+                              (uint64_t)shard->identity.mtime_ns,
+                              (uint64_t)shard->identity.ctime_s,
+                              (uint64_t)shard->identity.ctime_ns};
     uint8_t digests[2][ATD_SHA256_BYTES];
     uint8_t digest[ATD_SHA256_BYTES];
 
@@ -271,8 +291,9 @@ static void refuse(struct atd_shard_list *list, struct atd_shard *shard,
 }
 
 /* Classifies the URL and looks its file up; whatever is wrong stands in the shard. */
-static void examine(struct atd_shard_list *list, struct atd_shard *shard,
-                    const struct atd_file_store *store, struct atd_str *ret_last)
+static int examine(struct atd_shard_list *list, struct atd_shard *shard,
+                   const struct atd_file_store *store, struct atd_str *ret_last,
+                   struct atd_error *err)
 {
     struct atd_shard_url url;
     struct atd_error why = ATD_ERROR_INIT;
@@ -306,12 +327,19 @@ static void examine(struct atd_shard_list *list, struct atd_shard *shard,
             break;
         }
     }
+    if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE) {
+        /* Says nothing about the shard: it must not vanish from a listing for that. */
+        if (err)
+            *err = why;
+        return rc;
+    }
     if (rc) {
         refuse(list, shard, &why);
-        return;
+        return 0;
     }
     list->readable++;
     version_shard(shard);
+    return 0;
 }
 
 /* ------------------------------------------------------------------ checksums */
@@ -429,10 +457,12 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
         list->shards[i].url = atd_arena_str(&list->arena, urls[i]);
         if (!list->shards[i].url.ptr)
             return no_memory(err);
-        examine(list, &list->shards[i], store, &names[i]);
+        rc = examine(list, &list->shards[i], store, &names[i], err);
+        if (rc)
+            return rc;
     }
     list->count = count;
-    if (!name_shards(list, names, entry->cid) || !read_checksums(list, entry->metadata))
+    if (!name_shards(list, names) || !read_checksums(list, entry->metadata))
         return no_memory(err);
     return 0;
 }
@@ -448,11 +478,13 @@ static int make_list(const struct atd_catalog_entry *entry, const struct atd_fil
         return no_memory(err);
     atomic_init(&list->refs, 1);
     atd_arena_init(&list->arena, SHARD_LIST_BYTES_MAX);
-    list->made_at_ms = atd_clock_monotonic_ms();
     rc = fill_list(list, entry, store, &why);
-    if (rc == -ENOMEM) {
+    list->made_at_ms = atd_clock_monotonic_ms();
+    if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE) {
         atd_shard_list_unref(list);
-        return no_memory(err);
+        if (err)
+            *err = why;
+        return rc;
     }
     if (rc) {
         /* Nothing of the entry can be shown as a shard; the entry itself can. */
@@ -466,13 +498,8 @@ static int make_list(const struct atd_catalog_entry *entry, const struct atd_fil
     return 0;
 }
 
-static bool is_worth_a_retry(const struct atd_shard_list *list)
-{
-    return list->may_change && atd_clock_monotonic_ms() - list->made_at_ms > RETRY_MS;
-}
-
 struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
-                                               const struct atd_catalog_entry *entry, bool even_old)
+                                               const struct atd_catalog_entry *entry)
 {
     struct atd_shard_list *list;
 
@@ -481,31 +508,50 @@ struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
     if (list)
         (void)atd_shard_list_ref(list);
     atd_lock_give(&catalog->shards_lock);
-    if (list && !even_old && is_worth_a_retry(list)) {
-        atd_shard_list_unref(list);
-        return NULL;
-    }
     return list;
+}
+
+/* Puts a list into its slot, unless all lists together would grow past their bound. */
+static void keep_list(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
+                      struct atd_shard_list *list)
+{
+    struct atd_shard_list *older;
+
+    atd_lock_take(&catalog->shards_lock);
+    older = catalog->shard_lists[entry->number];
+    if (older)
+        catalog->shard_bytes -= older->arena.used_bytes;
+    catalog->shard_lists[entry->number] = NULL;
+    if (list && list->arena.used_bytes <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
+        catalog->shard_bytes += list->arena.used_bytes;
+        catalog->shard_lists[entry->number] = atd_shard_list_ref(list);
+    }
+    atd_lock_give(&catalog->shards_lock);
+    atd_shard_list_unref(older);
+}
+
+int atd_catalog_shards_renew(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
+                             const struct atd_file_store *store, struct atd_shard_list **ret_list,
+                             struct atd_error *err)
+{
+    struct atd_shard_list *list;
+    int rc = make_list(entry, store, &list, err);
+
+    if (rc)
+        return rc;
+    keep_list(catalog, entry, list);
+    *ret_list = list;
+    return 0;
 }
 
 int atd_catalog_shards_get(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
                            const struct atd_file_store *store, struct atd_shard_list **ret_list,
                            struct atd_error *err)
 {
-    struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry, false);
-    struct atd_shard_list *older;
-    int rc;
+    struct atd_shard_list *list = atd_catalog_shards_peek(catalog, entry);
 
-    if (!list) {
-        rc = make_list(entry, store, &list, err);
-        if (rc)
-            return rc;
-        atd_lock_take(&catalog->shards_lock);
-        older = catalog->shard_lists[entry->number];
-        catalog->shard_lists[entry->number] = atd_shard_list_ref(list);
-        atd_lock_give(&catalog->shards_lock);
-        atd_shard_list_unref(older);
-    }
+    if (!list)
+        return atd_catalog_shards_renew(catalog, entry, store, ret_list, err);
     *ret_list = list;
     return 0;
 }
@@ -518,6 +564,7 @@ void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_cat
     atd_lock_take(&catalog->shards_lock);
     if (catalog->shard_lists[entry->number] == list) {
         dropped = catalog->shard_lists[entry->number];
+        catalog->shard_bytes -= dropped->arena.used_bytes;
         catalog->shard_lists[entry->number] = NULL;
     }
     atd_lock_give(&catalog->shards_lock);
@@ -535,9 +582,9 @@ void atd_catalog_shards_inherit(struct atd_catalog *catalog, struct atd_catalog 
             !atd_str_equal(atd_bytes_str(before->data_urls), atd_bytes_str(entry->data_urls)) ||
             !atd_str_equal(atd_bytes_str(before->metadata), atd_bytes_str(entry->metadata)))
             continue;
-        list = atd_catalog_shards_peek(older, before, true);
-        atd_lock_take(&catalog->shards_lock);
-        catalog->shard_lists[i] = list;
-        atd_lock_give(&catalog->shards_lock);
+        list = atd_catalog_shards_peek(older, before);
+        if (list)
+            keep_list(catalog, entry, list);
+        atd_shard_list_unref(list);
     }
 }

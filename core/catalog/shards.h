@@ -35,6 +35,8 @@ const struct atd_shard *atd_shard_list_at(const struct atd_shard_list *list, siz
 size_t atd_shard_list_readable(const struct atd_shard_list *list);
 /* Why the whole list could not be made (its count is 0 then); NULL when it could. */
 const char *atd_shard_list_error(const struct atd_shard_list *list);
+/* How long ago the disk was asked. */
+int64_t atd_shard_list_age_ms(const struct atd_shard_list *list);
 /* True when some file was not to be had, so that a later look may find another list. */
 bool atd_shard_list_may_change(const struct atd_shard_list *list);
 /* True when both show the same files with the same bytes, and the same reasons for the others. */
@@ -43,22 +45,22 @@ bool atd_shard_list_equal(const struct atd_shard_list *a, const struct atd_shard
 const struct atd_shard *atd_shard_list_find(const struct atd_shard_list *list,
                                             struct atd_str file_name);
 
-/*
- * The list if it was made already, with a reference for the caller; else NULL. Never blocks.
- * A list whose files were not all to be had is not given out again after a second, so that the
- * disk is asked once more; unless `even_old`.
- */
+/* The list if it was made already, with a reference for the caller; else NULL. Never blocks. */
 struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
-                                               const struct atd_catalog_entry *entry,
-                                               bool even_old);
+                                               const struct atd_catalog_entry *entry);
 
 /*
  * The list, made now if need be, with a reference for the caller. Blocks on the disk. What is
- * wrong with single shards stands in the list. Errors: ENOMEM.
+ * wrong with single shards stands in the list. Errors: ENOMEM, EMFILE, ENFILE.
  */
 int atd_catalog_shards_get(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
                            const struct atd_file_store *store, struct atd_shard_list **ret_list,
                            struct atd_error *err) ATD_MUST_USE;
+
+/* The same, made anew whatever is there. */
+int atd_catalog_shards_renew(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
+                             const struct atd_file_store *store, struct atd_shard_list **ret_list,
+                             struct atd_error *err) ATD_MUST_USE;
 
 /* Drops a list that was found wrong (a file changed), so that the next user makes a new one. */
 void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,

@@ -29,9 +29,8 @@ typedef const char *(*atd_dotenv_getenv)(void *ctx, const char *name);
  * Errors: EINVAL not UTF-8 (position); E2BIG over 1 MiB of text, 4096 keys or 4 MiB of values;
  * ENOMEM.
  */
-int atd_dotenv_parse(struct atd_str text, atd_dotenv_getenv get, void *ctx,
-                     struct atd_arena *arena, struct atd_dotenv *ret_env, struct atd_error *err)
-    ATD_MUST_USE;
+int atd_dotenv_parse(struct atd_str text, atd_dotenv_getenv get, void *ctx, struct atd_arena *arena,
+                     struct atd_dotenv *ret_env, struct atd_error *err) ATD_MUST_USE;
 
 /* NULL when the key is absent. */
 const struct atd_dotenv_pair *atd_dotenv_find(const struct atd_dotenv *env, struct atd_str key);

@@ -28,7 +28,7 @@ void atd_file_name_encode(struct atd_str name, struct atd_str cid, struct atd_st
  * The reverse for names that were not cut. Errors: EINVAL for text that atd_file_name_encode never
  * produces (so that every name has exactly one file name).
  */
-int atd_file_name_decode(struct atd_str file_name, struct atd_buf *out, struct atd_error *err)
-    ATD_MUST_USE;
+int atd_file_name_decode(struct atd_str file_name, struct atd_buf *out,
+                         struct atd_error *err) ATD_MUST_USE;
 
 #endif

@@ -79,9 +79,7 @@ void atd_index_free(struct atd_index *index);
 
 /*
  * The library's SQLite database, read only: never created, never altered, not even by the files
- * that SQLite would put beside it. `path` is absolute. The process must not have the same file open
- * through SQLite elsewhere: closing a look at its -shm would drop that connection's locks (POSIX).
- * Errors: ENOMEM.
+ * that SQLite would put beside it. `path` is absolute. Errors: ENOMEM.
  */
 int atd_index_sqlite_open(const char *path, struct atd_index **ret_index,
                           struct atd_error *err) ATD_MUST_USE;

@@ -17,12 +17,13 @@
 
 /* A load longer than this is a hostile or broken file, not a large one (100,000 rows: < 1 s). */
 #define LOAD_DEADLINE_MS 120000
-#define PROGRESS_STEPS 100000
+#define PROGRESS_STEPS 1000
 
 struct sqlite_index {
     struct atd_index base;
     char *path;
     bool loaded;
+    bool was_there;                        /* once: when the file goes, that is no empty index */
     struct atd_sqlite_signature signature; /* what the last load saw; valid when loaded */
 };
 
@@ -161,13 +162,14 @@ static const struct table tables[] = {
 
 /*
  * True for a plain table. Older releases have fewer tables (2.1): a missing one is empty. A view
- * or a virtual table in its place could run anything, and is refused.
+ * or a virtual table in its place, or a computed column, could run anything, and is refused.
  */
 static int is_plain_table(struct load *load, const char *name, bool *ret_plain,
                           struct atd_error *err)
 {
-    static const char query[] = "SELECT type = 'table' AND sql NOT LIKE 'create virtual%' "
-                                "FROM sqlite_schema WHERE name = ?1";
+    static const char query[] =
+        "SELECT type = 'table' AND sql NOT LIKE 'create virtual%' AND NOT EXISTS (SELECT 1 FROM "
+        "pragma_table_xinfo(?1) WHERE hidden IN (2, 3)) FROM sqlite_schema WHERE name = ?1";
     sqlite3_stmt *row = NULL;
     int step;
 
@@ -181,8 +183,9 @@ static int is_plain_table(struct load *load, const char *name, bool *ret_plain,
     if (step == SQLITE_ROW) {
         *ret_plain = sqlite3_column_int(row, 0) != 0;
         if (!*ret_plain)
-            load->sink->problem(load->sink->ctx, "table", atd_str_from(name),
-                                "it is a view or a virtual table, not a table");
+            load->sink->problem(
+                load->sink->ctx, "table", atd_str_from(name),
+                "it is no plain table (a view, virtual, or with generated columns)");
     }
     (void)sqlite3_finalize(row);
     if (step != SQLITE_ROW && step != SQLITE_DONE)
@@ -208,8 +211,11 @@ static int read_table(struct load *load, const struct table *table, struct atd_e
         }
         return atd_sqlite_error(load->db, table->name, err);
     }
-    while (rc == 0 && (step = sqlite3_step(row)) == SQLITE_ROW)
+    while (rc == 0 && (step = sqlite3_step(row)) == SQLITE_ROW) {
         rc = table->report(load, row, err);
+        if (rc == 0 && past_deadline(load))
+            rc = atd_error_set(err, ETIMEDOUT, "%s: reading it takes too long", table->name);
+    }
     if (rc == 0 && step != SQLITE_DONE)
         rc = atd_sqlite_error(load->db, table->name, err);
     (void)sqlite3_finalize(row);
@@ -240,7 +246,6 @@ static int load_file(const char *path, const struct atd_sqlite_signature *before
                      const struct atd_index_sink *sink, struct atd_error *err)
 {
     struct atd_sqlite sqlite;
-    struct atd_sqlite_signature after;
     struct load load = {.sink = sink};
     int rc = atd_sqlite_open(path, before, &sqlite, err);
 
@@ -249,8 +254,7 @@ static int load_file(const char *path, const struct atd_sqlite_signature *before
     load.db = sqlite.db;
     load.deadline_ms = atd_clock_monotonic_ms() + LOAD_DEADLINE_MS;
     rc = read_snapshot(&load, err);
-    if (sqlite.needs_stable_file && (before->fresh || atd_sqlite_sign(path, &after, NULL) != 0 ||
-                                     !atd_sqlite_signature_equal(before, &after)))
+    if (!atd_sqlite_is_whole(&sqlite, path, before))
         rc = atd_error_set_retryable(err, EAGAIN, "another program changed it while it was read");
     atd_sqlite_close(&sqlite);
     return rc;
@@ -266,11 +270,14 @@ static int sqlite_load(struct atd_index *base, const struct atd_index_sink *sink
     int rc = atd_sqlite_sign(path, &before, err);
 
     index->loaded = false;
+    if (rc == 0 && !before.main.exists && index->was_there)
+        return atd_error_set(err, ENOENT, "it has gone; was a disk unmounted?");
     if (rc == 0 && before.main.exists && before.main.size_bytes > 0)
         rc = load_file(path, &before, sink, err);
     if (rc)
         return rc;
     index->loaded = true;
+    index->was_there = before.main.exists;
     index->signature = before;
     return 0;
 }

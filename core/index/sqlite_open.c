@@ -3,18 +3,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/limits.h"
 
 /* The library's own wait (Python's default, ATDATA-FORMATS 2.1). */
 #define BUSY_TIMEOUT_MS 5000
 /* File time stamps may be as coarse as a timer tick, 10 ms at worst. */
-#define FRESH_NS 50000000
+#define FRESH_NS 12000000
 
 static struct atd_file_mark mark_of(const struct stat *st)
 {
@@ -113,28 +113,6 @@ int atd_sqlite_error(sqlite3 *db, const char *what, struct atd_error *err)
     }
 }
 
-/* This thread has a database open that it must not alter: from atd_sqlite_open to _close. */
-static _Thread_local bool reading;
-
-static int chown_unless_reading(int fd, uid_t uid, gid_t gid)
-{
-    return reading ? 0 : fchown(fd, uid, gid);
-}
-
-/*
- * As root, SQLite hands every -wal and -shm file that it opens over to the owner of the database,
- * which alters them, and lets whoever may write the directory put a link to a file of root's in
- * their place. It cannot be told not to, so its system call is replaced; a program that uses
- * SQLite beside this library notices nothing.
- */
-static void forbid_chown(void)
-{
-    sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
-
-    if (vfs && vfs->iVersion >= 3 && vfs->xSetSystemCall)
-        (void)vfs->xSetSystemCall(vfs, "fchown", (sqlite3_syscall_ptr)chown_unless_reading);
-}
-
 /* "file:" URI of a path: SQLite decodes %XX and ends the path at '?' and '#'. */
 static void append_uri(struct atd_buf *uri, const char *path, const char *parameters)
 {
@@ -152,11 +130,9 @@ static int open_uri(const char *path, const char *parameters, int flags, sqlite3
                     struct atd_error *err)
 {
     atd_auto_buf struct atd_buf uri = ATD_BUF_INIT(4 * PATH_MAX);
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     sqlite3 *db = NULL;
     int rc;
 
-    (void)pthread_once(&once, forbid_chown);
     append_uri(&uri, path, parameters);
     rc = atd_buf_finish(&uri, "the path of the index", err);
     if (rc)
@@ -173,43 +149,66 @@ static int open_uri(const char *path, const char *parameters, int flags, sqlite3
     /* The file's own schema is as hostile as its rows: no functions with side effects from it. */
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    /* No value, computed ones included, may be larger than the largest field that is read. */
+    (void)sqlite3_limit(db, SQLITE_LIMIT_LENGTH, (int)ATD_URLS_BYTES_MAX);
     *ret_db = db;
     return 0;
 }
 
-/* Copies DIR/index.db<suffix> from `path`<suffix>; a missing one is skipped. */
+static int open_file(const char *path, const char *suffix, int *ret_fd, struct atd_error *err)
+{
+    char name[PATH_MAX + 16];
+
+    (void)snprintf(name, sizeof(name), "%s%s", path, suffix);
+    *ret_fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (*ret_fd >= 0)
+        return 0;
+    if (errno == ENOENT)
+        return atd_error_set_retryable(err, EAGAIN, "'%s' has just gone", name);
+    return atd_error_set(err, errno, "'%s': %s", name, strerror(errno));
+}
+
+/* False when the file is gone or too short. */
+static bool read_wal_header(const char *path, uint8_t ret_header[ATD_WAL_HEADER_BYTES])
+{
+    atd_auto_fd int fd = -1;
+
+    return open_file(path, "-wal", &fd, NULL) == 0 &&
+           pread(fd, ret_header, ATD_WAL_HEADER_BYTES, 0) == ATD_WAL_HEADER_BYTES;
+}
+
+/* Copies `path`<suffix> to DIR/index.db<suffix>. */
 static int copy_file(const char *path, const char *suffix, const char *dir, struct atd_error *err)
 {
-    char from_name[PATH_MAX + 16];
+    static const size_t step = (size_t)1 << 20;
     char to_name[PATH_MAX + 16];
     atd_auto_fd int from = -1;
     atd_auto_fd int to = -1;
-    static const size_t step = 1u << 20;
     atd_auto_free char *bytes = malloc(step);
     ssize_t got;
+    int rc = open_file(path, suffix, &from, err);
 
-    (void)snprintf(from_name, sizeof(from_name), "%s%s", path, suffix);
+    if (rc)
+        return rc;
+    if (!bytes)
+        return atd_error_set(err, ENOMEM, "out of memory");
     (void)snprintf(to_name, sizeof(to_name), "%s/index.db%s", dir, suffix);
-    from = open(from_name, O_RDONLY | O_CLOEXEC);
-    if (from < 0 && errno == ENOENT)
-        return 0;
-    if (from < 0)
-        return atd_error_set(err, errno, "'%s': %s", from_name, strerror(errno));
     to = open(to_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (to < 0 || !bytes)
+    if (to < 0)
         return atd_error_set(err, errno, "'%s': %s", to_name, strerror(errno));
     while ((got = read(from, bytes, step)) > 0) {
         if (write(to, bytes, (size_t)got) != got)
             return atd_error_set(err, ENOSPC, "'%s' cannot be written: is the disk full?", to_name);
     }
     if (got < 0)
-        return atd_error_set(err, errno, "'%s': %s", from_name, strerror(errno));
+        return atd_error_set(err, errno, "'%s%s': %s", path, suffix, strerror(errno));
     return 0;
 }
 
 static void remove_copy(char *dir)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
 
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
         char name[PATH_MAX];
@@ -235,70 +234,61 @@ static int open_copy(const char *path, struct atd_sqlite *sqlite, struct atd_err
         free(dir);
         return rc;
     }
-    rc = copy_file(path, "", dir, err);
+    if (!read_wal_header(path, sqlite->wal_header))
+        rc = atd_error_set_retryable(err, EAGAIN, "'%s-wal' has just gone", path);
+    else
+        rc = copy_file(path, "", dir, err);
     if (rc == 0)
-        rc = copy_file(path, "-wal", dir, err);
-    if (rc == 0)
-        rc = copy_file(path, "-journal", dir, err);
+        rc = copy_file(path, "-wal", dir, err); /* after the main file: see the header */
     if (rc == 0) {
         (void)snprintf(copy, sizeof(copy), "%s/index.db", dir);
         rc = open_uri(copy, "", SQLITE_OPEN_READWRITE, &sqlite->db, err);
     }
     if (rc) {
         remove_copy(dir);
-        return atd_error_wrap(err, rc, "a copy is needed to recover what a crash left");
+        return rc;
     }
     sqlite->copy_dir = dir;
     return 0;
-}
-
-/*
- * True while a program has the database open: it holds a lock on this byte of the -shm for as
- * long. Source: SQLite's os_unix.c, UNIX_SHM_DMS.
- */
-static bool is_in_use(const char *path)
-{
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 128, .l_len = 1};
-    char name[PATH_MAX + 16];
-    atd_auto_fd int fd = -1;
-
-    (void)snprintf(name, sizeof(name), "%s-shm", path);
-    fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    return fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signature,
                     struct atd_sqlite *ret_sqlite, struct atd_error *err)
 {
     struct atd_sqlite sqlite = {0};
-    struct atd_file_mark shm;
-    bool in_use;
-    int rc = mark_file(path, "-shm", &shm, err);
+    int rc;
 
-    if (rc)
-        return rc;
-    in_use = shm.exists && is_in_use(path);
-    reading = true;
-    if (signature->journal.size_bytes > 0 || (signature->wal.size_bytes > 0 && !in_use)) {
-        sqlite.needs_stable_file = true;
+    /* Playing a journal back would alter the file; a copy's could name any file to delete. */
+    if (signature->journal.size_bytes > 0)
+        return atd_error_set_retryable(err, EAGAIN,
+                                       "'%s-journal' is there: a program is writing it, or has "
+                                       "crashed and must open it once to recover",
+                                       path);
+    if (signature->wal.size_bytes >= ATD_WAL_HEADER_BYTES)
         rc = open_copy(path, &sqlite, err);
-    } else if (signature->wal.exists && in_use) {
-        rc = open_uri(path, "?readonly_shm=1", SQLITE_OPEN_READONLY, &sqlite.db, err);
-    } else {
-        sqlite.needs_stable_file = true;
+    else
         rc = open_uri(path, "?immutable=1", SQLITE_OPEN_READONLY, &sqlite.db, err);
-    }
     if (rc == 0)
         *ret_sqlite = sqlite;
-    else
-        reading = false;
     return rc;
+}
+
+bool atd_sqlite_is_whole(const struct atd_sqlite *sqlite, const char *path,
+                         const struct atd_sqlite_signature *before)
+{
+    struct atd_sqlite_signature after;
+    uint8_t header[ATD_WAL_HEADER_BYTES];
+
+    if (sqlite->copy_dir)
+        return read_wal_header(path, header) &&
+               memcmp(header, sqlite->wal_header, sizeof(header)) == 0;
+    return !before->fresh && atd_sqlite_sign(path, &after, NULL) == 0 &&
+           atd_sqlite_signature_equal(before, &after);
 }
 
 void atd_sqlite_close(struct atd_sqlite *sqlite)
 {
     (void)sqlite3_close(sqlite->db);
-    reading = false;
     if (sqlite->copy_dir)
         remove_copy(sqlite->copy_dir);
     *sqlite = (struct atd_sqlite){0};

@@ -1,19 +1,22 @@
 /*
- * Opening somebody else's live SQLite database without leaving a trace.
+ * Reading somebody else's live SQLite database without leaving a trace.
  *
  * Plain SQLITE_OPEN_READONLY is not enough: on a database in WAL mode (the library's always is)
- * it creates the -wal and -shm files when they are missing, and takes part in locks that keep the
- * last writer from cleaning up. So:
+ * it creates -wal and -shm files when they are missing, hands them to other owners when root, and
+ * takes part in locks that keep the last writer from cleaning up. So SQLite never sees the files:
  *
- *   no -wal file, or an  nothing is pending: open the main file as immutable (no locks, no files)
- *   empty one not in use
- *   -wal in use          a program has it open: open read only, with a read-only -shm
- *   -wal not in use,     left by a crash, or a read-only directory: recover a private copy (what a
- *   or a -journal        power cut left in the -shm SQLite would not repair read only)
+ *   no -wal file, or an empty one   nothing is pending: the main file, opened as immutable
+ *                                   (no locks, no other files)
+ *   a -wal file                     a private copy of both, recovered there
+ *   a -journal file                 a transaction in rollback mode: wait until it is over
  *
- * The first and the third read files that a writer might change meanwhile: the caller compares
- * signatures before and after and throws away what it read when they differ.
- * Source: SQLite's "WAL-mode File Format" and "URI filenames"; ATDATA-FORMATS 2.1.
+ * Both read files that a writer may change meanwhile; atd_sqlite_is_whole() tells whether what was
+ * read is one committed state:
+ *   - immutable: nothing changed between the signatures before and after;
+ *   - copy: the -wal's header is the same before and after. Until it is started anew a -wal is only
+ *     appended to, so the copy of it (taken last) holds every page that a checkpoint may have been
+ *     writing to the main file; half-written frames at its end fail their checksums.
+ * Source: SQLite's "WAL-mode File Format" 4 and "URI filenames"; ATDATA-FORMATS 2.1.
  */
 #ifndef ATD_INDEX_SQLITE_OPEN_H
 #define ATD_INDEX_SQLITE_OPEN_H
@@ -30,6 +33,8 @@ struct atd_file_mark {
     int64_t size_bytes;
     int64_t mtime_ns;
 };
+
+#define ATD_WAL_HEADER_BYTES 32
 
 struct atd_sqlite_signature {
     struct atd_file_mark main;
@@ -49,14 +54,22 @@ bool atd_sqlite_signature_equal(const struct atd_sqlite_signature *a,
 
 struct atd_sqlite {
     sqlite3 *db;
-    char *copy_dir;         /* the private copy's directory, or NULL */
-    bool needs_stable_file; /* compare signatures after reading */
+    char *copy_dir; /* the private copy's directory, or NULL: the file itself, as immutable */
+    uint8_t wal_header[ATD_WAL_HEADER_BYTES]; /* copy: as it was before */
 };
 
-/* Errors: EIO, EACCES, ENOMEM with SQLite's reason. */
+/*
+ * Errors: EAGAIN (retryable) a writer is in the way; EIO, EACCES, EINVAL, ENOMEM with SQLite's
+ * reason.
+ */
 int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signature,
                     struct atd_sqlite *ret_sqlite, struct atd_error *err) ATD_MUST_USE;
-/* Closes it, in the thread that opened it, and removes the copy. A zeroed one is fine. */
+
+/* To be asked after reading: true when it was one committed state. */
+bool atd_sqlite_is_whole(const struct atd_sqlite *sqlite, const char *path,
+                         const struct atd_sqlite_signature *before);
+
+/* Closes it and removes the copy. A zeroed one is fine. */
 void atd_sqlite_close(struct atd_sqlite *sqlite);
 
 /* Sets the error of the connection's last failure. */

@@ -23,6 +23,8 @@ struct atd_file_identity atd_file_identity_of(const struct stat *st)
         .size_bytes = (uint64_t)st->st_size,
         .mtime_s = (int64_t)st->st_mtim.tv_sec,
         .mtime_ns = (int64_t)st->st_mtim.tv_nsec,
+        .ctime_s = (int64_t)st->st_ctim.tv_sec,
+        .ctime_ns = (int64_t)st->st_ctim.tv_nsec,
     };
 }
 
@@ -127,6 +129,9 @@ static int path_error(int code, const char *path, const char *root, struct atd_e
     case EACCES:
     case EPERM:
         return atd_error_set(err, EACCES, "'%s' may not be read: %s", path, strerror(code));
+    case EAGAIN:
+        /* Never EAGAIN to the caller: to him it means something else. */
+        return atd_error_set_retryable(err, EBUSY, "'%s' is being renamed or is leased", path);
     case ENOSYS:
         return atd_error_set(err, ENOSYS,
                              "'%s': this kernel lacks openat2, without which no path is safe; "
@@ -226,9 +231,10 @@ int atd_file_store_open(const struct atd_file_store *store, struct atd_str path,
         rc = find_file(store, text, &path_fd, &st, err);
     if (rc)
         return rc;
-    /* Opens the very file that was looked at, whatever the path names by now. */
+    /* Opens the very file that was looked at, whatever the path names by now. It is a regular one:
+     * at most a lease makes this wait, which the caller may. */
     (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", path_fd);
-    fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    fd = open(link, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0)
         return path_error(errno, text, text, err);
     *ret_identity = atd_file_identity_of(&st);

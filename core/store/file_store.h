@@ -18,20 +18,33 @@
 
 #define ATD_FILE_ROOTS_MAX 64
 
-/* What identifies the bytes of a local file: equal values mean the same, unchanged file. */
+/*
+ * What identifies the bytes of a local file: equal values mean the same file, not written since.
+ * The change time is part of it because tools restore the modification time (rsync -t, touch -r).
+ */
 struct atd_file_identity {
     uint64_t device;
     uint64_t inode;
     uint64_t size_bytes;
     int64_t mtime_s;
     int64_t mtime_ns;
+    int64_t ctime_s;
+    int64_t ctime_ns;
 };
+
+/* Without the change time, which a chmod or a hard link moves under a reader. */
+static inline bool atd_file_identity_same_bytes(const struct atd_file_identity *a,
+                                                const struct atd_file_identity *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size_bytes == b->size_bytes &&
+           a->mtime_s == b->mtime_s && a->mtime_ns == b->mtime_ns;
+}
 
 static inline bool atd_file_identity_equal(const struct atd_file_identity *a,
                                            const struct atd_file_identity *b)
 {
-    return a->device == b->device && a->inode == b->inode && a->size_bytes == b->size_bytes &&
-           a->mtime_s == b->mtime_s && a->mtime_ns == b->mtime_ns;
+    return atd_file_identity_same_bytes(a, b) && a->ctime_s == b->ctime_s &&
+           a->ctime_ns == b->ctime_ns;
 }
 
 struct atd_file_identity atd_file_identity_of(const struct stat *st);

@@ -35,7 +35,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session", autouse=True)
 def can_mount(tmp_path_factory):
-    """As root everything happens in a mount namespace of our own: nothing of it can be left over."""
+    """As root everything happens in a mount namespace of our own: nothing can be left over."""
     if not os.path.exists("/dev/fuse"):
         pytest.skip("there is no /dev/fuse")
     if os.geteuid() != 0:

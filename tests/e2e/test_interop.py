@@ -153,9 +153,9 @@ def test_library_reads_every_sample_through_the_mount(written):
     for name, (kind, count) in counts.items():
         [url] = entries[name]["data_urls"]
         directory = mount / "datasets" / name
-        samples.check(peer.load(str(directory / Path(url).name), kind), samples.expected(kind, count))
-        # A directory: the library looks for *.tar in it.
-        samples.check(peer.load(str(directory), kind), samples.expected(kind, count))
+        # A shard, and a directory, in which the library looks for *.tar.
+        for path in (directory / Path(url).name, directory):
+            samples.check(peer.load(str(path), kind), samples.expected(kind, count))
     samples.check(peer.load(str(mount / "datasets" / "scalars")), samples.expected("Scalars", 30))
     pattern = str(mount / "datasets" / "braced" / "part-{000000..000002}.tar")
     samples.check(peer.load(pattern, "Scalars"), samples.expected("Scalars", 25))

@@ -1,5 +1,6 @@
 """Starting, failing to start, dying, unmounting; other users, and being an ordinary user."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -59,13 +60,12 @@ def command(tmp_path, home):
 
 def daemons(state):
     """The processes whose environment names this state directory."""
+    wanted = f"TMPDIR={state / 'tmp'}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"TMPDIR={state / 'tmp'}".encode() in (process / "environ").read_bytes().split(b"\0"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
                 found.append(int(process.name))
-        except OSError:
-            pass
     return found
 
 

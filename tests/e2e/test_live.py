@@ -117,9 +117,13 @@ def test_labels_that_move(live, soon):
         peer.committed_at,
         "entry.json of a relabelled name",
     )
-    shown = [name for name in ls(directory) if name.endswith(".tar")]
-    assert shown == [Path(new["data_urls"][0]).name] != [old_shard]
-    assert sha256(directory / shown[0]) == sha256(new["data_urls"][0])
+    new_shard = Path(new["data_urls"][0]).name
+    soon(
+        lambda: [name for name in ls(directory) if name.endswith(".tar")] == [new_shard],
+        peer.committed_at,
+        "its shards",
+    )
+    assert sha256(directory / new_shard) == sha256(new["data_urls"][0])
     assert not exists(directory / old_shard)
 
     assert os.readlink(link) == old_link == f"../by-cid/{old['cid']}"
@@ -194,8 +198,8 @@ def test_dataset_that_is_removed(live, soon):
         committed_at = time.monotonic()
         db.close()
         soon(lambda: not exists(directory), committed_at, "removal")
-        assert "doomed" not in ls(mount / "datasets")
-        assert entry["cid"] not in ls(mount / "by-cid")
+        soon(lambda: "doomed" not in ls(mount / "datasets"), committed_at, "the listing")
+        soon(lambda: entry["cid"] not in ls(mount / "by-cid"), committed_at, "the other one")
         with pytest.raises(FileNotFoundError):
             os.stat(shard)
         assert head + reader.read() == Path(entry["data_urls"][0]).read_bytes()

@@ -92,9 +92,9 @@ def test_cp_r(tree, tmp_path):
     assert ls(tmp_path / "copy") == ["big", "medium", "odd", "small"]
     for (dataset, name), original in tree.files.items():
         same_files(tmp_path / "copy" / dataset / name, original)
-    for dataset in ls(tmp_path / "copy"):
         for record in ("entry.json", "metadata.json"):
-            same_files(tmp_path / "copy" / dataset / record, tree.mount / "datasets" / dataset / record)
+            copied = tmp_path / "copy" / dataset / record
+            same_files(copied, tree.mount / "datasets" / dataset / record)
 
 
 def test_tar_of_the_tree(tree, tmp_path):
@@ -104,8 +104,8 @@ def test_tar_of_the_tree(tree, tmp_path):
     for (dataset, name), original in tree.files.items():
         same_files(tmp_path / "datasets" / dataset / name, original)
     for label in ls(tree.mount / "labels"):
-        assert os.readlink(tmp_path / "labels" / label) == os.readlink(tree.mount / "labels" / label)
-        assert ls(tmp_path / "labels" / label) == ls(tree.mount / "labels" / label)
+        copied, shown = tmp_path / "labels" / label, tree.mount / "labels" / label
+        assert os.readlink(copied) == os.readlink(shown) and ls(copied) == ls(shown)
 
 
 def test_tar_tf_of_a_shard(tree):
@@ -205,10 +205,11 @@ def test_du(tree):
         size = original.stat().st_size
         assert run("du", "-b", path).stdout.split()[0] == str(size)
         assert run("du", "-B512", path).stdout.split()[0] == str((size + 511) // 512)
-    sizes = [os.stat(tree.mount / "datasets" / "big" / name) for name in ls(tree.mount / "datasets" / "big")]
-    total = int(run("du", "-sb", tree.mount / "datasets" / "big").stdout.split()[0])
+    directory = tree.mount / "datasets" / "big"
+    sizes = [os.stat(directory / name) for name in ls(directory)]
+    total = int(run("du", "-sb", directory).stdout.split()[0])
     assert total == sum(st.st_size for st in sizes)
-    blocks = int(run("du", "-s", "-B512", tree.mount / "datasets" / "big").stdout.split()[0])
+    blocks = int(run("du", "-s", "-B512", directory).stdout.split()[0])
     assert blocks == sum(st.st_blocks for st in sizes) >= 2 * 64 * MIB // 512
 
 
@@ -236,7 +237,8 @@ def test_owner_and_umask_options(tree, stack, tmp_path):
     index = next(iter(tree.files.values())).parent.parent.parent / "index.db"
     options = "uid=1234,gid=4321,umask=027"
     mount = stack.mount(tmp_path / "other", index=f"sqlite:{index}", options=options)
-    for path, mode in {"datasets": 0o750, "datasets/big": 0o750, "datasets/odd/one.tar": 0o440}.items():
+    modes = {"datasets": 0o750, "datasets/big": 0o750, "datasets/odd/one.tar": 0o440}
+    for path, mode in modes.items():
         st = os.stat(mount / path)
         assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == (1234, 4321, mode)
     assert mount.json(".atdatafs", "config.json")["umask"] == "027"

@@ -6,13 +6,14 @@ import re
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bounded import bounded, read, run, wait_until
 
 ATDATAFS = os.environ.get("ATDATAFS", "atdatafs")
 FS_TYPE = "fuse.atdatafs"
+LAZY_UNMOUNT = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
 START_SECONDS = 30
 EXIT_SECONDS = 30
 
@@ -65,7 +66,7 @@ def mounts_on(path):
 def detach(path):
     """Takes every mount of ours off a path, open files or not."""
     while FS_TYPE in mounts_on(path):
-        run("umount", "-l", path, timeout=20)
+        run(*LAZY_UNMOUNT, path, timeout=20)
 
 
 class Mount:
@@ -102,8 +103,11 @@ class Mount:
 
     def open_shards(self):
         """The shards that the daemon has open."""
-        descriptors = Path(f"/proc/{self.pid}/fd").iterdir()
-        return [link for link in map(os.readlink, descriptors) if link.endswith(".tar")]
+        opened = []
+        for descriptor in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                opened.append(os.readlink(descriptor))
+        return [path for path in opened if path.endswith(".tar")]
 
     @property
     def log(self):
@@ -136,7 +140,7 @@ class Mount:
     def unmount(self):
         """The test has closed everything: then the daemon soon has too."""
         wait_until(lambda: not self.open_shards(), 5, "the daemon has closed every shard")
-        run("umount", "-l", self.path, timeout=20)
+        run(*LAZY_UNMOUNT, self.path, timeout=20)
         self.wait_exit()
 
     def kill(self):

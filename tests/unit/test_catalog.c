@@ -351,7 +351,7 @@ Test(shards, foreign_schemes_and_paths_are_refused)
                      "passwd~2EACCES ");
 }
 
-Test(shards, a_missing_file_is_looked_for_again_and_a_changed_one_gets_another_version)
+Test(shards, a_renewed_list_sees_what_came_and_a_changed_file_gets_another_version)
 {
     static const char *const urls[] = {"%/x.tar"};
     atd_auto_buf struct atd_buf packed = ATD_BUF_INIT(1u << 20);
@@ -364,20 +364,18 @@ Test(shards, a_missing_file_is_looked_for_again_and_a_changed_one_gets_another_v
     uint8_t version[ATD_SHARD_VERSION_BYTES];
 
     cr_assert_eq(atd_file_store_new(roots, 1, &store, NULL), 0);
-    cr_assert_null(atd_catalog_shards_peek(catalog, entry, true));
+    cr_assert_null(atd_catalog_shards_peek(catalog, entry));
     cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
     cr_assert_eq(atd_shard_list_readable(list), 0);
     atd_shard_list_unref(list);
     put_file("x.tar");
-    for (int tries = 0; tries < 300; tries++) {
-        cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
-        if (atd_shard_list_readable(list) == 1)
-            break;
-        atd_shard_list_unref(list);
-        list = NULL;
-        (void)usleep(10000);
-    }
-    cr_assert_not_null(list, "the file came and was not seen");
+    cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_shard_list_readable(list), 0, "a list is kept until it is renewed");
+    cr_assert(atd_shard_list_may_change(list));
+    atd_shard_list_unref(list);
+    cr_assert_eq(atd_catalog_shards_renew(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_shard_list_readable(list), 1);
+    cr_assert_not(atd_shard_list_may_change(list));
     memcpy(version, atd_shard_list_at(list, 0)->version, sizeof(version));
     put_file("x.tar");
     atd_catalog_shards_forget(catalog, entry, list);
