@@ -77,6 +77,8 @@ int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum v
         rc = find_entry(&view, subject, err);
         if (rc == 0 && need == VIEW_SHARDS && may_block) {
             rc = atd_catalog_shards_get(view.catalog, view.entry, fs->store, &view.shards, err);
+            if (rc == 0 && atd_shard_list_may_change(view.shards))
+                atd_live_look_again(fs->live);
         } else if (rc == 0 && need == VIEW_SHARDS) {
             view.shards = atd_catalog_shards_peek(view.catalog, view.entry);
             if (!view.shards || view_is_heavy(&view))

@@ -27,7 +27,8 @@ struct atd_live {
     /* guarded by lock */
     struct atd_catalog *current;
     bool stopping;
-    bool sweep_wanted;
+    bool sweep_wanted; /* at once: there is a new generation */
+    bool look_again;   /* soon: some file was missing */
     struct atd_live_status status;
 
     /* fixed after start */
@@ -111,6 +112,16 @@ struct atd_catalog *atd_live_get(struct atd_live *live)
     catalog = atd_catalog_ref(live->current);
     atd_lock_give(&live->lock);
     return catalog;
+}
+
+void atd_live_look_again(struct atd_live *live)
+{
+    atd_lock_take(&live->lock);
+    if (!live->look_again) {
+        live->look_again = true;
+        (void)pthread_cond_broadcast(&live->wake);
+    }
+    atd_lock_give(&live->lock);
 }
 
 uint64_t atd_live_generation(struct atd_live *live)
@@ -236,8 +247,13 @@ static struct atd_catalog *wait_for_sweep(struct atd_live *live, unsigned pause_
 
     atd_lock_take(&live->lock);
     while (!live->sweep_wanted && !live->stopping) {
-        int64_t left_ms = due_ms - atd_clock_monotonic_ms();
+        int64_t left_ms;
 
+        if (live->look_again && !pause_ms) {
+            pause_ms = SWEEP_PAUSE_MS;
+            due_ms = atd_clock_monotonic_ms() + pause_ms;
+        }
+        left_ms = due_ms - atd_clock_monotonic_ms();
         if (pause_ms && left_ms <= 0)
             break;
         if (pause_ms)
@@ -246,6 +262,7 @@ static struct atd_catalog *wait_for_sweep(struct atd_live *live, unsigned pause_
             atd_cond_wait(&live->wake, &live->lock);
     }
     live->sweep_wanted = false;
+    live->look_again = false;
     catalog = live->stopping ? NULL : atd_catalog_ref(live->current);
     atd_lock_give(&live->lock);
     return catalog;

@@ -51,6 +51,9 @@ int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher
  * thread hangs in the disk. */
 bool atd_live_close(struct atd_live *live);
 
+/* Has the disk asked again soon about shards that were not to be had: someone met such a list. */
+void atd_live_look_again(struct atd_live *live);
+
 /* The current generation, with a reference for the caller. */
 struct atd_catalog *atd_live_get(struct atd_live *live) ATD_MUST_USE;
 

@@ -99,8 +99,9 @@ int atd_array_check_size(const struct atd_array *array, size_t data_at, struct a
         if (array->shape[i] == 0)
             empty = true;
         else if (__builtin_mul_overflow(full, array->shape[i], &full) || full > INT64_MAX)
-            return atd_error_set(err, EINVAL, "array is too large: axis %u has length %" PRIu64, i,
-                                 array->shape[i]);
+            return atd_error_set(err, EINVAL,
+                                 "array is too large: axis %u has length %" PRIu64 " at byte %zu",
+                                 i, array->shape[i], data_at);
     }
     if (array->data.len != (empty ? 0 : full))
         return atd_error_set(err, EINVAL,
@@ -128,7 +129,8 @@ static int decode_compact(struct atd_bytes bytes, struct atd_array *array, struc
 
     array->form = ATD_ARRAY_COMPACT;
     if (bytes.len <= at)
-        return atd_error_set(err, EINVAL, "array of %zu bytes ends inside its header", bytes.len);
+        return atd_error_set(err, EINVAL, "array of %zu bytes ends inside its header at byte %zu",
+                             bytes.len, bytes.len);
     array->dtype = (struct atd_str){(const char *)bytes.ptr + 1, dtype_len};
     rc = atd_dtype_item_size(array->dtype, &array->item_size, err);
     if (rc != 0)
@@ -141,7 +143,8 @@ static int decode_compact(struct atd_bytes bytes, struct atd_array *array, struc
         return atd_error_set(err, EINVAL, "array has %u axes at byte %zu, more than %d",
                              array->ndim, at - 1, ATD_ARRAY_NDIM_MAX);
     if ((bytes.len - at) / 8 < array->ndim)
-        return atd_error_set(err, EINVAL, "array of %zu bytes ends inside its shape", bytes.len);
+        return atd_error_set(err, EINVAL, "array of %zu bytes ends inside its shape at byte %zu",
+                             bytes.len, at);
     for (unsigned i = 0; i < array->ndim; i++, at += 8) {
         array->shape[i] = read_u64le(bytes.ptr + at);
         if (array->shape[i] > INT64_MAX)

@@ -320,10 +320,11 @@ static int read_header(struct reader *reader, struct atd_array *array)
     if (reader->at != reader->end)
         return expected(reader, "the end of the header");
     if (seen != HAS_ALL)
-        return atd_error_set(reader->err, EINVAL, "npy header: no %s",
+        return atd_error_set(reader->err, EINVAL, "npy header: no %s at byte %zu",
                              !(seen & HAS_DESCR)   ? "'descr'"
                              : !(seen & HAS_ORDER) ? "'fortran_order'"
-                                                   : "'shape'");
+                                                   : "'shape'",
+                             reader->at);
     return 0;
 }
 
@@ -337,7 +338,8 @@ int atd_npy_decode(struct atd_bytes bytes, struct atd_array *array, struct atd_e
 
     array->form = ATD_ARRAY_NPY;
     if (bytes.len < MAGIC_BYTES + 2 + 2)
-        return atd_error_set(err, EINVAL, "npy of %zu bytes ends inside its header", bytes.len);
+        return atd_error_set(err, EINVAL, "npy of %zu bytes ends inside its header at byte %zu",
+                             bytes.len, bytes.len);
     version = bytes.ptr[6];
     if (version < 1 || version > 3 || bytes.ptr[7] != 0)
         return atd_error_set(err, EINVAL, "npy version %u.%u at byte 6 is not supported", version,
@@ -346,7 +348,8 @@ int atd_npy_decode(struct atd_bytes bytes, struct atd_array *array, struct atd_e
     reader.at = 10;
     if (version > 1) {
         if (bytes.len < 12)
-            return atd_error_set(err, EINVAL, "npy of %zu bytes ends inside its header", bytes.len);
+            return atd_error_set(err, EINVAL, "npy of %zu bytes ends inside its header at byte %zu",
+                                 bytes.len, bytes.len);
         header_len |= (size_t)bytes.ptr[10] << 16 | (size_t)bytes.ptr[11] << 24;
         reader.at = 12;
     }

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/check.h"
+#include "codec/shard_url_scheme.h"
 
 enum kind { LITERAL, NUMBERS, LETTERS, CHOICE, SEQUENCE, GROUP };
 
@@ -60,7 +61,19 @@ struct reader {
 struct atd_brace_pattern {
     struct node *root;
     bool varies;
+    bool has_escapes;
 };
+
+/* One text being made. */
+struct writer {
+    struct atd_buf *out;
+    uint64_t work_left; /* steps: bytes copied or unescaped */
+    bool has_escapes;
+    bool failed; /* work_left did not suffice */
+};
+
+/* Steps that a node costs before any of its bytes. */
+#define NODE_WORK 4u
 
 static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -85,19 +98,22 @@ bool atd_brace_is_balanced(struct atd_str text, size_t *ret_depth)
 
 static int too_many(const struct reader *reader)
 {
+    struct atd_url_quote quote = atd_shard_url_quote(reader->text);
+
     return atd_error_set(reader->err, E2BIG,
-                         "pattern '" ATD_STR_FMT "' stands for more than %zu texts",
-                         ATD_STR_ARG(reader->text), reader->max_count);
+                         "pattern '" ATD_URL_QUOTE_FMT "' stands for more than %zu texts",
+                         ATD_URL_QUOTE_ARG(quote), reader->max_count);
 }
 
 static int out_of_memory(const struct reader *reader)
 {
     const struct atd_arena *arena = reader->arena;
     bool full = arena->used_bytes + sizeof(struct node) > arena->max_bytes;
+    struct atd_url_quote quote = atd_shard_url_quote(reader->text);
 
     return atd_error_set(reader->err, full ? E2BIG : ENOMEM,
-                         "pattern '" ATD_STR_FMT "' needs too much memory",
-                         ATD_STR_ARG(reader->text));
+                         "pattern '" ATD_URL_QUOTE_FMT "' needs too much memory",
+                         ATD_URL_QUOTE_ARG(quote));
 }
 
 /* One text until the caller says otherwise. NULL: reader->failed says why. */
@@ -424,9 +440,13 @@ int atd_brace_pattern_read(struct atd_str text, size_t max_count, struct atd_are
     atd_assert(max_count > 0 && max_count <= UINT32_MAX);
     atd_assert(atd_brace_is_balanced(text, NULL));
     (void)atd_brace_is_balanced(text, &depth);
-    if (depth > ATD_BRACE_DEPTH_MAX)
-        return atd_error_set(err, E2BIG, "pattern '" ATD_STR_FMT "' nests deeper than %u braces",
-                             ATD_STR_ARG(text), ATD_BRACE_DEPTH_MAX);
+    if (depth > ATD_BRACE_DEPTH_MAX) {
+        struct atd_url_quote quote = atd_shard_url_quote(text);
+
+        return atd_error_set(err, E2BIG,
+                             "pattern '" ATD_URL_QUOTE_FMT "' nests deeper than %u braces",
+                             ATD_URL_QUOTE_ARG(quote), ATD_BRACE_DEPTH_MAX);
+    }
     if (!pattern)
         return out_of_memory(&reader);
     rc = read_all(&reader);
@@ -438,6 +458,7 @@ int atd_brace_pattern_read(struct atd_str text, size_t max_count, struct atd_are
         return reader.failed;
     pattern->root = root;
     pattern->varies = reader.varies;
+    pattern->has_escapes = atd_str_find(text, '\\') >= 0;
     *ret_pattern = pattern;
     return 0;
 }
@@ -452,16 +473,29 @@ bool atd_brace_pattern_varies(const struct atd_brace_pattern *pattern)
     return pattern->varies;
 }
 
+static bool spend(struct writer *writer, uint64_t work)
+{
+    writer->failed = writer->failed || work > writer->work_left;
+    if (writer->failed)
+        return false;
+    writer->work_left -= work;
+    return true;
+}
+
 /*
  * Undoes the escapes of what `out` holds from `start` on: `\x` is x, for every x but a newline,
  * where the '.' of braceexpand's regular expression stops. It does so once for every level of
  * braces, so that inside them `\\` means nothing at all.
  */
-static void unescape(struct atd_buf *out, size_t start)
+static void unescape(struct writer *writer, size_t start)
 {
-    uint8_t *to = out->len > start ? memchr(out->ptr + start, '\\', out->len - start) : NULL;
+    struct atd_buf *out = writer->out;
     const uint8_t *end;
+    uint8_t *to;
 
+    if (!writer->has_escapes || out->len <= start || !spend(writer, out->len - start))
+        return;
+    to = memchr(out->ptr + start, '\\', out->len - start);
     if (!to)
         return;
     end = out->ptr + out->len;
@@ -496,16 +530,21 @@ static void append_number(int64_t value, uint32_t width, struct atd_buf *out)
 }
 
 /* Recursion: a level of braces is two levels here, and those are limited. */
-static void append_text(struct node *node, uint32_t index, struct atd_buf *out)
+static void append_text(struct node *node, uint32_t index, struct writer *writer)
 {
+    struct atd_buf *out = writer->out;
     size_t start = out->len;
 
+    if (!spend(writer, NODE_WORK))
+        return;
     switch (node->kind) {
     case LITERAL:
-        atd_buf_append_str(out, node->literal);
+        if (spend(writer, node->literal.len))
+            atd_buf_append_str(out, node->literal);
         return;
     case NUMBERS:
-        append_number(node->first + node->step * index, node->width, out);
+        if (spend(writer, node->width))
+            append_number(node->first + node->step * index, node->width, out);
         return;
     case LETTERS:
         atd_buf_append_byte(out, (uint8_t)letters[node->first + node->step * index]);
@@ -513,27 +552,34 @@ static void append_text(struct node *node, uint32_t index, struct atd_buf *out)
     case CHOICE:
         if (index < node->cursor->place)
             node->cursor = node->items;
-        while (index - node->cursor->place >= node->cursor->count)
+        while (index - node->cursor->place >= node->cursor->count && spend(writer, 1))
             node->cursor = node->cursor->next;
-        append_text(node->cursor, index - node->cursor->place, out);
-        unescape(out, start);
+        if (writer->failed)
+            return;
+        append_text(node->cursor, index - node->cursor->place, writer);
+        unescape(writer, start);
         return;
     case GROUP:
-        append_text(node->items, index, out);
-        unescape(out, start);
+        append_text(node->items, index, writer);
+        unescape(writer, start);
         return;
     case SEQUENCE:
-        for (struct node *item = node->items; item; item = item->next)
-            append_text(item, index / item->place % item->count, out);
+        for (struct node *item = node->items; item && !writer->failed; item = item->next)
+            append_text(item, index / item->place % item->count, writer);
         return;
     }
 }
 
-void atd_brace_pattern_text(struct atd_brace_pattern *pattern, size_t index, struct atd_buf *out)
+bool atd_brace_pattern_text(struct atd_brace_pattern *pattern, size_t index, uint64_t *work_left,
+                            struct atd_buf *out)
 {
+    struct writer writer = {
+        .out = out, .work_left = *work_left, .has_escapes = pattern->has_escapes};
     size_t start = out->len;
 
     atd_assert(index < pattern->root->count);
-    append_text(pattern->root, (uint32_t)index, out);
-    unescape(out, start);
+    append_text(pattern->root, (uint32_t)index, &writer);
+    unescape(&writer, start);
+    *work_left = writer.work_left;
+    return !writer.failed;
 }

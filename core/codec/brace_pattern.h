@@ -32,7 +32,12 @@ size_t atd_brace_pattern_count(const struct atd_brace_pattern *pattern);
 /* False when the pattern has neither a list nor a range: it stands for one text. */
 bool atd_brace_pattern_varies(const struct atd_brace_pattern *pattern);
 
-/* Appends the text number `index`, escapes undone. Cheapest in ascending order. */
-void atd_brace_pattern_text(struct atd_brace_pattern *pattern, size_t index, struct atd_buf *out);
+/*
+ * Appends the text number `index`, escapes undone. Cheapest in ascending order. Takes from
+ * *work_left what that costs, as a text that shrinks by its escapes costs more than its length.
+ * False when it did not suffice; `out` then holds a part of the text.
+ */
+bool atd_brace_pattern_text(struct atd_brace_pattern *pattern, size_t index, uint64_t *work_left,
+                            struct atd_buf *out) ATD_MUST_USE;
 
 #endif

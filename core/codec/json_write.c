@@ -10,6 +10,9 @@
 
 #define REPLACEMENT 0xfffdu
 
+/* Indentation of 32 levels, and no more: else every line of a deep document costs its depth. */
+static const char blanks[] = "                                                                ";
+
 void atd_json_init(struct atd_json_writer *json, struct atd_buf *out, enum atd_json_style style)
 {
     *json = (struct atd_json_writer){.out = out, .style = style};
@@ -35,11 +38,12 @@ static void set_level_has_items(struct atd_json_writer *json, bool has_items)
 
 static void new_line(struct atd_json_writer *json)
 {
-    size_t blanks = json->indent + 2 * (size_t)json->depth;
+    size_t count = json->indent + 2 * (size_t)json->depth;
 
     atd_buf_append_byte(json->out, '\n');
-    for (size_t i = 0; i < blanks; i++)
-        atd_buf_append_byte(json->out, ' ');
+    if (count > sizeof(blanks) - 1)
+        count = sizeof(blanks) - 1;
+    atd_buf_append(json->out, blanks, count);
 }
 
 /* What stands before a key, or before a value that follows no key. */

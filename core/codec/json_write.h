@@ -15,7 +15,8 @@
 
 enum atd_json_style {
     ATD_JSON_LINE,   /* json.dumps defaults: ", " and ": ", non-ASCII as \uxxxx (lower-case hex) */
-    ATD_JSON_PRETTY, /* two blanks a level, one item a line, UTF-8 as it is, "[]" and "{}" empty */
+    ATD_JSON_PRETTY, /* two blanks a level (64 at most, `indent` included), one item a line, UTF-8
+                        as it is, "[]" and "{}" empty */
     ATD_JSON_TIGHT,  /* no blanks at all, UTF-8 as it is: a line of events.jsonl */
 };
 

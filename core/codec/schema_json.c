@@ -10,7 +10,8 @@
 #include "codec/schema_kind.h"
 
 #define FIELDS_MAX 1024u
-#define LIST_DEPTH_MAX 32u
+/* Each level reads its text again. */
+#define LIST_DEPTH_MAX 8u
 #define SHAPE_MAX 64u /* NumPy's own limit of dimensions */
 
 struct decoder {
@@ -303,7 +304,7 @@ static int decode_type(const struct decoder *d, size_t start, unsigned depth,
         return fail(d, m[ITEMS].token.offset, "items is no object");
     if (depth == LIST_DEPTH_MAX)
         return atd_json_error(d->text, m[ITEMS].token.offset, E2BIG, d->err,
-                              "more than 32 lists in each other");
+                              "more than 8 lists in each other");
     items = atd_arena_alloc(d->arena, sizeof(*items));
     if (!items)
         return no_memory(d);

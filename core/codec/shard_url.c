@@ -50,6 +50,53 @@ bool atd_shard_url_scheme_is(struct atd_str scheme, const char *lower_name)
     return equal_without_case(scheme, atd_str_from(lower_name));
 }
 
+struct atd_url_quote atd_shard_url_quote(struct atd_str text)
+{
+    size_t start = atd_shard_url_scheme(text).len;
+    struct atd_url_quote quote = {{text.ptr, 0}, "", text};
+    struct atd_str authority;
+    ptrdiff_t slash;
+    ptrdiff_t at;
+    size_t end = 0;
+
+    if (start > 0) {
+        start++; /* the colon */
+        while (start < text.len && text.ptr[start] == '/')
+            start++;
+        authority = atd_str_from_byte(text, start);
+        slash = atd_str_find(authority, '/');
+        if (slash >= 0)
+            authority = atd_str_head(authority, (size_t)slash);
+        at = atd_str_find_last(authority, '@');
+        if (at >= 0) {
+            quote.head = atd_str_head(text, start);
+            quote.stars = "***";
+            quote.tail = atd_str_from_byte(text, start + (size_t)at);
+        }
+    }
+    while (end < quote.tail.len && quote.tail.ptr[end] != '?' && quote.tail.ptr[end] != '#')
+        end++;
+    quote.tail = atd_str_head(quote.tail, end);
+    return quote;
+}
+
+/* `complaint` follows the quoted URL. */
+static int refuse(struct atd_str text, int code, const char *complaint, struct atd_error *err)
+{
+    struct atd_url_quote quote = atd_shard_url_quote(text);
+
+    return atd_error_set(err, code, "url '" ATD_URL_QUOTE_FMT "'%s", ATD_URL_QUOTE_ARG(quote),
+                         complaint);
+}
+
+static int refuse_utf8(struct atd_str text, size_t bad_at, struct atd_error *err)
+{
+    struct atd_url_quote quote = atd_shard_url_quote(text);
+
+    return atd_error_set(err, EINVAL, "url '" ATD_URL_QUOTE_FMT "' is not UTF-8 at byte %zu",
+                         ATD_URL_QUOTE_ARG(quote), bad_at);
+}
+
 static struct atd_str last_segment(struct atd_str path)
 {
     return atd_str_from_byte(path, (size_t)(atd_str_find_last(path, '/') + 1));
@@ -61,17 +108,14 @@ static int parse_s3(struct atd_str rest, struct atd_shard_url *url, struct atd_e
     ptrdiff_t slash;
 
     if (!atd_str_starts_with(rest, ATD_STR("//")))
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' has no // after its scheme",
-                             ATD_STR_ARG(url->text));
+        return refuse(url->text, EINVAL, " has no // after its scheme", err);
     rest = atd_str_from_byte(rest, 2);
     slash = atd_str_find(rest, '/');
     url->bucket = slash < 0 ? rest : atd_str_head(rest, (size_t)slash);
     if (url->bucket.len == 0)
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' names no bucket",
-                             ATD_STR_ARG(url->text));
+        return refuse(url->text, EINVAL, " names no bucket", err);
     if (slash < 0 || (size_t)slash + 1 == rest.len)
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' names no object in its bucket",
-                             ATD_STR_ARG(url->text));
+        return refuse(url->text, EINVAL, " names no object in its bucket", err);
     url->key = atd_str_from_byte(rest, (size_t)slash + 1);
     url->last = last_segment(url->key);
     url->scheme = ATD_URL_S3;
@@ -97,8 +141,7 @@ static int parse_http(struct atd_str rest, struct atd_shard_url *url, struct atd
     size_t end = 0;
 
     if (!atd_str_starts_with(rest, ATD_STR("//")))
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' has no // after its scheme",
-                             ATD_STR_ARG(url->text));
+        return refuse(url->text, EINVAL, " has no // after its scheme", err);
     rest = atd_str_from_byte(rest, 2);
     while (end < rest.len && rest.ptr[end] != '?' && rest.ptr[end] != '#')
         end++;
@@ -108,8 +151,7 @@ static int parse_http(struct atd_str rest, struct atd_shard_url *url, struct atd
         rest = (struct atd_str){rest.ptr + rest.len, 0};
     }
     if (host.len == 0)
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' names no host",
-                             ATD_STR_ARG(url->text));
+        return refuse(url->text, EINVAL, " names no host", err);
     url->last = last_segment(rest);
     url->scheme = ATD_URL_HTTP;
     return 0;
@@ -134,8 +176,7 @@ static int percent_decode(struct atd_str *path, struct atd_arena *arena, struct 
         return 0;
     decoded = atd_arena_alloc(arena, path->len);
     if (!decoded)
-        return atd_error_set(err, ENOMEM, "url '" ATD_STR_FMT "': out of memory",
-                             ATD_STR_ARG(url_text));
+        return refuse(url_text, ENOMEM, ": out of memory", err);
     for (size_t at = 0; at < path->len; at++) {
         int high = path->len - at > 2 ? hex_digit(path->ptr[at + 1]) : -1;
         int low = path->len - at > 2 ? hex_digit(path->ptr[at + 2]) : -1;
@@ -149,9 +190,7 @@ static int percent_decode(struct atd_str *path, struct atd_arena *arena, struct 
     }
     *path = (struct atd_str){decoded, len};
     if (memchr(decoded, '\0', len) || !atd_utf8_is_valid(*path, NULL))
-        return atd_error_set(err, EINVAL,
-                             "url '" ATD_STR_FMT "' stands for a path with NUL or invalid UTF-8",
-                             ATD_STR_ARG(url_text));
+        return refuse(url_text, EINVAL, " stands for a path with NUL or invalid UTF-8", err);
     return 0;
 }
 
@@ -166,15 +205,12 @@ static int parse_file(struct atd_str rest, struct atd_arena *arena, struct atd_s
 
         rest = atd_str_from_byte(rest, 2);
         if (!split_host(&rest, &host))
-            return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' names no path",
-                                 ATD_STR_ARG(url->text));
+            return refuse(url->text, EINVAL, " names no path", err);
         if (host.len && !equal_without_case(host, ATD_STR("localhost")))
-            return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' names a file of another host",
-                                 ATD_STR_ARG(url->text));
+            return refuse(url->text, EINVAL, " names a file of another host", err);
     }
     if (rest.len == 0)
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' names no path",
-                             ATD_STR_ARG(url->text));
+        return refuse(url->text, EINVAL, " names no path", err);
     /* Decided before %2F is undone: what was not written absolute is not. */
     url->scheme = rest.ptr[0] == '/' ? ATD_URL_LOCAL : ATD_URL_RELATIVE;
     url->path = rest;
@@ -217,10 +253,9 @@ int atd_shard_url_parse(struct atd_str text, struct atd_arena *arena, struct atd
     if (text.len == 0)
         return atd_error_set(err, EINVAL, "url is empty");
     if (memchr(text.ptr, '\0', text.len))
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' holds a NUL", ATD_STR_ARG(text));
+        return refuse(text, EINVAL, " holds a NUL", err);
     if (!atd_utf8_is_valid(text, &bad_at))
-        return atd_error_set(err, EINVAL, "url '" ATD_STR_FMT "' is not UTF-8 at byte %zu",
-                             ATD_STR_ARG(text), bad_at);
+        return refuse_utf8(text, bad_at, err);
     rc = parse_checked(arena, &url, err);
     if (rc == 0)
         *ret_url = url;

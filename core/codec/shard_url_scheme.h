@@ -1,5 +1,5 @@
 /*
- * The scheme of a URL: what classifying and expanding both ask for.
+ * The scheme of a URL, and how an error quotes one: what classifying and expanding both ask for.
  */
 #ifndef ATD_CODEC_SHARD_URL_SCHEME_H
 #define ATD_CODEC_SHARD_URL_SCHEME_H
@@ -14,5 +14,19 @@ struct atd_str atd_shard_url_scheme(struct atd_str text);
 
 /* Compares without case; `lower_name` is in lower case. */
 bool atd_shard_url_scheme_is(struct atd_str scheme, const char *lower_name);
+
+/*
+ * A URL as errors quote it, which end in logs: without query and fragment, where signatures are,
+ * and with "***" for a user and password before the '@'. Views point into `text`.
+ */
+struct atd_url_quote {
+    struct atd_str head;
+    const char *stars;
+    struct atd_str tail;
+};
+struct atd_url_quote atd_shard_url_quote(struct atd_str text);
+
+#define ATD_URL_QUOTE_FMT ATD_STR_FMT "%s" ATD_STR_FMT
+#define ATD_URL_QUOTE_ARG(quote) ATD_STR_ARG((quote).head), (quote).stars, ATD_STR_ARG((quote).tail)
 
 #endif

@@ -11,6 +11,9 @@
 #define PATTERN_BYTES_MAX (16u << 20)
 /* All texts that patterns of one call expand to. */
 #define EXPANDED_BYTES_MAX (64u << 20)
+/* Steps of atd_brace_pattern_text in one call: about half a second. 64 MiB of plain URLs take less
+ * than half of them. */
+#define EXPANSION_WORK_MAX (4 * (uint64_t)EXPANDED_BYTES_MAX)
 /* What reading one pattern may take: a list of a million texts takes 48 MB. */
 #define SCRATCH_BYTES_MAX (64u << 20)
 
@@ -22,6 +25,7 @@ struct expansion {
     size_t count;
     size_t cap;
     size_t expanded_bytes;
+    uint64_t work_left;
 };
 
 static int out_of_memory(const struct expansion *expansion)
@@ -59,7 +63,9 @@ static int add_texts(struct expansion *expansion, struct atd_brace_pattern *patt
         int rc;
 
         atd_buf_clear(&text);
-        atd_brace_pattern_text(pattern, i, &text);
+        if (!atd_brace_pattern_text(pattern, i, &expansion->work_left, &text))
+            return atd_error_set(expansion->err, E2BIG,
+                                 "data_urls: pattern takes too long to expand");
         if (text.failed == ENOMEM)
             return out_of_memory(expansion);
         expansion->expanded_bytes += text.len;
@@ -192,7 +198,8 @@ int atd_shard_urls_expand(const struct atd_str *elements, size_t element_count, 
                           atd_url_is_literal is_literal, void *ctx, struct atd_arena *arena,
                           struct atd_str **ret_urls, size_t *ret_count, struct atd_error *err)
 {
-    struct expansion expansion = {.max_count = max_count, .arena = arena, .err = err};
+    struct expansion expansion = {
+        .max_count = max_count, .arena = arena, .err = err, .work_left = EXPANSION_WORK_MAX};
     struct atd_str *urls = NULL;
     int rc;
 

@@ -51,9 +51,10 @@ struct atd_sample {
 
 /*
  * Decodes a sample with ormsgpack's rules: map keys str at every depth, str UTF-8, no ext,
- * nesting below ATD_MSGPACK_DEPTH_MAX; bytes after the map are ignored.
+ * bytes after the map are ignored. Nesting stops at 512 levels, though ormsgpack reads up to 1023.
  * The fields are in `arena`, their views point into `msgpack`.
- * Errors: EINVAL with the position; E2BIG; ENOMEM.
+ * Errors: EINVAL with the position; E2BIG over 65,536 fields, 512 levels or 8,388,608 values;
+ * ENOMEM.
  */
 int atd_sample_decode(struct atd_bytes msgpack, struct atd_arena *arena,
                       struct atd_sample *ret_sample, struct atd_error *err) ATD_MUST_USE;
@@ -61,7 +62,11 @@ int atd_sample_decode(struct atd_bytes msgpack, struct atd_arena *arena,
 /* NULL when there is no such field. */
 const struct atd_value *atd_sample_find(const struct atd_sample *sample, struct atd_str name);
 
-/* Walks the items of an array value, or the pairs of a map value, that a decoded sample holds. */
+/*
+ * Walks the items of an array value, or the pairs of a map value, that a decoded sample holds. A
+ * key that a nested map has twice comes twice: the last one counts. Each step reads its item whole,
+ * so that walking into nested values reads a byte once for every level above it.
+ */
 struct atd_value_iter {
     struct atd_bytes rest;
     uint32_t left;

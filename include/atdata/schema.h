@@ -74,7 +74,7 @@ struct atd_schema {
  * dimensionNames that makes no sense is passed over, since no release looks at them. Errors: EINVAL
  * with line and column (JSON) or the field's name (structure): not UTF-8, a BOM, trailing text, a
  * top level that is no object, `name`, `version` or a field's `name` or `fieldType` missing or of a
- * wrong type; E2BIG over ATD_SCHEMA_BYTES_MAX, 1024 fields, or a nesting of 32 lists; ENOMEM.
+ * wrong type; E2BIG over 4 MiB, 1024 fields, or a nesting of 8 lists; ENOMEM.
  */
 int atd_schema_decode(struct atd_bytes json, struct atd_arena *arena,
                       const struct atd_schema **ret_schema, struct atd_error *err) ATD_MUST_USE;
@@ -99,11 +99,14 @@ int atd_schema_pretty(struct atd_bytes json, struct atd_str ref, struct atd_buf 
  * record order except that optional ones come last (4.7), types as the library's own decoder and
  * generated modules have them, so that importing it with the real library gives a class which
  * decodes the dataset's samples: array fields are annotated plain `NDArray` (only that spelling
- * makes the library convert them; optional ones `NDArray | None`).
+ * makes the library convert them; optional ones `NDArray | None`). One difference: this class
+ * converts optional arrays too, where the one that the library itself decodes leaves them bytes.
  * The text is always valid Python that cannot run anything the schema's author smuggled in: names
  * that are no identifiers, are keywords, or are reserved (4.7), duplicate fields, unknown kinds
  * and empty records give a module whose import raises ImportError with the reason, and which
- * says it in its docstring. `ref` stands in the docstring.
+ * says it in its docstring. `ref` stands in the docstring. Fields named `mro` or `register` are
+ * refused as reserved, though the library itself decodes such a record: its class then has a method
+ * of the metaclass for the field's default.
  * Failures are `out`'s.
  */
 void atd_schema_python(const struct atd_schema *schema, struct atd_str ref, struct atd_buf *out);

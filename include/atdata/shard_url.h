@@ -55,8 +55,8 @@ typedef bool (*atd_url_is_literal)(void *ctx, struct atd_str element);
  * stands. `is_literal` may be NULL (nothing is) and is asked for absolute paths and file: only.
  * Order kept; duplicates kept.
  * Errors: E2BIG more than `max_count` shards, 64 levels of braces, 16 MiB in one pattern or 64 MiB
- * of expanded URLs; ENOMEM. On success the array and its texts are in `arena` or are parts of the
- * elements themselves.
+ * of expanded URLs, or more work than those may take (escapes shrink a text by thousands); ENOMEM.
+ * On success the array and its texts are in `arena` or are parts of the elements themselves.
  */
 int atd_shard_urls_expand(const struct atd_str *elements, size_t element_count, size_t max_count,
                           atd_url_is_literal is_literal, void *ctx, struct atd_arena *arena,

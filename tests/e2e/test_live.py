@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -348,6 +349,44 @@ def test_writer_that_holds_its_transaction(home, mount, peer, soon):
         writer.committed_at,
         "commit after a long transaction",
     )
+
+
+@pytest.mark.parametrize("rows", [1, 5000])
+def test_writer_that_never_rests(rows, tmp_path, mount):
+    """A commit every few milliseconds: what was committed a second ago shows all the time."""
+    with IndexDb(tmp_path / "store" / "index.db") as index:
+        index.db.execute("BEGIN")
+        for i in range(rows):
+            index.entry(f"old-{i}", [f"/old/{i}.tar"], metadata={"text": "t" * 200})
+        index.db.execute("COMMIT")
+    mounted = mount(index=f"sqlite:{index.path}")
+    committed_at = []
+    ended = threading.Event()
+
+    def commit_all_the_time():
+        with IndexDb(index.path) as busy:
+            while not ended.is_set():
+                busy.entry(f"set-{len(committed_at):05d}", [f"/x/{len(committed_at)}.tar"])
+                committed_at.append(time.monotonic())
+                time.sleep(0.004)
+
+    writer = threading.Thread(target=commit_all_the_time)
+    writer.start()
+    try:
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            due = sum(at < time.monotonic() - VISIBLE_S for at in list(committed_at))
+            if due:
+                assert bounded(os.path.exists, mounted / "datasets" / f"set-{due - 1:05d}"), due
+            time.sleep(0.02)
+    finally:
+        ended.set()
+        writer.join()
+    assert len(committed_at) > 100
+    wait_until(
+        lambda: len(ls(mounted / "datasets")) == len(committed_at) + rows, VISIBLE_S, "all of it"
+    )
+    assert mounted.status()["index"]["load_failures"] == 0
 
 
 def test_index_that_cannot_be_read_for_a_while(tmp_path, mount):

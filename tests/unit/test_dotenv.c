@@ -128,6 +128,12 @@ Test(dotenv, hostile_files_end_fast, .timeout = 30)
     cr_assert_str_eq(err.text, "env file is not UTF-8 at byte 8");
     cr_assert_eq(parse_repeated("A=xxxxxxxxxx\n", "A=${A}${A}\n", 40, "", &err), -E2BIG);
     cr_assert_str_eq(err.text, "env file: values are longer than 4194304 bytes");
+    /* No value is long, all of them together are: 5 times 1,000,000 bytes. */
+    cr_assert_eq(
+        parse_repeated("A=", "x", 1000000, "\nB=$A\nC=${A}\nD=${A}\nE=${A}\nF=${A}\n", &err),
+        -E2BIG);
+    cr_assert_str_eq(err.text, "env file: values are longer than 4194304 bytes");
+    cr_assert_eq(parse_repeated("A=", "x", 1000000, "\nB=$A\nC=${A}\nD=${A}\nE=${A}\n", &err), 0);
     /* What could take a pass over the rest for each beginning. */
     cr_assert_eq(parse_repeated("A=", "${", 500000, "", &err), 0);
     cr_assert_eq(parse_repeated("A=", "${", 500000, ":x}", &err), 0);

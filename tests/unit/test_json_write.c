@@ -63,6 +63,31 @@ Test(json_write, styles)
     }
 }
 
+/* Else each of a thousand levels costs its depth on every line. */
+Test(json_write, indentation_stops_at_64_blanks)
+{
+    static const struct {
+        unsigned indent;
+        unsigned levels;
+        size_t blanks;
+    } cases[] = {{0, 31, 62}, {0, 32, 64}, {0, 33, 64}, {0, ATD_JSON_DEPTH_MAX, 64}, {3, 31, 64}};
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        atd_auto_buf struct atd_buf out = ATD_BUF_INIT(1 << 20);
+        struct atd_json_writer json;
+        const char *last;
+
+        atd_json_init(&json, &out, ATD_JSON_PRETTY);
+        json.indent = cases[i].indent;
+        for (unsigned level = 0; level < cases[i].levels; level++)
+            atd_json_array_begin(&json);
+        atd_json_int(&json, 7);
+        last = strrchr((const char *)out.ptr, '\n') + 1;
+        cr_assert_eq(strspn(last, " "), cases[i].blanks, "case %zu: %zu", i, strspn(last, " "));
+        cr_assert_str_eq(last + cases[i].blanks, "7");
+    }
+}
+
 /* The expected texts are json.dumps(..., ensure_ascii=True) and False of Python 3.12. */
 Test(json_write, strings)
 {

@@ -124,6 +124,72 @@ Test(metadata_json, leave_out_and_indent)
     cr_assert_str_eq((const char *)json.ptr, "{}");
 }
 
+/* A msgpack map may say a key twice. As in a Python dict, the last value counts. */
+Test(metadata_json, of_equal_keys_the_last_is_written)
+{
+    static const struct {
+        struct atd_bytes doc;
+        const char *json;
+    } cases[] = {
+        {DOC("\x82\xa1"
+             "a\x01\xa1"
+             "a\x02"),
+         "{\n  \"a\": 2\n}"},
+        /* in other widths: fixstr, str 8, str 32 */
+        {DOC("\x83\xa1"
+             "a\x01\xd9\x01"
+             "a\x02\xdb\0\0\0\x01"
+             "a\x03"),
+         "{\n  \"a\": 3\n}"},
+        /* the empty key, and equal keys below a value that is dropped or kept */
+        {DOC("\x82\xa0\x82\xa1"
+             "b\x01\xa1"
+             "b\x02\xa0\x83\xa1"
+             "b\x03\xa1"
+             "c\xc0\xa1"
+             "b\x04"),
+         "{\n  \"\": {\n    \"c\": null,\n    \"b\": 4\n  }\n}"},
+        /* as text and as bytes, and in two objects */
+        {DOC("\x82\xa1"
+             "a\x81\xa1"
+             "a\x01\xc4\x01"
+             "a\x02"),
+         "{\n  \"a\": {\n    \"a\": 1\n  },\n  \"$bytes:YQ==\": 2\n}"},
+        {DOC("\x82\xc4\x01"
+             "a\x01\xc4\x01"
+             "a\x02"),
+         "{\n  \"$bytes:YQ==\": 2\n}"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        atd_auto_buf struct atd_buf json = ATD_BUF_INIT(1 << 20);
+        atd_auto_buf struct atd_buf back = ATD_BUF_INIT(1 << 20);
+        struct atd_error err = ATD_ERROR_INIT;
+
+        to_json(cases[i].doc, &json);
+        cr_assert_str_eq((const char *)json.ptr, cases[i].json);
+        cr_assert_eq(from_json(atd_buf_str(&json), &back, &err), 0, "case %zu: %s", i, err.text);
+    }
+}
+
+Test(metadata_json, a_million_equal_keys_end_fast, .timeout = 30)
+{
+    static const char *const leave_out[] = {"", NULL};
+    atd_auto_buf struct atd_buf doc = ATD_BUF_INIT(4 << 20);
+    atd_auto_buf struct atd_buf json = ATD_BUF_INIT(1 << 20);
+
+    atd_buf_append(&doc, "\xdf\x00\x0f\x42\x40", 5);
+    for (int i = 0; i < 1000000; i++)
+        atd_buf_append(&doc, "\xa0\x01", 2);
+    to_json(atd_buf_bytes(&doc), &json);
+    cr_assert_str_eq((const char *)json.ptr, "{\n  \"\": 1\n}");
+    /* Only the last value decides whether the key is shown elsewhere. */
+    doc.ptr[6] = 0x80;
+    atd_buf_clear(&json);
+    atd_metadata_to_json(atd_buf_bytes(&doc), leave_out, 0, &json);
+    cr_assert_str_eq((const char *)json.ptr, "{\n  \"\": 1\n}");
+}
+
 Test(metadata_json, people_may_write_it_their_way)
 {
     static const struct {
@@ -191,6 +257,7 @@ Test(metadata_json, refusals_with_line_and_column)
         {"{\"a\":1e999}", EINVAL, "number out of a float64's range at line 1 column 6"},
         {"{\"a\":18446744073709551616}", EINVAL, "integer of more than 64 bits at line 1 column 6"},
         {"{\"a\":-9223372036854775809}", EINVAL, "integer of more than 64 bits at line 1 column 6"},
+        {"{\"a\":1,\"a\":2}", EINVAL, "key given twice in one object at line 1 column 8"},
         {"{\"a\":1,\"b\":2,\n \"\\u0061\":3}", EINVAL,
          "key given twice in one object at line 2 column 2"},
         {"{\"$bytes:!\":1}", EINVAL, "key '$bytes:' without base64 at line 1 column 2"},

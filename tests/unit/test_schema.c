@@ -269,7 +269,7 @@ Test(schema, refusals)
 
 Test(schema, limits)
 {
-    for (size_t lists = 32; lists <= 33; lists++) {
+    for (size_t lists = 8; lists <= 9; lists++) {
         atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1 << 20);
         atd_auto_buf struct atd_buf text = ATD_BUF_INIT(1 << 20);
         const struct atd_schema *schema;
@@ -283,7 +283,7 @@ Test(schema, limits)
         for (size_t i = 0; i < lists; i++)
             atd_buf_append_text(&text, "}");
         atd_buf_append_text(&text, "}]}");
-        cr_assert_eq(decode(atd_buf_str(&text), &arena, &schema, &err), lists > 32 ? -E2BIG : 0,
+        cr_assert_eq(decode(atd_buf_str(&text), &arena, &schema, &err), lists > 8 ? -E2BIG : 0,
                      "%zu: %s", lists, err.text);
     }
     for (size_t fields = 1024; fields <= 1025; fields++) {
@@ -555,6 +555,8 @@ Test(schema, python_refuses_what_it_cannot_say)
          "field '_x' has a name that the sample class reserves"},
         {NAMED("\"T\"", INT_FIELD("\"packed\"")),
          "field 'packed' has a name that the sample class reserves"},
+        {NAMED("\"T\"", INT_FIELD("\"register\"")),
+         "field 'register' has a name that the sample class reserves"},
         {NAMED("\"T\"", INT_FIELD("\"mro\"")),
          "field 'mro' has a name that the sample class reserves"},
         {NAMED("\"T\"", INT_FIELD("\"a\"") "," INT_FIELD("\"b\"") "," INT_FIELD("\"a\"")),

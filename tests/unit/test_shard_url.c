@@ -82,7 +82,7 @@ Test(shard_url, refusals)
         {ATD_STR("http:/h/x"), "url 'http:/h/x' has no // after its scheme"},
         {ATD_STR("http://"), "url 'http://' names no host"},
         {ATD_STR("http:///x"), "url 'http:///x' names no host"},
-        {ATD_STR("http://?x"), "url 'http://?x' names no host"},
+        {ATD_STR("http://?x"), "url 'http://' names no host"},
         {ATD_STR("file:"), "url 'file:' names no path"},
         {ATD_STR("file://"), "url 'file://' names no path"},
         {ATD_STR("file://localhost"), "url 'file://localhost' names no path"},
@@ -105,6 +105,34 @@ Test(shard_url, refusals)
     cr_assert(atd_str_equal(url.last, ATD_STR("as before")));
 }
 
+/* Signed URLs and passwords stay out of errors, which end in logs. */
+Test(shard_url, errors_hide_secrets)
+{
+    static const struct {
+        const char *text, *error;
+    } cases[] = {
+        {"http://?sig=SECRET", "url 'http://' names no host"},
+        {"http:///x#SECRET", "url 'http:///x' names no host"},
+        {"s3://b?SECRET", "url 's3://b' names no object in its bucket"},
+        {"s3://me:SECRET@b", "url 's3://***@b' names no object in its bucket"},
+        {"s3:me:SECRET@b/k", "url 's3:***@b/k' has no // after its scheme"},
+        {"http:/me:SECRET@h/x?SECRET", "url 'http:/***@h/x' has no // after its scheme"},
+        {"file://me:SECRET@h/a@b", "url 'file://***@h/a@b' names a file of another host"},
+        {"file://SECRET@SECRET?@h/p", "url 'file://***@h/p' names a file of another host"},
+        {"https://me:SECRET@h/\xff", "url 'https://***@h/?' is not UTF-8 at byte 20"},
+        {"https://h/a?SECRET\xff", "url 'https://h/a' is not UTF-8 at byte 18"},
+    };
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(cases); i++) {
+        atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1000);
+        struct atd_error err = ATD_ERROR_INIT;
+        struct atd_shard_url url;
+
+        cr_assert_eq(atd_shard_url_parse(atd_str_from(cases[i].text), &arena, &url, &err), -EINVAL);
+        cr_assert_str_eq(err.text, cases[i].error);
+    }
+}
+
 /* The texts of a pattern, checked against a JSON array. */
 static void check_pattern(struct atd_str pattern, const json_t *expected)
 {
@@ -112,6 +140,7 @@ static void check_pattern(struct atd_str pattern, const json_t *expected)
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(1000);
     struct atd_error err = ATD_ERROR_INIT;
     struct atd_brace_pattern *read = NULL;
+    uint64_t work_left = 1u << 20;
 
     cr_assert_eq(atd_brace_is_balanced(pattern, NULL), json_is_array(expected), "'%s'",
                  pattern.ptr);
@@ -126,7 +155,7 @@ static void check_pattern(struct atd_str pattern, const json_t *expected)
         struct atd_str wanted = {json_string_value(item), json_string_length(item)};
 
         atd_buf_clear(&text);
-        atd_brace_pattern_text(read, i, &text);
+        cr_assert(atd_brace_pattern_text(read, i, &work_left, &text));
         cr_assert(atd_str_equal(atd_buf_str(&text), wanted), "'%s' text %zu: '%s', not '%s'",
                   pattern.ptr, i, (char *)text.ptr, wanted.ptr);
     }
@@ -136,7 +165,7 @@ static void check_pattern(struct atd_str pattern, const json_t *expected)
         struct atd_str wanted = {json_string_value(item), json_string_length(item)};
 
         atd_buf_clear(&text);
-        atd_brace_pattern_text(read, i, &text);
+        cr_assert(atd_brace_pattern_text(read, i, &work_left, &text));
         cr_assert(atd_str_equal(atd_buf_str(&text), wanted), "'%s' text %zu", pattern.ptr, i);
     }
 }
@@ -165,13 +194,14 @@ Test(brace_pattern, numbers_beyond_18_digits_and_ascii_are_text)
     atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1 << 20);
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(1000);
     struct atd_brace_pattern *read = NULL;
+    uint64_t work_left = 1u << 20;
 
     for (size_t i = 0; i < ATD_ARRAY_LEN(literals); i++) {
         cr_assert_eq(atd_brace_pattern_read(atd_str_from(literals[i]), 10, &arena, &read, NULL), 0);
         cr_assert_eq(atd_brace_pattern_count(read), 1);
         cr_assert_not(atd_brace_pattern_varies(read));
         atd_buf_clear(&text);
-        atd_brace_pattern_text(read, 0, &text);
+        cr_assert(atd_brace_pattern_text(read, 0, &work_left, &text));
         cr_assert_str_eq((char *)text.ptr, literals[i]);
     }
     cr_assert_eq(
@@ -361,4 +391,54 @@ Test(url_expand, hostile_patterns_end_fast, .timeout = 60)
     cr_assert_not_null(strstr(err.text, "longer than 16777216 bytes"));
     pattern = repeat(&text, "/x.y", " /x.y", 2000000, "");
     cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), -E2BIG);
+}
+
+/* Patterns whose texts are short, but not the work of making them. */
+Test(url_expand, patterns_that_shrink_end_fast, .timeout = 60)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(32u << 20);
+    atd_auto_buf struct atd_buf inner = ATD_BUF_INIT(32u << 20);
+    atd_auto_buf struct atd_buf out = ATD_BUF_INIT(64u << 20);
+    static const size_t escape_counts[] = {500, 16384, 8u << 20};
+    struct atd_error err = ATD_ERROR_INIT;
+    struct atd_str pattern;
+
+    /* Every level of braces halves the backslashes. */
+    for (size_t i = 0; i < ATD_ARRAY_LEN(escape_counts); i++) {
+        atd_buf_clear(&inner);
+        for (size_t n = 0; n < escape_counts[i]; n++)
+            atd_buf_append_byte(&inner, '\\');
+        pattern = repeat(&text, "/{1..1000000}", "{", 14, (char *)inner.ptr);
+        atd_buf_append_text(&text, "}}}}}}}}}}}}}}");
+        pattern = atd_buf_str(&text);
+        cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), -E2BIG, "%zu", escape_counts[i]);
+        cr_assert_str_eq(err.text, "data_urls: pattern takes too long to expand");
+    }
+    pattern = repeat(&text,
+                     "{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}"
+                     "{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}{1..2}",
+                     "{1..1}", 100000, "");
+    cr_assert_eq(expand(pattern, 1u << 20, NULL, &out, &err), -E2BIG);
+    cr_assert_str_eq(err.text, "data_urls: pattern takes too long to expand");
+}
+
+/* What is charged is counted for all elements together. */
+Test(url_expand, work_adds_up_over_elements, .timeout = 60)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(1u << 20);
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(256u << 20);
+    static struct atd_str elements[1000];
+    struct atd_error err = ATD_ERROR_INIT;
+    struct atd_str *urls = NULL;
+    size_t count = 0;
+
+    repeat(&text, "{1..1000}{", "\\", 1000, "}");
+    for (size_t i = 0; i < ATD_ARRAY_LEN(elements); i++)
+        elements[i] = atd_buf_str(&text);
+    cr_assert_eq(
+        atd_shard_urls_expand(elements, 1, 1u << 20, NULL, NULL, &arena, &urls, &count, &err), 0);
+    cr_assert_eq(count, 1000);
+    cr_assert_eq(
+        atd_shard_urls_expand(elements, 1000, 1u << 20, NULL, NULL, &arena, &urls, &count, &err),
+        -E2BIG);
 }
