@@ -189,6 +189,45 @@ Test(catalog, unsound_rows_are_left_out_and_told)
     atd_catalog_unref(catalog);
 }
 
+/* Whether the directory of dataset "a" would be told to have changed. */
+static bool is_noticed(const struct atd_index_entry *before_rows, size_t before_count,
+                       const struct atd_index_label *before_labels,
+                       const struct atd_index_entry *after_rows, size_t after_count,
+                       const struct atd_index_label *after_labels)
+{
+    struct atd_catalog *before = load_rows(before_rows, before_count, before_labels, 1, NULL, 0);
+    struct atd_catalog *after = load_rows(after_rows, after_count, after_labels, 1, NULL, 0);
+    bool noticed = memcmp(atd_catalog_find_dataset(before, ATD_STR("a"))->fingerprint,
+                          atd_catalog_find_dataset(after, ATD_STR("a"))->fingerprint,
+                          ATD_FINGERPRINT_BYTES) != 0;
+
+    atd_catalog_unref(before);
+    atd_catalog_unref(after);
+    return noticed;
+}
+
+Test(catalog, everything_that_entry_json_shows_is_in_the_fingerprint)
+{
+    static const struct atd_index_entry rows[] = {
+        {T("cid1"), T("a"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid2"), T("a"), T(REF("B")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid1"), T("a"), T(REF("A")), ONE_URL, NO_METADATA, T("2026-01-01 00:00:00")},
+        {T("cid1"), T("a"), T(REF("A")), ONE_URL, {(const uint8_t *)"\x80", 1}, NO_TEXT},
+    };
+    static const struct atd_index_label labels[] = {
+        {T("l"), T("1"), T("cid1"), NO_TEXT, NO_TEXT},
+        {T("l"), T("1"), T("cid1"), T("described"), NO_TEXT},
+        {T("l"), T("1"), T("cid1"), NO_TEXT, T("2026-01-01 00:00:00")},
+    };
+
+    cr_expect_not(is_noticed(rows, 1, labels, rows, 1, labels));
+    cr_expect(is_noticed(rows, 1, labels, rows, 1, labels + 1), "a description");
+    cr_expect(is_noticed(rows, 1, labels, rows, 1, labels + 2), "a label's time");
+    cr_expect(is_noticed(rows, 1, labels, rows, 2, labels), "an entry of the same name");
+    cr_expect(is_noticed(rows, 1, labels, rows + 2, 1, labels), "the entry's time");
+    cr_expect(is_noticed(rows, 1, labels, rows + 3, 1, labels), "metadata");
+}
+
 struct seen {
     char text[1024];
 };

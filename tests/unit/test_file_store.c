@@ -162,6 +162,23 @@ Test(file_store, root_may_be_a_link_and_may_come_later)
     atd_file_store_free(later);
 }
 
+Test(file_store, identity_tells_every_way_of_writing)
+{
+    struct atd_file_identity first = {1, 2, 3, 4, 5, 6, 7};
+    struct atd_file_identity other = first;
+
+    cr_assert(atd_file_identity_equal(&first, &other));
+    other.mtime_ns++;
+    cr_assert_not(atd_file_identity_same_bytes(&first, &other));
+    other = first;
+    other.inode++;
+    cr_assert_not(atd_file_identity_same_bytes(&first, &other));
+    other = first;
+    other.ctime_ns++; /* a write whose time was set back; or only a chmod under a reader */
+    cr_assert_not(atd_file_identity_equal(&first, &other));
+    cr_assert(atd_file_identity_same_bytes(&first, &other));
+}
+
 Test(file_store, needs_absolute_roots)
 {
     const char *roots[] = {"data"};

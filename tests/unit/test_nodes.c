@@ -35,6 +35,12 @@ Test(nodes, one_number_a_state_and_one_st_ino_a_file)
     cr_assert_eq(nodes_find(nodes, a->number), a);
     cr_assert(atd_str_equal(node_subject(a), ATD_STR("d")));
     cr_assert(atd_str_equal(node_leaf(a), ATD_STR("x.tar")));
+    {
+        struct item in_by_cid = first;
+
+        in_by_cid.parent = NODE_CID;
+        cr_assert_neq(nodes_remember(nodes, &in_by_cid)->number, a->number);
+    }
     /* Subject and leaf must not run into each other. */
     {
         struct item left = shard("ab", "c", 0);
