@@ -11,7 +11,7 @@
 #define PATTERN_BYTES_MAX (16u << 20)
 /* All texts that patterns of one call expand to. */
 #define EXPANDED_BYTES_MAX (64u << 20)
-/* Steps of atd_brace_pattern_text in one call: about half a second. 64 MiB of plain URLs take less
+/* Steps of atd_brace_pattern_text in one call: a second at most. 64 MiB of plain URLs take less
  * than half of them. */
 #define EXPANSION_WORK_MAX (4 * (uint64_t)EXPANDED_BYTES_MAX)
 /* What reading one pattern may take: a list of a million texts takes 48 MB. */

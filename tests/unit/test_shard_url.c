@@ -432,7 +432,7 @@ Test(url_expand, work_adds_up_over_elements, .timeout = 60)
     struct atd_str *urls = NULL;
     size_t count = 0;
 
-    repeat(&text, "{1..1000}{", "\\", 1000, "}");
+    repeat(&text, "{1..1000}{{{{{{{{{{", "\\", 1000, "}}}}}}}}}}");
     for (size_t i = 0; i < ATD_ARRAY_LEN(elements); i++)
         elements[i] = atd_buf_str(&text);
     cr_assert_eq(
@@ -441,4 +441,5 @@ Test(url_expand, work_adds_up_over_elements, .timeout = 60)
     cr_assert_eq(
         atd_shard_urls_expand(elements, 1000, 1u << 20, NULL, NULL, &arena, &urls, &count, &err),
         -E2BIG);
+    cr_assert_str_eq(err.text, "data_urls: pattern takes too long to expand");
 }
