@@ -19,9 +19,9 @@ struct atd_arena {
     size_t max_bytes;
 };
 
-#define ATD_ARENA_INIT(max)                                                                        \
-    {                                                                                              \
-        NULL, 0, (max)                                                                             \
+#define ATD_ARENA_INIT(max) \
+    {                       \
+        NULL, 0, (max)      \
     }
 
 void atd_arena_init(struct atd_arena *arena, size_t max_bytes);

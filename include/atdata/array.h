@@ -18,11 +18,11 @@ enum atd_array_form { ATD_ARRAY_NPY, ATD_ARRAY_COMPACT };
 
 struct atd_array {
     enum atd_array_form form;
-    struct atd_str dtype;   /* NumPy "str" form: '<f4', '|b1', '<M8[ns]'; for a compound .npy dtype
-                               the descr text as written, beginning '[': UTF-8 in version 3.0,
-                               Latin-1 before */
-    uint64_t item_size;     /* bytes; of a compound dtype the sum of its fields. May be 0: '|S0' */
-    bool fortran;           /* .npy only: data in Fortran order */
+    struct atd_str dtype; /* NumPy "str" form: '<f4', '|b1', '<M8[ns]'; for a compound .npy dtype
+                             the descr text as written, beginning '[': UTF-8 in version 3.0,
+                             Latin-1 before */
+    uint64_t item_size;   /* bytes; of a compound dtype the sum of its fields. May be 0: '|S0' */
+    bool fortran;         /* .npy only: data in Fortran order */
     unsigned ndim;
     uint64_t shape[ATD_ARRAY_NDIM_MAX];
     struct atd_bytes data;
@@ -33,8 +33,8 @@ struct atd_array {
  * The first six bytes decide: 93 'NUMPY' is .npy, anything else compact. Pickled (object) arrays
  * are refused, never unpickled. Errors: EINVAL with the position.
  */
-int atd_array_decode(struct atd_bytes bytes, struct atd_array *ret_array, struct atd_error *err)
-    ATD_MUST_USE;
+int atd_array_decode(struct atd_bytes bytes, struct atd_array *ret_array,
+                     struct atd_error *err) ATD_MUST_USE;
 
 /* True when bytes are an array beyond reasonable doubt (5.3's advice for an untyped viewer). */
 bool atd_array_sniff(struct atd_bytes bytes);
@@ -50,8 +50,8 @@ int atd_array_encode_compact(const struct atd_array *array, struct atd_buf *out,
                              struct atd_error *err) ATD_MUST_USE;
 
 /* Size in bytes of one item of a dtype in "str" form. Errors: EINVAL unknown or object dtype. */
-int atd_dtype_item_size(struct atd_str dtype, uint64_t *ret_size, struct atd_error *err)
-    ATD_MUST_USE;
+int atd_dtype_item_size(struct atd_str dtype, uint64_t *ret_size,
+                        struct atd_error *err) ATD_MUST_USE;
 
 ATD_END_DECLS
 

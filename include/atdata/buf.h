@@ -20,9 +20,9 @@ struct atd_buf {
     int failed;       /* 0, ENOMEM or EFBIG: the first failure; later appends do nothing */
 };
 
-#define ATD_BUF_INIT(max)                                                                          \
-    {                                                                                              \
-        NULL, 0, 0, (max), 0                                                                       \
+#define ATD_BUF_INIT(max)    \
+    {                        \
+        NULL, 0, 0, (max), 0 \
     }
 
 void atd_buf_init(struct atd_buf *buf, size_t max_bytes);

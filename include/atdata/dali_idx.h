@@ -29,8 +29,8 @@ int atd_dali_idx_add(struct atd_dali_idx *idx, const struct atd_tar_member *memb
                      struct atd_error *err) ATD_MUST_USE;
 
 /* Appends the whole text. Errors: as atd_buf_finish. */
-int atd_dali_idx_write(const struct atd_dali_idx *idx, struct atd_buf *out, struct atd_error *err)
-    ATD_MUST_USE;
+int atd_dali_idx_write(const struct atd_dali_idx *idx, struct atd_buf *out,
+                       struct atd_error *err) ATD_MUST_USE;
 
 struct atd_dali_component {
     struct atd_str extension;

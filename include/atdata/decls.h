@@ -5,10 +5,12 @@
 #define ATDATA_DECLS_H
 
 #ifdef __cplusplus
-#define ATD_BEGIN_DECLS extern "C" {                                                               \
+#define ATD_BEGIN_DECLS \
+    extern "C" {        \
     _Pragma("GCC visibility push(default)")
-#define ATD_END_DECLS                                                                              \
-    _Pragma("GCC visibility pop") }
+#define ATD_END_DECLS             \
+    _Pragma("GCC visibility pop") \
+    }
 #else
 #define ATD_BEGIN_DECLS _Pragma("GCC visibility push(default)")
 #define ATD_END_DECLS _Pragma("GCC visibility pop")

@@ -26,9 +26,9 @@ struct atd_error {
     char text[ATD_ERROR_TEXT_MAX]; /* UTF-8, cut at ATD_ERROR_TEXT_MAX - 1 bytes */
 };
 
-#define ATD_ERROR_INIT                                                                             \
-    {                                                                                              \
-        0, false, ""                                                                               \
+#define ATD_ERROR_INIT \
+    {                  \
+        0, false, ""   \
     }
 
 /*
@@ -42,8 +42,7 @@ int atd_error_set(struct atd_error *err, int code, const char *fmt, ...) ATD_PRI
 int atd_error_vset(struct atd_error *err, int code, const char *fmt, va_list args) ATD_PRINTF(3, 0);
 
 /* Like atd_error_set and marks the error retryable. */
-int atd_error_set_retryable(struct atd_error *err, int code, const char *fmt, ...)
-    ATD_PRINTF(3, 4);
+int atd_error_set_retryable(struct atd_error *err, int code, const char *fmt, ...) ATD_PRINTF(3, 4);
 
 /*
  * Puts "what: " in front of an error that is already set: what the callee did not know.

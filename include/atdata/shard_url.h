@@ -36,8 +36,8 @@ struct atd_shard_url {
  * without a bucket or key, http(s) without a host, file: without a path or with a foreign host,
  * invalid UTF-8, before or after percent-decoding; ENOMEM.
  */
-int atd_shard_url_parse(struct atd_str text, struct atd_arena *arena,
-                        struct atd_shard_url *ret_url, struct atd_error *err) ATD_MUST_USE;
+int atd_shard_url_parse(struct atd_str text, struct atd_arena *arena, struct atd_shard_url *ret_url,
+                        struct atd_error *err) ATD_MUST_USE;
 
 /*
  * Asked for an element that could be one name or a pattern (a local path with braces or blanks):
@@ -60,8 +60,8 @@ typedef bool (*atd_url_is_literal)(void *ctx, struct atd_str element);
  */
 int atd_shard_urls_expand(const struct atd_str *elements, size_t element_count, size_t max_count,
                           atd_url_is_literal is_literal, void *ctx, struct atd_arena *arena,
-                          struct atd_str **ret_urls, size_t *ret_count, struct atd_error *err)
-    ATD_MUST_USE;
+                          struct atd_str **ret_urls, size_t *ret_count,
+                          struct atd_error *err) ATD_MUST_USE;
 
 ATD_END_DECLS
 

@@ -26,11 +26,12 @@ struct atd_tar_member {
     bool is_file;           /* '0' or '7': has data that webdataset would read */
     uint64_t header_offset; /* of its first header block, pax and long-name blocks included */
     uint64_t data_offset;
-    uint64_t size_bytes;    /* of the data; 0 for links and directories */
+    uint64_t size_bytes; /* of the data; 0 for links and directories */
     int64_t mtime_s;
 };
 
-/* Returns 0, or a negative errno with `err` set, which ends the walk and is returned by the feed. */
+/* Returns 0, or a negative errno with `err` set, which ends the walk and is returned by the feed.
+ */
 typedef int (*atd_tar_member_fn)(void *ctx, const struct atd_tar_member *member,
                                  struct atd_error *err);
 
@@ -54,11 +55,11 @@ int atd_tar_walk_feed(struct atd_tar_walk *walk, uint64_t offset, struct atd_byt
                       struct atd_error *err) ATD_MUST_USE;
 
 enum atd_tar_end {
-    ATD_TAR_COMPLETE,    /* two zero blocks were seen, or one followed by the end of the file */
-    ATD_TAR_NO_END,      /* ends after a whole member, without end blocks, or with one that other data
-                            follow (readable) */
-    ATD_TAR_TRUNCATED,   /* ends inside a header or a member's data */
-    ATD_TAR_EMPTY,       /* no byte at all */
+    ATD_TAR_COMPLETE,  /* two zero blocks were seen, or one followed by the end of the file */
+    ATD_TAR_NO_END,    /* ends after a whole member, without end blocks, or with one that other data
+                          follow (readable) */
+    ATD_TAR_TRUNCATED, /* ends inside a header or a member's data */
+    ATD_TAR_EMPTY,     /* no byte at all */
 };
 
 /*

@@ -1,4 +1,4 @@
-"""What the real atdata library writes shows in the mount, and it reads it back through the mount."""
+"""What the real atdata library writes shows in the mount, and reads back through the mount."""
 
 import hashlib
 import json

@@ -96,10 +96,10 @@ Test(utf8, strict)
     } cases[] = {
         {"plain", true, 0},
         {"caf\xc3\xa9 \xe4\xb8\xad \xf0\x9f\x9a\x80", true, 0},
-        {"a\xc0\x80", false, 1},              /* overlong NUL */
-        {"\xed\xa0\x80", false, 0},           /* surrogate */
-        {"ab\xf4\x90\x80\x80", false, 2},     /* above U+10FFFF */
-        {"abc\xe4\xb8", false, 3},            /* cut */
+        {"a\xc0\x80", false, 1},          /* overlong NUL */
+        {"\xed\xa0\x80", false, 0},       /* surrogate */
+        {"ab\xf4\x90\x80\x80", false, 2}, /* above U+10FFFF */
+        {"abc\xe4\xb8", false, 3},        /* cut */
         {"\xff", false, 0},
     };
 

@@ -18,7 +18,7 @@ static void count(struct atd_work *work)
     free(work);
 }
 
-Test(workers, run_everything_that_was_queued_before_they_stop, .timeout = 20)
+Test(workers, run_everything_that_was_queued_before_they_stop)
 {
     struct atd_workers *workers = NULL;
     struct atd_error err = ATD_ERROR_INIT;
@@ -44,7 +44,7 @@ static void wait_at_gate(struct atd_work *work)
     free(work);
 }
 
-Test(workers, refuse_more_than_the_queue_holds, .timeout = 60)
+Test(workers, refuse_more_than_the_queue_holds)
 {
     struct atd_workers *workers = NULL;
     struct atd_error err = ATD_ERROR_INIT;
