@@ -17,6 +17,15 @@ enum atd_lock_rank {
     ATD_RANK_SHARDS,  /* catalog: shard lists of a generation */
     ATD_RANK_HANDLES, /* fs/handles: the list of open files */
     ATD_RANK_NODES,   /* fs/nodes: the inode table */
+    ATD_RANK_OBJECTS, /* store/object_table */
+    ATD_RANK_READER,  /* cache/reader: its table of objects */
+    ATD_RANK_OBJECT,  /* cache/reader: one object's flights, waiters and cursors */
+    ATD_RANK_BUDGET,  /* cache/budget: memory and who waits for it */
+    ATD_RANK_CACHE,   /* cache/cache_dir: its table of files */
+    ATD_RANK_STORE,   /* a store's own state: buckets' regions, its queue */
+    ATD_RANK_ENDPOINT, /* net/endpoint: limits, latencies */
+    ATD_RANK_CREDENTIALS, /* net/credentials: the current value */
+    ATD_RANK_LOOP,    /* net/http: a loop's queue of tasks */
     ATD_RANK_NOTIFY,  /* fs/notify: its queue */
     ATD_RANK_WORKERS, /* base/workers: its queue */
     ATD_RANK_EVENTS,  /* fs/events: the ring */

@@ -1,0 +1,49 @@
+/*
+ * The prefetch policy of one object, pure: from the offsets of reads to the ranges worth fetching.
+ * No clock, no memory, no I/O, so that tests replay patterns.
+ *
+ * Threads: one at a time (the object's lock).
+ */
+#ifndef ATD_CACHE_CURSOR_H
+#define ATD_CACHE_CURSOR_H
+
+#include "atdata/str.h"
+
+#define ATD_CURSORS_MAX 8u
+#define ATD_FIRST_BYTES (1u << 20) /* the first request of a cursor */
+#define ATD_PART_BYTES (8u << 20)  /* then aligned parts of this size */
+#define ATD_SEEK_AHEAD_BYTES (16u << 20)  /* further on still belongs to the cursor */
+#define ATD_SEEK_BACK_BYTES (1u << 20)
+#define ATD_EXACT_MIN_BYTES 65536u /* smaller random reads are rounded to whole blocks */
+
+struct atd_cursor {
+    uint64_t position;     /* just behind the last read */
+    uint64_t window_bytes; /* how far ahead is worth fetching; 0 until it goes on */
+    uint64_t last_use;     /* a count */
+    bool has_gone_on;      /* a second read continued the first */
+};
+
+struct atd_cursors {
+    struct atd_cursor slots[ATD_CURSORS_MAX];
+    unsigned count;
+    uint64_t uses;
+    unsigned lone_seeks; /* far seeks in a row that were not gone on from */
+};
+
+/* What to fetch after a read: [demand_first, demand_end) now, then parts up to ahead_end. */
+struct atd_fetch_plan {
+    uint64_t demand_first; /* covers the read */
+    uint64_t demand_end;
+    uint64_t ahead_end; /* >= demand_end when something is worth fetching ahead, else demand_end */
+    struct atd_cursor *cursor;
+};
+
+/*
+ * A read [offset, offset + size) of an object of `object_bytes`. `window_max_bytes`: what memory
+ * and the line allow now. `waited`: the bytes were not there (the window doubles).
+ */
+struct atd_fetch_plan atd_cursors_plan(struct atd_cursors *cursors, uint64_t offset, size_t size,
+                                       uint64_t object_bytes, uint64_t window_max_bytes,
+                                       bool waited);
+
+#endif

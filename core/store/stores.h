@@ -1,0 +1,69 @@
+/*
+ * Constructors of the store implementations; what each can do stands in store.h.
+ */
+#ifndef ATD_STORE_STORES_H
+#define ATD_STORE_STORES_H
+
+#include "net/call.h"
+#include "net/credentials.h"
+#include "net/s3_request.h"
+#include "store/file_store.h"
+#include "store/store.h"
+
+struct atd_s3_options {
+    const char *endpoint; /* NULL: AWS */
+    const char *region;   /* NULL: found out per bucket (AWS); "us-east-1" elsewhere */
+    enum atd_s3_style style;
+    struct atd_credentials *credentials; /* borrowed; NULL: unsigned requests */
+    const struct atd_endpoint_limits *limits; /* NULL: the defaults */
+};
+
+/* s3://BUCKET/KEY. The engine and credentials must outlive it. Errors: EINVAL endpoint; ENOMEM. */
+int atd_store_s3_new(struct atd_http_engine *engine, const struct atd_s3_options *options,
+                     struct atd_store **ret_store, struct atd_error *err) ATD_MUST_USE;
+
+/* http(s) URLs, read only, without credentials; follows redirects; never link-local addresses. */
+int atd_store_http_new(struct atd_http_engine *engine, const struct atd_endpoint_limits *limits,
+                       struct atd_store **ret_store, struct atd_error *err) ATD_MUST_USE;
+
+/* Absolute paths and file: URLs below the roots of `files` (borrowed), by a thread of its own. */
+int atd_store_file_new(const struct atd_file_store *files, struct atd_store **ret_store,
+                       struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ for tests */
+
+/* Objects in memory, served by a thread of its own in steps of 64 KiB. */
+int atd_store_memory_new(struct atd_store **ret_store, struct atd_error *err) ATD_MUST_USE;
+/* Puts (a copy) or replaces; the ETag is made from the bytes and a counter. Any thread. */
+int atd_store_memory_put(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
+                         struct atd_error *err) ATD_MUST_USE;
+/* Gets started since the beginning, and bytes they asked for. */
+void atd_store_memory_counts(struct atd_store *store, uint64_t *ret_gets, uint64_t *ret_bytes);
+
+enum atd_fault {
+    ATD_FAULT_NONE,
+    ATD_FAULT_DELAY,       /* first byte after value ms */
+    ATD_FAULT_STALL,       /* stalls at byte value of the range until cancelled or stall_timeout */
+    ATD_FAULT_SHORT,       /* the body ends at byte value; EIO */
+    ATD_FAULT_RESET,       /* connection lost at byte value; ECONNRESET */
+    ATD_FAULT_UNAVAILABLE, /* 503 for good: EIO, retryable */
+    ATD_FAULT_FORBIDDEN,   /* EACCES */
+    ATD_FAULT_WRONG_RANGE, /* the store noticed a wrong Content-Range: EIO, no byte delivered */
+    ATD_FAULT_CHANGED,     /* the ETag is another: ESTALE */
+};
+
+struct atd_fault_rule {
+    enum atd_fault fault;
+    uint64_t value;
+};
+
+/*
+ * Another store with faults. `decide` is asked once a get, any thread, and says which. `inner` is
+ * taken on success.
+ */
+int atd_store_fault_new(struct atd_store *inner,
+                        struct atd_fault_rule (*decide)(void *ctx, const struct atd_store_get *get),
+                        void *ctx, struct atd_store **ret_store,
+                        struct atd_error *err) ATD_MUST_USE;
+
+#endif
