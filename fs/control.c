@@ -112,6 +112,7 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
     put_text(&json, "mountpoint", fs->options->mountpoint);
     put_bool(&json, "passthrough", passthrough_is_on(fs->passthrough));
     put_index(fs, catalog, &json);
+    remote_write_status(fs->remote, &json);
     put_uint(&json, "nodes", nodes_count(fs->nodes));
     atd_json_key(&json, "problems");
     atd_json_array_begin(&json);
@@ -137,7 +138,7 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
     atd_json_key(&json, "index");
-    atd_json_text(&json, options->index_path);
+    atd_json_text(&json, options->redis ? options->redis->shown : options->index_path);
     atd_json_key(&json, "data_roots");
     atd_json_array_begin(&json);
     for (size_t i = 0; i < options->data_root_count; i++)
@@ -160,6 +161,7 @@ static void write_metrics(struct fs *fs, struct atd_catalog *catalog, struct atd
     struct atd_live_status live;
 
     metrics_write(&fs->metrics, out);
+    remote_write_metrics(fs->remote, out);
     atd_live_status(fs->live, &live);
     atd_buf_printf(out,
                    "# HELP atdatafs_index_loads_total times the index was read\n"

@@ -18,6 +18,7 @@ enum atd_lock_rank {
     ATD_RANK_HANDLES, /* fs/handles: the list of open files */
     ATD_RANK_NODES,   /* fs/nodes: the inode table */
     ATD_RANK_OBJECTS, /* store/object_table */
+    ATD_RANK_LOCATOR, /* catalog/locator: whose turn it is */
     ATD_RANK_READER,  /* cache/reader: its table of objects */
     ATD_RANK_OBJECT,  /* cache/reader: one object's flights, waiters and cursors */
     ATD_RANK_BUDGET,  /* cache/budget: memory and who waits for it */
