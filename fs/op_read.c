@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "file.h"
 #include "layout.h"
 #include "reply.h"

@@ -216,12 +216,6 @@ static int read_password(struct options *options, struct atd_error *err)
     return 0;
 }
 
-static const char *from_environment(void *ctx, const char *name)
-{
-    (void)ctx;
-    return getenv(name);
-}
-
 int options_complete_remote(struct options *options, struct atd_error *err)
 {
     int rc = 0;
@@ -239,7 +233,7 @@ int options_complete_remote(struct options *options, struct atd_error *err)
     if (rc == 0 && options->password_file)
         rc = read_password(options, err);
     if (rc == 0 && options->redis)
-        rc = atd_redis_url_add_secrets(options->redis, from_environment, NULL, err);
+        rc = atd_redis_url_add_secrets(options->redis, getenv, err);
     if (rc == 0 && options->unsigned_requests && (options->env_file || options->profile))
         rc = atd_error_set(err, EINVAL,
                            "option unsigned does without credentials: leave out env_file= and "

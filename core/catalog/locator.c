@@ -127,10 +127,13 @@ bool atd_locator_find(const struct atd_locator *locator, const struct atd_shard_
                                                            ret_info);
 }
 
-void atd_locator_forget(const struct atd_locator *locator, const struct atd_shard_url *url)
+void atd_locator_forget(const struct atd_locator *locator, struct atd_str url)
 {
-    if (locator->options.table)
-        atd_object_table_drop(locator->options.table, scope_of(locator, url), url->text);
+    atd_auto_arena struct atd_arena scratch = ATD_ARENA_INIT(1u << 20);
+    struct atd_shard_url parsed;
+
+    if (locator->options.table && atd_shard_url_parse(url, &scratch, &parsed, NULL) == 0)
+        atd_object_table_drop(locator->options.table, scope_of(locator, &parsed), url);
 }
 
 /* ------------------------------------------------------------------ one at a time */

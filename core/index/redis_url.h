@@ -29,4 +29,11 @@ struct atd_redis_url {
 int atd_redis_url_parse(const char *text, struct atd_redis_url *ret_url,
                         struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * Fills in user and password from $ATDATA_REDIS_USERNAME and $ATDATA_REDIS_PASSWORD when the URL
+ * has none. `get` as getenv(). Errors: EINVAL too long.
+ */
+int atd_redis_url_add_secrets(struct atd_redis_url *url, char *(*get)(const char *name),
+                              struct atd_error *err) ATD_MUST_USE;
+
 #endif

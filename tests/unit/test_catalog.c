@@ -328,9 +328,14 @@ static void list_files(const char *const *urls, size_t count, char *ret_text, si
     struct atd_shard_list *list = NULL;
     size_t len = 0;
 
+    struct atd_locator *locator = NULL;
+
     cr_assert_eq(atd_file_store_new(roots, 1, &store, NULL), 0);
+    cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
     cr_assert_eq(
-        atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, 0), store, &list, NULL), 0);
+        atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, 0), locator,
+                                ATD_EFFORT_DISK, &list, NULL),
+        0);
     ret_text[0] = '\0';
     for (size_t i = 0; i < atd_shard_list_count(list); i++) {
         const struct atd_shard *shard = atd_shard_list_at(list, i);
@@ -340,6 +345,7 @@ static void list_files(const char *const *urls, size_t count, char *ret_text, si
         cr_assert_eq(atd_shard_list_find(list, shard->file_name), shard);
     }
     atd_shard_list_unref(list);
+    cr_assert(atd_locator_free(locator));
     atd_file_store_free(store);
     atd_catalog_unref(catalog);
 }
@@ -402,26 +408,30 @@ Test(shards, a_renewed_list_sees_what_came_and_a_changed_file_gets_another_versi
     struct atd_shard_list *list = NULL;
     uint8_t version[ATD_SHARD_VERSION_BYTES];
 
+    struct atd_locator *locator = NULL;
+
     cr_assert_eq(atd_file_store_new(roots, 1, &store, NULL), 0);
+    cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
     cr_assert_null(atd_catalog_shards_peek(catalog, entry));
-    cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
     cr_assert_eq(atd_shard_list_readable(list), 0);
     atd_shard_list_unref(list);
     put_file("x.tar");
-    cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
     cr_assert_eq(atd_shard_list_readable(list), 0, "a list is kept until it is renewed");
     cr_assert(atd_shard_list_may_change(list));
     atd_shard_list_unref(list);
-    cr_assert_eq(atd_catalog_shards_renew(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_renew(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
     cr_assert_eq(atd_shard_list_readable(list), 1);
     cr_assert_not(atd_shard_list_may_change(list));
     memcpy(version, atd_shard_list_at(list, 0)->version, sizeof(version));
     put_file("x.tar");
     atd_catalog_shards_forget(catalog, entry, list);
     atd_shard_list_unref(list);
-    cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
     cr_assert_neq(memcmp(version, atd_shard_list_at(list, 0)->version, sizeof(version)), 0);
     atd_shard_list_unref(list);
+    cr_assert(atd_locator_free(locator));
     atd_file_store_free(store);
     atd_catalog_unref(catalog);
 }
