@@ -38,7 +38,7 @@ struct fs {
     const struct options *options;
     struct atd_index *index;
     struct atd_file_store *store;
-    struct remote *remote; /* stores and cache: what remote shards take */
+    struct remote *remote;       /* stores and cache: what remote shards take */
     struct atd_locator *locator; /* where shards lie */
     struct atd_reader *reader;   /* the remote's */
     struct atd_live *live;

@@ -378,7 +378,8 @@ bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_n
     case NODE_CID:
         if (place < RECORD_NAMES)
             return record_item(fs, view, place, ret_item);
-        return shard_item(fs, view, atd_shard_list_at(view->shards, place - RECORD_NAMES), ret_item);
+        return shard_item(fs, view, atd_shard_list_at(view->shards, place - RECORD_NAMES),
+                          ret_item);
     default:
         return false;
     }

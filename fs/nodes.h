@@ -50,7 +50,7 @@ struct item {
     uint64_t size_bytes;
     int64_t mtime_s;
     int64_t mtime_ns;
-    int64_t age_ms; /* local shards: how long ago the disk was asked */
+    int64_t age_ms;     /* local shards: how long ago the disk was asked */
     bool is_remote;     /* a shard in an object store */
     bool is_local_copy; /* and read from the whole, verified copy in the cache directory */
 };

@@ -60,8 +60,7 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
         (void)fuse_reply_err(req, ENOMEM);
         return 0;
     }
-    rc = view_open(fs, node->kind, node_subject(node), VIEW_SHARDS, effort, &directory->view,
-                   &why);
+    rc = view_open(fs, node->kind, node_subject(node), VIEW_SHARDS, effort, &directory->view, &why);
     if (rc) {
         free(directory);
         if (rc == -EWOULDBLOCK)

@@ -173,7 +173,7 @@ static void reply_shard_opened(struct fs *fs, fuse_req_t req, struct node *node,
         METRICS_ADD(&fs->metrics, cached_opens, 1);
         if (file->reader && file->fd >= 0)
             (void)close(atd_steal_fd(&file->fd)); /* the kernel would not have it */
-        info->keep_cache = 1; /* never with passthrough: EIO (FUSE 6) */
+        info->keep_cache = 1;                     /* never with passthrough: EIO (FUSE 6) */
         rc = fuse_reply_open(req, info);
     }
     if (rc != 0)

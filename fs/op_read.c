@@ -68,9 +68,7 @@ static void reply_changed(struct fs *fs, fuse_req_t req, const struct file *file
 
 static size_t clip(const struct file *file, size_t size, off_t offset)
 {
-    uint64_t left = (uint64_t)offset < file->size_bytes
-                        ? file->size_bytes - (uint64_t)offset
-                        : 0;
+    uint64_t left = (uint64_t)offset < file->size_bytes ? file->size_bytes - (uint64_t)offset : 0;
 
     if (size > READ_BYTES_MAX)
         size = READ_BYTES_MAX;

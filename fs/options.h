@@ -25,7 +25,7 @@ struct options {
     bool index_named;            /* the user named it: it must exist (a mistyped path is no empty
                                     index) */
     struct atd_redis_url *redis; /* NULL: SQLite */
-    char *mountpoint; /* absolute, resolved when it could be */
+    char *mountpoint;            /* absolute, resolved when it could be */
     char *data_roots[ATD_FILE_ROOTS_MAX];
     size_t data_root_count;
     bool foreground;
@@ -46,11 +46,11 @@ struct options {
     char *region;
     char *env_file; /* absolute */
     char *profile;
-    char *ca_file;  /* absolute; NULL: the system's */
+    char *ca_file;       /* absolute; NULL: the system's */
     char *password_file; /* absolute; the Redis password */
     enum atd_s3_style style;
     bool unsigned_requests;
-    char *cache_dir; /* absolute; NULL: cache=none */
+    char *cache_dir;  /* absolute; NULL: cache=none */
     bool cache_named; /* the user named it: it must be usable */
     bool cache_none;
     uint64_t cache_size_bytes;

@@ -249,8 +249,8 @@ static void write_one(struct atd_buf *out, const char *layer, const char *name, 
     atd_buf_printf(out,
                    "# HELP atdatafs_%s_%s%s %s\n# TYPE atdatafs_%s_%s%s %s\n"
                    "atdatafs_%s_%s%s %" PRIu64 "\n",
-                   layer, name, suffix, help, layer, name, suffix,
-                   is_counter ? "counter" : "gauge", layer, name, suffix, value);
+                   layer, name, suffix, help, layer, name, suffix, is_counter ? "counter" : "gauge",
+                   layer, name, suffix, value);
 }
 
 void remote_write_metrics(struct remote *remote, struct atd_buf *out)

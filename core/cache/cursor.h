@@ -10,9 +10,9 @@
 #include "atdata/str.h"
 
 #define ATD_CURSORS_MAX 8u
-#define ATD_FIRST_BYTES (1u << 20) /* the first request of a cursor */
-#define ATD_PART_BYTES (8u << 20)  /* then aligned parts of this size */
-#define ATD_SEEK_AHEAD_BYTES (16u << 20)  /* further on still belongs to the cursor */
+#define ATD_FIRST_BYTES (1u << 20)       /* the first request of a cursor */
+#define ATD_PART_BYTES (8u << 20)        /* then aligned parts of this size */
+#define ATD_SEEK_AHEAD_BYTES (16u << 20) /* further on still belongs to the cursor */
 #define ATD_SEEK_BACK_BYTES (1u << 20)
 #define ATD_EXACT_MIN_BYTES 65536u /* smaller random reads are rounded to whole blocks */
 

@@ -29,8 +29,8 @@ struct atd_live {
     /* guarded by lock */
     struct atd_catalog *current;
     bool stopping;
-    bool sweep_wanted; /* at once: there is a new generation */
-    bool look_again;   /* soon: some file was missing */
+    bool sweep_wanted;   /* at once: there is a new generation */
+    bool look_again;     /* soon: some file was missing */
     bool refresh_wanted; /* somebody met a name that is not there */
     struct atd_live_status status;
 
@@ -82,8 +82,8 @@ static int load(struct atd_live *live, uint64_t generation, struct atd_catalog *
     return rc;
 }
 
-int atd_live_open(struct atd_index *index, struct atd_locator *locator,
-                  struct atd_live **ret_live, struct atd_error *err)
+int atd_live_open(struct atd_index *index, struct atd_locator *locator, struct atd_live **ret_live,
+                  struct atd_error *err)
 {
     struct atd_live *live = calloc(1, sizeof(*live));
     struct atd_error why = ATD_ERROR_INIT;
@@ -243,10 +243,10 @@ static void sweep_entry(struct atd_live *live, struct atd_catalog *catalog,
     bool again = before && atd_shard_list_may_change(before);
     /* Stores are asked when somebody looks, not by the sweep: that would cost requests for
      * datasets that nobody opens. */
-    int rc = again ? atd_catalog_shards_renew(catalog, entry, live->locator, ATD_EFFORT_DISK, &list,
-                                              NULL)
-                   : atd_catalog_shards_get(catalog, entry, live->locator, ATD_EFFORT_DISK, &list,
-                                            NULL);
+    int rc =
+        again
+            ? atd_catalog_shards_renew(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL)
+            : atd_catalog_shards_get(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL);
 
     if (rc == 0) {
         result->examined += atd_shard_list_count(list);

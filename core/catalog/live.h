@@ -31,8 +31,8 @@ struct atd_live_status {
  * Loads the first generation. `index` and `locator` are borrowed and must outlive the view.
  * Blocks: until it is loaded. Errors: the provider's; ENOMEM.
  */
-int atd_live_open(struct atd_index *index, struct atd_locator *locator,
-                  struct atd_live **ret_live, struct atd_error *err) ATD_MUST_USE;
+int atd_live_open(struct atd_index *index, struct atd_locator *locator, struct atd_live **ret_live,
+                  struct atd_error *err) ATD_MUST_USE;
 
 /* Who wants to know; called from the view's threads, without a lock. Both may be NULL. */
 struct atd_live_watcher {

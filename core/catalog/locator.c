@@ -105,10 +105,9 @@ struct atd_store *atd_locator_store(const struct atd_locator *locator,
                                                             : NULL;
 
     if (!store)
-        (void)atd_error_set(err, ENOTSUP,
-                            "%.*s:// shards cannot be read: this mount has no object store",
-                            (int)(url->scheme_text.len < 32 ? url->scheme_text.len : 32),
-                            url->scheme_text.ptr);
+        (void)atd_error_set(
+            err, ENOTSUP, "%.*s:// shards cannot be read: this mount has no object store",
+            (int)(url->scheme_text.len < 32 ? url->scheme_text.len : 32), url->scheme_text.ptr);
     return store;
 }
 
@@ -122,9 +121,9 @@ static struct atd_str scope_of(const struct atd_locator *locator, const struct a
 bool atd_locator_find(const struct atd_locator *locator, const struct atd_shard_url *url,
                       struct atd_object_info *ret_info)
 {
-    return locator->options.table && atd_object_table_find(locator->options.table,
-                                                           scope_of(locator, url), url->text,
-                                                           ret_info);
+    return locator->options.table &&
+           atd_object_table_find(locator->options.table, scope_of(locator, url), url->text,
+                                 ret_info);
 }
 
 void atd_locator_forget(const struct atd_locator *locator, struct atd_str url)
@@ -276,7 +275,7 @@ static void note_refusal(struct atd_locator *locator, struct atd_str bucket)
 
 struct page {
     struct lesson *lesson;
-    size_t end;           /* of the same bucket */
+    size_t end; /* of the same bucket */
     bool in_order;
     bool has_last;
     struct atd_buf last; /* the last URL listed */
@@ -300,8 +299,7 @@ static int on_listed(void *ctx, struct atd_str url, const struct atd_object_info
                          info);
     if (!page->in_order)
         return 0;
-    while (page->next < page->end &&
-           atd_str_compare(url_at(lesson, page->next)->text, url) < 0)
+    while (page->next < page->end && atd_str_compare(url_at(lesson, page->next)->text, url) < 0)
         page->next++;
     for (; page->next < page->end && atd_str_equal(url_at(lesson, page->next)->text, url);
          page->next++) {
@@ -337,8 +335,8 @@ static void choose_page(const struct lesson *lesson, size_t end, struct atd_str 
     }
     *ret_prefix = atd_str_head(first, common);
     /* Exclusive, so one byte before: next to nothing lies in between. */
-    *ret_after = first.len - 1 > common ? atd_str_head(first, first.len - 1)
-                                        : (struct atd_str){"", 0};
+    *ret_after =
+        first.len - 1 > common ? atd_str_head(first, first.len - 1) : (struct atd_str){"", 0};
     /* A key must not be cut inside a character. */
     while (ret_after->len > 0 && ret_after->len < first.len &&
            ((unsigned char)first.ptr[ret_after->len] & 0xc0) == 0x80)
@@ -387,7 +385,8 @@ static int learn_by_list(struct lesson *lesson, struct atd_error *why)
     if (rc == -EACCES || rc == -ENOTSUP) {
         note_refusal(lesson->locator, url_at(lesson, lesson->at)->bucket);
         rc = -EAGAIN;
-    } else if (rc == 0 && (!page.in_order || page.last.failed || (more && page.next == lesson->at))) {
+    } else if (rc == 0 &&
+               (!page.in_order || page.last.failed || (more && page.next == lesson->at))) {
         rc = -EAGAIN; /* not in byte order (S3 Express), or no step ahead: it tells nothing */
     } else if (rc == 0) {
         conclude_page(&page, more);
@@ -437,8 +436,8 @@ static void run_stat(struct atd_work *work)
 static int learn_by_stat(struct lesson *lesson, struct atd_error *why)
 {
     struct atd_locator *locator = lesson->locator;
-    size_t count = lesson->count - lesson->at < STAT_BATCH ? lesson->count - lesson->at
-                                                           : STAT_BATCH;
+    size_t count =
+        lesson->count - lesson->at < STAT_BATCH ? lesson->count - lesson->at : STAT_BATCH;
     struct stat_batch batch = {.lesson = lesson, .left = count};
     struct stat_work *works = calloc(count, sizeof(*works));
     int rc = 0;

@@ -28,8 +28,8 @@ struct atd_locator_options {
     struct atd_store *http;             /* NULL: http(s):// shards cannot be read */
     struct atd_object_table *table;     /* NULL only when both stores are */
     const char *s3_scope;               /* the endpoint, for the table */
-    const char *wide_prefix;            /* "s3://BUCKET/PREFIX/": all below it may be listed; NULL */
-    unsigned timeout_ms;                /* of one request of a store, tries and all */
+    const char *wide_prefix; /* "s3://BUCKET/PREFIX/": all below it may be listed; NULL */
+    unsigned timeout_ms;     /* of one request of a store, tries and all */
 };
 
 /* Errors: ENOMEM, EAGAIN. */

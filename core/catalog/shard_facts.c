@@ -45,8 +45,8 @@ static void version_local(struct atd_shard *shard)
 
 void atd_shard_info(const struct atd_shard *shard, struct atd_object_info *ret_info)
 {
-    *ret_info = (struct atd_object_info){.size_bytes = shard->size_bytes,
-                                         .mtime_s = shard->mtime_s};
+    *ret_info =
+        (struct atd_object_info){.size_bytes = shard->size_bytes, .mtime_s = shard->mtime_s};
     if (shard->etag.len)
         memcpy(ret_info->etag, shard->etag.ptr, shard->etag.len);
 }
@@ -140,7 +140,8 @@ static int examine(struct atd_shard_list *list, struct atd_shard *shard,
     return 0;
 }
 
-/* ------------------------------------------------------------------ those the store is asked for */
+/* ------------------------------------------------------------------ those the store is asked for
+ */
 
 struct asked {
     struct atd_shard_list *list;
@@ -163,7 +164,8 @@ static void on_located(void *ctx, size_t place, const struct atd_object_info *in
         return;
     }
     refuse(list, shard, why);
-    retry_ms = atd_clock_monotonic_ms() + (why->retryable ? UNREACHABLE_RETRY_MS : REFUSED_RETRY_MS);
+    retry_ms =
+        atd_clock_monotonic_ms() + (why->retryable ? UNREACHABLE_RETRY_MS : REFUSED_RETRY_MS);
     if (!list->retry_after_ms || retry_ms < list->retry_after_ms)
         list->retry_after_ms = retry_ms;
 }

@@ -16,9 +16,9 @@ struct atd_shard_list {
     uint32_t *by_name;        /* places by file name */
     size_t count;
     size_t readable;
-    bool may_change;       /* a local file was not to be had: it may come */
+    bool may_change;        /* a local file was not to be had: it may come */
     int64_t retry_after_ms; /* some remote shard was not to be had: ask again then; 0: never */
-    const char *error;     /* the whole list's; in the arena */
+    const char *error;      /* the whole list's; in the arena */
     int64_t made_at_ms;
 };
 

@@ -150,8 +150,7 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
     rc = atd_shard_list_examine(list, locator, effort, names, err);
     if (rc)
         return rc;
-    if (!atd_shard_list_name(list, names) ||
-        !atd_shard_list_read_checksums(list, entry->metadata))
+    if (!atd_shard_list_name(list, names) || !atd_shard_list_read_checksums(list, entry->metadata))
         return no_memory(err);
     return 0;
 }

@@ -23,8 +23,8 @@ struct atd_shard {
     uint64_t size_bytes;               /* when error_code is 0, like mtime and version */
     int64_t mtime_s;                   /* 0: unknown */
     int64_t mtime_ns;
-    int error_code;                    /* 0, or why the shard cannot be read (errno) */
-    struct atd_str reason;             /* the sentence for error_code */
+    int error_code;                           /* 0, or why the shard cannot be read (errno) */
+    struct atd_str reason;                    /* the sentence for error_code */
     uint8_t version[ATD_SHARD_VERSION_BYTES]; /* of (url, identity or etag): the same bytes */
 };
 

@@ -11,10 +11,10 @@
 
 struct atd_redis_url {
     bool tls;
-    bool tls_insecure;                /* ?ssl_cert_reqs=none: the user says so, for tests */
-    char host[256];                   /* TCP; "" for a Unix socket */
+    bool tls_insecure; /* ?ssl_cert_reqs=none: the user says so, for tests */
+    char host[256];    /* TCP; "" for a Unix socket */
     unsigned port;
-    char path[108];                   /* Unix socket */
+    char path[108]; /* Unix socket */
     unsigned db;
     char user[ATD_REDIS_TEXT_MAX];     /* "": none */
     char password[ATD_REDIS_TEXT_MAX]; /* "": none; a secret */

@@ -16,9 +16,9 @@
 struct atd_endpoint;
 
 struct atd_endpoint_limits {
-    unsigned concurrency_first; /* attempts in flight at the start, e.g. 32 */
-    unsigned concurrency_max;   /* e.g. 64 */
-    unsigned connect_timeout_ms; /* 5000 */
+    unsigned concurrency_first;     /* attempts in flight at the start, e.g. 32 */
+    unsigned concurrency_max;       /* e.g. 64 */
+    unsigned connect_timeout_ms;    /* 5000 */
     unsigned first_byte_timeout_ms; /* 10000 */
     unsigned idle_timeout_ms;       /* 10000 */
     unsigned retry_tokens;          /* 500 */

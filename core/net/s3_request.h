@@ -36,7 +36,7 @@ struct atd_s3_request {
     /* GET: both or neither */
     bool has_range;
     uint64_t first_byte;
-    uint64_t last_byte; /* inclusive */
+    uint64_t last_byte;      /* inclusive */
     struct atd_str if_match; /* with quotes; empty: none */
     /* LIST (version 2, encoding-type=url) */
     struct atd_str prefix;

@@ -19,8 +19,9 @@
 /* What is signed. */
 struct atd_sigv4_request {
     const char *method;
-    struct atd_str canonical_uri; /* the path exactly as sent, percent-encoded once: "/bucket/a%20b" */
-    struct atd_str query;         /* canonical: encoded, sorted, "name=" for valueless; may be empty */
+    struct atd_str
+        canonical_uri;    /* the path exactly as sent, percent-encoded once: "/bucket/a%20b" */
+    struct atd_str query; /* canonical: encoded, sorted, "name=" for valueless; may be empty */
     const struct atd_http_header *headers; /* to be signed, among them host; any order, repeats */
     size_t header_count;
     struct atd_str payload_hash; /* hex, or ATD_SIGV4_UNSIGNED, or "STREAMING-..." */
@@ -31,7 +32,8 @@ struct atd_sigv4_request {
 
 void atd_sigv4_time(int64_t seconds, char ret_time[ATD_SIGV4_TIME_LEN + 1]);
 
-/* The three levels; tests check each. `ret_signed_headers` gets "host;x-amz-date". Errors: ENOMEM. */
+/* The three levels; tests check each. `ret_signed_headers` gets "host;x-amz-date". Errors: ENOMEM.
+ */
 int atd_sigv4_canonical_request(const struct atd_sigv4_request *request, struct atd_buf *ret_text,
                                 struct atd_buf *ret_signed_headers,
                                 struct atd_error *err) ATD_MUST_USE;

@@ -53,8 +53,8 @@ static void *read_until_stopped(void *ctx)
             const struct atd_catalog_entry *entry = atd_catalog_entry_at(catalog, dataset->entry);
             struct atd_shard_list *list;
 
-            MUST(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list,
-                                        NULL) == 0);
+            MUST(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL) ==
+                 0);
             MUST(atd_shard_list_count(list) == entry->url_count);
             if (i == 0)
                 atd_catalog_shards_forget(catalog, entry, list);

@@ -332,10 +332,9 @@ static void list_files(const char *const *urls, size_t count, char *ret_text, si
 
     cr_assert_eq(atd_file_store_new(roots, 1, &store, NULL), 0);
     cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
-    cr_assert_eq(
-        atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, 0), locator,
-                                ATD_EFFORT_DISK, &list, NULL),
-        0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, 0), locator,
+                                        ATD_EFFORT_DISK, &list, NULL),
+                 0);
     ret_text[0] = '\0';
     for (size_t i = 0; i < atd_shard_list_count(list); i++) {
         const struct atd_shard *shard = atd_shard_list_at(list, i);
@@ -421,7 +420,8 @@ Test(shards, a_renewed_list_sees_what_came_and_a_changed_file_gets_another_versi
     cr_assert_eq(atd_shard_list_readable(list), 0, "a list is kept until it is renewed");
     cr_assert(atd_shard_list_may_change(list));
     atd_shard_list_unref(list);
-    cr_assert_eq(atd_catalog_shards_renew(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_renew(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL),
+                 0);
     cr_assert_eq(atd_shard_list_readable(list), 1);
     cr_assert_not(atd_shard_list_may_change(list));
     memcpy(version, atd_shard_list_at(list, 0)->version, sizeof(version));

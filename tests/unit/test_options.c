@@ -103,9 +103,7 @@ Test(options, what_is_wrong_is_said_without_secrets)
 
 Test(options, remote_shards)
 {
-    static const char *const args[] = {"redis://:secret@h:7/3",
-                                       "/mnt",
-                                       "-o",
+    static const char *const args[] = {"redis://:secret@h:7/3", "/mnt", "-o",
                                        "store=s3://team//data/sets/,endpoint=http://h:9000,"
                                        "env_file=/e/.env,cache_dir=/c,cache_size=10G,memory=64m,"
                                        "timeout=5,path_style",
