@@ -80,8 +80,10 @@ enum atd_range_outcome atd_range_check(const struct atd_http_head *head, uint64_
                                        uint64_t end, const struct atd_object_info *expect,
                                        struct atd_object_info *ret_info)
 {
-    bool has_size = atd_object_info_from_head(head, ret_info);
+    bool has_size;
 
+    *ret_info = (struct atd_object_info){0};
+    has_size = atd_object_info_from_head(head, ret_info);
     if (head->status == 206 || head->status == 416)
         return check_part(head, first, end, expect, ret_info);
     if (head->status != 200)
