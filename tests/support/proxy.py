@@ -572,9 +572,11 @@ class Client:
     def edit(self, reply, rule):
         if rule.fault == "wrong_range" and reply.get("content-range"):
             numbers = [int(number) for number in re.findall(r"\d+", reply.get("content-range"))]
-            shift = max(1, rule.at or 4096)
+            shift = rule.at or 4096
+            if numbers[0] >= shift:
+                shift = -shift
             first, last = numbers[0] + shift, numbers[1] + shift
-            reply.set("Content-Range", f"bytes {first}-{last}/{numbers[2] + shift}")
+            reply.set("Content-Range", f"bytes {first}-{last}/{numbers[2]}")
         elif rule.fault == "no_range" and reply.get("content-range"):
             reply.drop("content-range")
             reply.start = "HTTP/1.1 200 OK"
