@@ -1,7 +1,9 @@
-"""Fixtures of the end-to-end tests: `mount` starts the real daemon, `peer` the real library.
+"""Fixtures of the end-to-end tests: `mount` starts the real daemon, `peer` the real library,
+`redis_server`, `minio` and `proxy` the real servers and the proxy in between, `remote` all of it.
 
-Environment: ATDATAFS (the program), ATD_TEST_DATA (tests/data), ATD_E2E_VISIBLE_S (how soon a
-commit must show; longer under a sanitizer), CI (when set, nothing may be skipped).
+Environment: ATDATAFS (the program), ATD_TEST_DATA (tests/data), ATD_MINIO (the server's program),
+ATD_E2E_VISIBLE_S (how soon a commit must show; longer under a sanitizer), CI (when set, nothing
+may be skipped).
 """
 
 import contextlib
@@ -19,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 import mounting  # noqa: E402 (its place is only known now)
 import peer as peers  # noqa: E402
 from bounded import run  # noqa: E402
+from proxy import Proxy  # noqa: E402
+from remote import Remote  # noqa: E402
+from servers import Minio, RedisServer  # noqa: E402
 
 WATCHDOG_SECONDS = 150
 
@@ -63,6 +68,45 @@ def home(tmp_path):
     path = tmp_path / "home"
     path.mkdir()
     return path
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    if not shutil.which("redis-server"):
+        pytest.skip("there is no redis-server")
+    # A short path: that of its socket must fit into sockaddr_un.
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory):
+    program = os.environ.get("ATD_MINIO")
+    if not program:
+        pytest.skip("there is no MinIO (contrib/minio)")
+    with Minio(tmp_path_factory.mktemp("minio"), program) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def session_proxy(minio):
+    with Proxy(minio.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(session_proxy):
+    """The proxy, with nothing counted and no fault."""
+    session_proxy.behave()
+    session_proxy.forget()
+    yield session_proxy
+    session_proxy.behave()
+
+
+@pytest.fixture
+def remote(stack, redis_server, minio, proxy):
+    """An empty Redis and a bucket, with the proxy in between; see remote.py."""
+    return Remote(stack, redis_server, minio, proxy)
 
 
 class Stack:

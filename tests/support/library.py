@@ -14,8 +14,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import atdata
+import redis
 import webdataset
 from atdata._cid import generate_cid
+from atdata.stores import S3DataStore
 from numpy.typing import NDArray
 
 import samples
@@ -71,6 +73,17 @@ def index():
     return _index
 
 
+def use_servers(redis_port, credentials, bucket):
+    """From now on the index is in Redis, the shards in S3.
+
+    `credentials`: the path of a .env file, or a dictionary of what would stand in it.
+    """
+    global _index
+    store = S3DataStore(credentials, bucket=bucket)
+    server = redis.Redis("127.0.0.1", redis_port)
+    _index = atdata.Index(redis=server, data_store=store, atmosphere=None)
+
+
 def _plain_entry(entry):
     return {
         "name": entry.name,
@@ -96,9 +109,9 @@ def open_index():
     index()
 
 
-def write(name, kind="Scalars", count=3, metadata=None):
-    """Index.write_samples: into the disk store."""
-    return _plain_entry(index().write_samples(_make(kind, count), name=name, metadata=metadata))
+def write(name, kind="Scalars", count=3, **how):
+    """Index.write_samples: into the disk store, or where use_servers() said."""
+    return _plain_entry(index().write_samples(_make(kind, count), name=name, **how))
 
 
 def write_shards(stem, kind, count, per_shard):
@@ -110,7 +123,7 @@ def write_shards(stem, kind, count, per_shard):
 
 
 def insert(name, url, kind="Scalars", **how):
-    """Index.insert_dataset without a store: records the URL as it stands."""
+    """Index.insert_dataset: without a store it records the URL as it stands, else it copies."""
     return _plain_entry(index().insert_dataset(atdata.Dataset[TYPES[kind]](url), name=name, **how))
 
 
@@ -162,6 +175,12 @@ def load(path, kind=None):
         return [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
     dataset = atdata.load_dataset(path, split="train")
     return [sample.to_dict() for sample in dataset.ordered(batch_size=None)]
+
+
+def load_indexed(name, kind):
+    """load_dataset of a name in the index: from S3, without any mount."""
+    dataset = atdata.load_dataset(f"@local/{name}", TYPES[kind], split="train", index=index())
+    return [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
 
 
 def load_webdataset(urls):

@@ -157,14 +157,15 @@ class Mount:
         detach(self.path)
 
 
-def start(directory, *, home=None, index=None, options="", wrapper=(), user=None, env=None):
-    """Starts the daemon in `directory` and returns when the mount is usable.
+def launch(directory, *, home=None, index=None, options="", wrapper=(), user=None, env=None):
+    """Starts the daemon in `directory`; whether it gets anywhere is to be seen.
 
     home     HOME of the daemon (default: directory/home, which need not exist)
     index    an INDEX-URL, such as sqlite:/path
     options  the text after -o
     wrapper  words to put before the command (strace ...)
     user     a user name to run as
+    env      more of its environment
     """
     directory = Path(directory)
     home = home or directory / "home"
@@ -187,13 +188,32 @@ def start(directory, *, home=None, index=None, options="", wrapper=(), user=None
             stderr=log,
             env=environment(home, state, **(env or {})),
         )
-    mount = Mount(path, state, process, user)
+    return Mount(path, state, process, user)
+
+
+def start(directory, **how):
+    """As launch(), and returns when the mount is usable."""
+    mount = launch(directory, **how)
     try:
         mount.wait_usable()
     except BaseException:
         mount.abandon()
         raise
     return mount
+
+
+def refused(directory, *, code=1, **how):
+    """As launch(), for what must fail: returns what the daemon said when it has ended so."""
+    mount = launch(directory, **how)
+    try:
+        ended = mount.process.wait(START_SECONDS)
+        reports = sanitizer_reports(mount.state)
+        assert not reports, reports
+        assert ended == code, f"exit code {ended}, not {code}: {mount.log}"
+        assert not mounts_on(mount.path), "it left a mount behind"
+        return mount.log
+    finally:
+        mount.abandon()
 
 
 @contextmanager
