@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -326,7 +327,10 @@ static void *serve_connection(void *ctx)
 static void add_connection(struct fake_http *server, int fd)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
+    int on = 1;
 
+    /* Head and body are two writes, which must not wait for each other. */
+    MUST(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0);
     MUST(connection && (connection->input = malloc(FAKE_HEADERS_MAX)));
     connection->server = server;
     connection->fd = fd;
