@@ -45,8 +45,7 @@ Test(redis_error, each_reply_has_its_code_and_its_remedy)
 {
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct atd_error err = ATD_ERROR_INIT;
-        int rc =
-            atd_redis_error_set(atd_str_from(cases[i].reply), "asking", ATD_REDIS_QUOTE, &err);
+        int rc = atd_redis_error_set(atd_str_from(cases[i].reply), "asking", ATD_REDIS_QUOTE, &err);
 
         cr_expect_eq(rc, -cases[i].code, "%s: %d", cases[i].reply, rc);
         cr_expect_eq(err.code, cases[i].code, "%s", cases[i].reply);

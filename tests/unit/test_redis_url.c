@@ -87,6 +87,7 @@ static const char *const bads[] = {
     "redis://h?db=",
     "redis://h?db=1&db=2",
     "redis://h?S3cret=1",
+    "redis://:x?secret=y&z@S3cret",
     "redis://h?password=S3cret",
     "redis://h?socket_timeout=3",
     "redis://h?ssl_cert_reqs=none",
@@ -126,6 +127,7 @@ Test(redis_url, what_is_wrong_is_said_without_secrets)
         cr_expect(err.text[0]);
         cr_expect_eq(url.port, 4711, "written on failure");
         cr_expect_null(strstr(err.text, "S3cret"), "%s: %s", bads[i], err.text);
+        cr_expect_null(strstr(err.text, "secret"), "%s: %s", bads[i], err.text);
     }
 }
 
@@ -161,8 +163,11 @@ Test(redis_url, bounds)
         size_t fits;
         const char *after;
     } cases[] = {
-        {"redis://", 255, ""},      {"redis://:", 1023, "@h"}, {"redis://", 1023, ":p@h"},
-        {"unix:///", 106, ""},      {"rediss://h?ssl_ca_certs=", 1023, ""},
+        {"redis://", 255, ""},
+        {"redis://:", 1023, "@h"},
+        {"redis://", 1023, ":p@h"},
+        {"unix:///", 106, ""},
+        {"rediss://h?ssl_ca_certs=", 1023, ""},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
