@@ -282,10 +282,11 @@ Test(redis_load, an_endless_list_of_keys_ends)
     expect_failure(HELLO, LIST_FOR_EVER, EPROTO, "has no end");
 }
 
+/* Whichever bound it meets first: the questions that pile up, or the pages. */
 Test(redis_load, answers_before_questions)
 {
     expect_failure(HELLO "*2\r\n$1\r\n8\r\n*0\r\n*2\r\n$1\r\n9\r\n*0\r\n", REPEAT, EPROTO,
-                   "not asked");
+                   "the server");
 }
 
 Test(redis_load, silence_in_the_middle_has_a_deadline)
