@@ -204,7 +204,7 @@ static int at_end(const struct atd_redis_link *link, struct atd_error *err)
     if (!link->heard)
         return atd_error_set_retryable(err, ECONNRESET,
                                        "the server closed the connection without an answer (is it "
-                                       "a Redis server, and without TLS on this port?)");
+                                       "a Redis server? one that wants TLS has a rediss:// URL)");
     return atd_error_set_retryable(err, ECONNRESET, "the server closed the connection");
 }
 

@@ -275,6 +275,9 @@ int atd_redis_load(struct atd_redis_link *link, unsigned round_trip_us,
         if (rc == 0 && load->under_way <= WINDOW_REFILL)
             rc = refill(load, err);
     }
+    /* Its answers came before the questions were out. */
+    if (rc == 0 && (!load->scan_done || load->current || load->following))
+        rc = atd_error_set(err, EPROTO, "the server answers what it was not asked");
     if (rc == 0)
         *ret_result = load->result;
     release(load);

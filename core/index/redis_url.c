@@ -159,7 +159,7 @@ static int parse_host(struct atd_str text, struct atd_redis_url *url, struct atd
     return port.len > 0 ? read_number(port, "port", 1, 65535, &url->port, err) : 0;
 }
 
-/* Parameter names are quoted only when they cannot be a piece of something else. */
+/* Parameter names are quoted only when they cannot be a piece of a password with a '?' in it. */
 static bool is_plain_name(struct atd_str name)
 {
     for (size_t i = 0; i < name.len; i++) {
@@ -170,7 +170,7 @@ static bool is_plain_name(struct atd_str name)
 }
 
 static int parse_parameter(struct atd_str name, struct atd_str value, struct atd_redis_url *url,
-                           bool *has_db, struct atd_error *err)
+                           bool *has_db, bool quotable, struct atd_error *err)
 {
     char text[16];
     unsigned db;
@@ -198,7 +198,7 @@ static int parse_parameter(struct atd_str name, struct atd_str value, struct atd
         return atd_error_set(err, EINVAL,
                              "Redis URL: 'ssl_cert_reqs' is neither 'required' nor 'none'");
     }
-    if (!is_plain_name(name))
+    if (!quotable || !is_plain_name(name))
         return atd_error_set(err, EINVAL,
                              "Redis URL: after '?' come parameters NAME=VALUE (a '?' in a "
                              "password is written %%3F)");
@@ -210,6 +210,7 @@ static int parse_parameter(struct atd_str name, struct atd_str value, struct atd
 static int parse_parameters(struct atd_str text, struct atd_redis_url *url, bool has_db,
                             struct atd_error *err)
 {
+    bool quotable = atd_str_find(text, '@') < 0;
     int rc = 0;
 
     while (text.len > 0 && rc == 0) {
@@ -222,7 +223,7 @@ static int parse_parameters(struct atd_str text, struct atd_redis_url *url, bool
         if (equals >= 0)
             value = atd_str_from_byte(one, (size_t)equals + 1);
         if (one.len > 0)
-            rc = parse_parameter(name, value, url, &has_db, err);
+            rc = parse_parameter(name, value, url, &has_db, quotable, err);
         text = atd_str_from_byte(text, end < 0 ? text.len : (size_t)end + 1);
     }
     return rc;
