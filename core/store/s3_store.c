@@ -343,9 +343,6 @@ static int s3_presign(struct atd_store *base, struct atd_str url, unsigned expir
     rc = atd_credentials_get(store->credentials, &used, err);
     if (rc)
         return rc;
-    /* A URL ends with the credentials that signed it. */
-    if (used.expires_s > now_s && used.expires_s - now_s < (int64_t)expires_s)
-        expires_s = (unsigned)(used.expires_s - now_s);
     region_of(store, bucket, region);
     rc = atd_s3_presign(&store->site, bucket, key, atd_str_from(region), &used, now_s, expires_s,
                         ret_url, err);
