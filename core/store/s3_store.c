@@ -76,6 +76,8 @@ static int parse_object(struct atd_str url, struct atd_str *ret_bucket, struct a
         return rc;
     if (parts.scheme != ATD_URL_S3)
         return refuse_url(url, "is not an s3:// URL", err);
+    if (atd_str_find(parts.bucket, '@') >= 0)
+        return refuse_url(url, "holds a user or password, which are not sent", err);
     *ret_bucket = parts.bucket;
     *ret_key = parts.key;
     return 0;
