@@ -264,6 +264,8 @@ Test(s3_store, changed_objects_are_stale)
     read_fails(URL, 10, 20, NULL, ESTALE, "only 15 bytes");
 }
 
+#define TEN "0123456789"
+
 Test(s3_store, other_ranges_are_asked_for_once_more)
 {
     static const char *const replies[] = {
@@ -272,7 +274,7 @@ Test(s3_store, other_ranges_are_asked_for_once_more)
         PART "Content-Range: bytes 10-19/100\r\nContent-Length: 9\r\nETag: \"abc\"\r\n\r\n"
              "012345678",
         PART "Content-Length: 10\r\nETag: \"abc\"\r\n\r\n0123456789",
-        OK "Content-Length: 100000\r\nETag: \"abc\"\r\n\r\n0123456789",
+        OK "Content-Length: 100\r\nETag: \"abc\"\r\n\r\n" TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN,
         OK "ETag: \"abc\"\r\nTransfer-Encoding: chunked\r\n\r\n",
     };
     unsigned asked = 0;
@@ -290,6 +292,14 @@ Test(s3_store, other_ranges_are_asked_for_once_more)
         asked += 2;
         cr_assert_eq(server_asked(), asked);
     }
+}
+
+Test(s3_store, endless_answer_to_a_part_is_not_read)
+{
+    for (int i = 0; i < 2; i++)
+        server_say_and_wait(OK "Content-Length: 100000000000\r\n\r\n" TEN);
+    read_fails(URL, 10, 20, NULL, EIO, "another range than bytes 10 to 19");
+    cr_assert_eq(server_asked(), 2);
 }
 
 Test(s3_store, more_bytes_than_said_are_not_taken)
