@@ -439,7 +439,8 @@ void atd_call_attempt_ended(struct atd_attempt *attempt, const struct atd_http_r
     if (attempt->mode == ATD_ATTEMPT_ACCEPTED && impl->done_bytes == call->into_len &&
         !attempt->why.code)
         succeed(impl);
-    else if (attempt->mode == ATD_ATTEMPT_COLLECTING && result->error.code == 0)
+    else if (attempt->mode == ATD_ATTEMPT_COLLECTING &&
+             (result->error.code == 0 || attempt->skips_body))
         attempt_answered(attempt);
     else
         attempt_failed(attempt, result);

@@ -60,6 +60,7 @@ struct atd_attempt {
     bool duplicate;
     bool given_up; /* another one won, or the call ends */
     enum atd_attempt_mode mode;
+    bool skips_body; /* the store does not want it: ended by us, and judged by the head */
     int64_t start_ms;
     struct atd_arena arena;
     struct atd_http_message message;

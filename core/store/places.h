@@ -32,7 +32,7 @@ void atd_places_release(struct atd_places *places);
 bool atd_places_region(struct atd_places *places, struct atd_str name,
                        char ret_region[ATD_REGION_MAX + 1]);
 /*
- * False when it is no name of a region (letters, digits, '-'): it comes from a server, and goes
+ * False when it is no name of a region (letters, digits, "-_."): it comes from a server, and goes
  * into a host name.
  */
 bool atd_places_set_region(struct atd_places *places, struct atd_str name, const char *region);

@@ -116,6 +116,9 @@ int atd_remote_run(struct atd_remote *remote, enum atd_remote_operation operatio
                    struct atd_remote_call **ret_call, struct atd_error *err) ATD_MUST_USE;
 void atd_remote_call_free(struct atd_remote_call *call);
 
+/* For atd_call_ops: explanations and pages yes, objects that were not asked for no. */
+bool atd_remote_wants_body(struct atd_call *call, const struct atd_http_head *head);
+
 /* For remote.c and remote_read.c: a call that is not opened yet. Errors: ENOMEM. */
 int atd_remote_call_new(struct atd_remote *remote, enum atd_remote_operation operation,
                         struct atd_str url, struct atd_remote_call **ret_call,

@@ -76,6 +76,8 @@ static int parse_object(struct atd_str url, struct atd_str *ret_bucket, struct a
         return rc;
     if (parts.scheme != ATD_URL_S3)
         return refuse_url(url, "is not an s3:// URL", err);
+    if (atd_str_find(parts.bucket, '@') >= 0)
+        return refuse_url(url, "holds a user or password, which are not sent", err);
     *ret_bucket = parts.bucket;
     *ret_key = parts.key;
     return 0;
@@ -343,9 +345,6 @@ static int s3_presign(struct atd_store *base, struct atd_str url, unsigned expir
     rc = atd_credentials_get(store->credentials, &used, err);
     if (rc)
         return rc;
-    /* A URL ends with the credentials that signed it. */
-    if (used.expires_s > now_s && used.expires_s - now_s < (int64_t)expires_s)
-        expires_s = (unsigned)(used.expires_s - now_s);
     region_of(store, bucket, region);
     rc = atd_s3_presign(&store->site, bucket, key, atd_str_from(region), &used, now_s, expires_s,
                         ret_url, err);
