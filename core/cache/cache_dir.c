@@ -109,10 +109,14 @@ static int make_dirs(const char *path, struct atd_error *err)
         len = slash ? (size_t)(slash - path) : strlen(path);
         memcpy(part, path, len);
         part[len] = '\0';
-        /* Where it exists, errors other than EEXIST are possible (EROFS, EACCES) and mean nothing:
-         * the open that follows decides. */
-        if (mkdir(part, 0700) != 0 && errno != EEXIST && access(part, F_OK) != 0)
-            return dir_error(errno == ENOENT ? EACCES : errno, path, err);
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+            int code = errno;
+
+            /* Where it exists, EROFS and EACCES are possible too, and mean nothing: the open that
+             * follows decides. */
+            if (access(part, F_OK) != 0)
+                return dir_error(code, path, err);
+        }
     }
     return 0;
 }

@@ -406,6 +406,7 @@ static int write_with_room(struct atd_cache_file *file, uint64_t block, const ui
 {
     uint64_t count = atd_block_map_count(len);
     uint64_t known = 0;
+    struct atd_error why = ATD_ERROR_INIT;
     int rc;
 
     if (atomic_load(&file->discarded))
@@ -415,20 +416,18 @@ static int write_with_room(struct atd_cache_file *file, uint64_t block, const ui
     rc = atd_cache_make_room(file->dir, (count - known) * ATD_BLOCK_BYTES, err);
     if (rc)
         return rc;
-    rc = write_and_mark(file, block, bytes, len, err);
+    rc = write_and_mark(file, block, bytes, len, &why);
     for (int tries = 0; tries < FULL_DISK_TRIES && (rc == -ENOSPC || rc == -EDQUOT); tries++) {
         if (!atd_cache_evict_for_full_disk(file->dir, len))
             break;
-        rc = write_and_mark(file, block, bytes, len, err);
+        rc = write_and_mark(file, block, bytes, len, &why);
     }
     if (rc == -EDQUOT)
-        rc = atd_error_set(err, ENOSPC, "the disk quota is used up, and nothing can be evicted");
-    else if (rc == -ENOSPC)
-        rc = atd_error_set(err, ENOSPC, "the cache's disk is full, and nothing can be evicted");
-    else if (rc)
-        rc = atd_error_wrap(err, rc, "cache");
+        return atd_error_set(err, ENOSPC, "the disk quota is used up, and nothing can be evicted");
+    if (rc == -ENOSPC)
+        return atd_error_set(err, ENOSPC, "the cache's disk is full, and nothing can be evicted");
     if (rc)
-        return rc;
+        return atd_error_set(err, EIO, "%s", why.text);
     ATD_CACHE_COUNT(file->dir->stats, blocks_written, count);
     atd_cache_note_written(file->dir, (count - known) * ATD_BLOCK_BYTES);
     if (block + count < file->map.block_count)
