@@ -349,6 +349,16 @@ void atd_budget_pass(struct atd_budget *budget, struct atd_buffer *buffer)
     atd_lock_give(&budget->lock);
 }
 
+bool atd_budget_is_dropped(struct atd_budget *budget, const struct atd_buffer *buffer)
+{
+    bool dropped;
+
+    atd_lock_take(&budget->lock);
+    dropped = !buffer->bytes;
+    atd_lock_give(&budget->lock);
+    return dropped;
+}
+
 bool atd_budget_hold(struct atd_budget *budget, struct atd_buffer *buffer)
 {
     bool there;

@@ -87,6 +87,7 @@ void atd_budget_keep(struct atd_budget *budget, struct atd_buffer *buffer, uint6
 /* The readers are past it: read-ahead may have its memory. */
 void atd_budget_pass(struct atd_budget *budget, struct atd_buffer *buffer);
 
+bool atd_budget_is_dropped(struct atd_budget *budget, const struct atd_buffer *buffer);
 /* False when the memory is gone. */
 bool atd_budget_hold(struct atd_budget *budget, struct atd_buffer *buffer);
 /* Bytes [from, to) of it were served (from == to: none). */
