@@ -11,7 +11,6 @@ import pytest
 
 from bounded import SANITIZED, bounded, ls, read, run, wait_until
 from mounting import refused
-from proxy import Proxy, repeated_bytes
 from remote import MIB, same_bytes, shard_paths
 
 BLOCK = 65536
@@ -224,18 +223,19 @@ def test_kill_while_fetching(remote):
     size = 96 * MIB
     part = remote.minio.put_repeated(remote.bucket, "data/large/large.tar", size)
     remote.index.entry("large", [remote.url("data/large/large.tar")])
-    with Proxy(remote.minio.port, bytes_per_s=40_000_000) as slow:
-        mount = remote.mount(endpoint=slow.url)
-        [path] = shard_paths(mount, "large")
-        reader = subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL)
-        wait_until(
-            lambda: remote.cache_files() and allocated(remote.cache_files()[0]) >= 32 * MIB,
-            60,
-            "some of it has come",
-        )
-        mount.kill()
-        reader.wait(20)
-        first = slow.requests("GET")
+    remote.proxy.shape(bytes_per_s=40_000_000)
+    mount = remote.mount()
+    [path] = shard_paths(mount, "large")
+    reader = subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(
+        lambda: remote.cache_files() and allocated(remote.cache_files()[0]) >= 32 * MIB,
+        60,
+        "some of it has come",
+    )
+    mount.kill()
+    reader.wait(20)
+    remote.proxy.shape()
+    remote.forget()
     [data] = remote.cache_files()
     durable = allocated(data)
     assert 32 * MIB <= durable < size, durable
@@ -248,7 +248,6 @@ def test_kill_while_fetching(remote):
     # Of what was written a piece of each request under way may not have been marked.
     again = fetched(remote)
     assert again <= size - durable + 16 * MIB, (again, durable)
-    assert repeated_bytes(first) == 0 or mount.metrics()["net_hedges"] > 0
 
 
 def file_digest(path):
