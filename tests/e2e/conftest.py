@@ -97,10 +97,10 @@ def session_proxy(minio):
 @pytest.fixture
 def proxy(session_proxy):
     """The proxy, with nothing counted and no fault."""
-    session_proxy.behave()
     session_proxy.forget()
     yield session_proxy
     session_proxy.behave()
+    session_proxy.shape()
 
 
 @pytest.fixture

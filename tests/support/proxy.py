@@ -109,7 +109,7 @@ def repeated_bytes(requests):
 class Proxy:
     """Starts the proxy; `url` is the endpoint for clients. Its methods call Server's."""
 
-    def __init__(self, upstream_port, *, latency_s=0.0, bytes_per_s=0, seed=1):
+    def __init__(self, upstream_port, *, seed=1):
         ours, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
@@ -118,7 +118,7 @@ class Proxy:
                 pass_fds=[theirs.fileno()],
             )
         self._pipe = ours
-        self._pipe.send((upstream_port, latency_s, bytes_per_s, seed))
+        self._pipe.send((upstream_port, seed))
         self.port = self._receive()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -153,6 +153,10 @@ class Proxy:
     def release(self):
         """What is stalled now goes on; the rules stay."""
         self._call("release")
+
+    def shape(self, latency_s=0.0, bytes_per_s=0):
+        """A line of this round trip time and bandwidth (0: whatever it gives)."""
+        self._call("shape", latency_s, bytes_per_s)
 
     def requests(self, kind=None, key=None):
         """Those since forget(), in order of their arrival."""
@@ -305,10 +309,10 @@ def error_body(status, key):
 
 
 class Server:
-    def __init__(self, upstream_port, latency_s, bytes_per_s, seed):
+    def __init__(self, upstream_port, seed):
         self.upstream_port = upstream_port
-        self.latency_s = latency_s
-        self.shaped = Line(bytes_per_s) if bytes_per_s else None
+        self.latency_s = 0.0
+        self.shaped = None
         self.lock = threading.Lock()
         # Guarded by it:
         self.random = random.Random(seed)
@@ -334,6 +338,10 @@ class Server:
     def release(self):
         with self.lock:
             self.releases += 1
+
+    def shape(self, latency_s, bytes_per_s):
+        self.latency_s = latency_s
+        self.shaped = Line(bytes_per_s) if bytes_per_s else None
 
     def requests(self):
         with self.lock:

@@ -1,0 +1,422 @@
+"""A store that misbehaves gives right bytes or an honest error, and takes nothing else with it."""
+
+import contextlib
+import errno
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from bounded import SANITIZED, SLACK, bounded, ls, read, run, wait_until
+from mounting import LAZY_UNMOUNT
+from remote import MIB, same_bytes, shard_paths
+from servers import wait_gone
+
+HONEST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+# Of each request that is hit, one of these at random.
+FAULTS = ("delay", "close", "reset", "short", "wrong_range", "no_range", "etag", "xml200")
+FAULTS += ("status", "garbage", "refuse")
+RECOVERS_SECONDS = 60
+
+
+def reads_well(path, data):
+    """The file has these bytes; false when reading it fails honestly."""
+    try:
+        return same_bytes(path, data)
+    except OSError as error:
+        assert error.errno in HONEST, error
+        return False
+
+
+class Readers:
+    """Threads that read at random and check every byte."""
+
+    def __init__(self, paths, contents, reads, threads=8, direct=True):
+        self.paths = paths
+        self.contents = contents
+        self.direct = direct
+        self.failures = {}
+        self.right = 0
+        self.wrong = []
+        self.lock = threading.Lock()
+        self.threads = [
+            threading.Thread(target=self.run, args=(seed, reads // threads), daemon=True)
+            for seed in range(threads)
+        ]
+
+    def finish(self, seconds):
+        for thread in self.threads:
+            thread.start()
+        until = time.monotonic() + seconds
+        for thread in self.threads:
+            thread.join(max(0, until - time.monotonic()))
+            assert not thread.is_alive(), f"a reader hangs, after {self.right} right reads"
+        assert not self.wrong, self.wrong[:5]
+        assert self.failures.keys() <= HONEST, self.failures
+
+    def note_failure(self, error):
+        with self.lock:
+            self.failures[error.errno] = self.failures.get(error.errno, 0) + 1
+
+    def run(self, seed, reads):
+        numbers = random.Random(seed)
+        # Half of them past the kernel's cache, which would soon know everything.
+        flags = os.O_RDONLY | (os.O_DIRECT if self.direct or seed % 2 else 0)
+        opened = {}
+        try:
+            for _ in range(reads):
+                self.one(numbers, flags, opened)
+        except BaseException as error:
+            self.wrong.append(repr(error))
+        finally:
+            for descriptor in opened.values():
+                os.close(descriptor)
+
+    def one(self, numbers, flags, opened):
+        place = numbers.randrange(len(self.paths))
+        data = self.contents[place]
+        offset = numbers.randrange(len(data))
+        size = numbers.choice((1, 100, 4096, 30_000, 131_072))
+        try:
+            if place not in opened:
+                opened[place] = os.open(self.paths[place], flags)
+            got = os.pread(opened[place], size, offset)
+        except OSError as error:
+            self.note_failure(error)
+            if place in opened and error.errno == errno.ESTALE:
+                os.close(opened.pop(place))
+            return
+        if got == data[offset : offset + size]:
+            with self.lock:
+                self.right += 1
+        else:
+            self.wrong.append((str(self.paths[place]), offset, size, len(got)))
+
+
+@pytest.mark.parametrize("cache", ["none", "dir"])
+def test_random_reads_while_a_tenth_goes_wrong(cache, remote):
+    keys = remote.dataset("shaky", 20, 4 * MIB + 333)
+    options = {"cache": "none", "cache_dir": None} if cache == "none" else {}
+    mount = remote.mount(memory="64M", timeout=5, **options)
+    paths = shard_paths(mount, "shaky")
+    remote.forget()
+    remote.proxy.rule("stall", probability=0.002, at=None)
+    remote.proxy.rule(FAULTS, kinds=("GET", "HEAD", "LIST"), probability=0.1, at=None, seconds=0.2)
+    reads = 2_000 if SANITIZED else 10_000
+    readers = Readers(paths, [remote.objects[key] for key in keys], reads, direct=cache == "none")
+    readers.finish(110)
+    hit = [request.fault for request in remote.proxy.requests() if request.fault]
+    assert len(hit) >= (100 if cache == "none" else 3), "too few faults to mean anything"
+    assert readers.right >= reads * 0.8, readers.failures
+    remote.proxy.behave()
+    for path, key in zip(paths, keys, strict=True):
+        wait_until(
+            lambda path=path, key=key: reads_well(path, remote.objects[key]),
+            RECOVERS_SECONDS,
+            f"{path.name} reads again",
+        )
+    remote.settled(mount)
+    assert mount.metrics()["cache_waiters"] == 0
+
+
+def test_whole_files_while_a_tenth_goes_wrong(remote):
+    """Read ahead, parts in parallel, resumed: what arrives is still the file."""
+    keys = remote.dataset("shaky", 4, 24 * MIB + 77)
+    mount = remote.mount(timeout=5)
+    paths = shard_paths(mount, "shaky")
+    remote.proxy.rule(FAULTS, probability=0.2, at=None, seconds=0.2)
+    for path, key in zip(paths, keys, strict=True):
+        wait_until(
+            lambda path=path, key=key: reads_well(path, remote.objects[key]),
+            RECOVERS_SECONDS,
+            f"{path.name} reads",
+        )
+    assert any(request.fault for request in remote.gets())
+
+
+# ---------------------------------------------------------------- one fault at a time
+
+
+@pytest.mark.parametrize(
+    "fault", ["close", "reset", "short", "wrong_range", "no_range", "xml200", "garbage", "refuse"]
+)
+def test_fault_of_a_moment_is_not_seen(fault, remote):
+    [key] = remote.dataset("once", 1, 3 * MIB + 5)
+    mount = remote.mount()
+    [path] = shard_paths(mount, "once")
+    remote.proxy.rule(fault, times=2, at=200_000)
+    assert same_bytes(path, remote.objects[key])
+    assert mount.metrics()["net_retries"] >= 1
+    assert [get.fault for get in remote.gets()].count(fault) >= 1
+
+
+@pytest.mark.parametrize("fault", ["short", "wrong_range", "no_range", "xml200", "garbage"])
+def test_fault_for_good_is_an_error(fault, remote):
+    """And what was read before still reads."""
+    keys = remote.dataset("never", 2, MIB + 5)
+    mount = remote.mount(timeout=5)
+    first, second = shard_paths(mount, "never")
+    assert same_bytes(first, remote.objects[keys[0]])
+    remote.proxy.rule(fault, at=1000)
+    with pytest.raises(OSError) as raised:
+        bounded(read, second, timeout=60)
+    assert raised.value.errno in HONEST
+    assert same_bytes(first, remote.objects[keys[0]])
+    remote.proxy.behave()
+    wait_until(
+        lambda: reads_well(second, remote.objects[keys[1]]), RECOVERS_SECONDS, "it reads again"
+    )
+
+
+def test_whole_object_for_a_range(remote):
+    """A server without ranges: bytes of the wrong place are never taken for those of the range."""
+    [key] = remote.dataset("rangeless", 1, 4 * MIB)
+    remote.minio.make_public(remote.bucket)
+    mount = remote.mount(timeout=5)
+    [path] = shard_paths(mount, "rangeless")
+    remote.proxy.rule("whole")
+    data = remote.objects[key]
+    descriptor = bounded(os.open, path, os.O_RDONLY)
+    try:
+        for offset in (3 * MIB, 1_000_000, 0):
+            with contextlib.suppress(OSError):
+                assert bounded(os.pread, descriptor, 1000, offset) == data[offset : offset + 1000]
+    finally:
+        os.close(descriptor)
+
+
+def test_truncated_reply_is_resumed_at_the_byte(remote):
+    [key] = remote.dataset("resumed", 1, 8 * MIB)
+    mount = remote.mount()
+    [path] = shard_paths(mount, "resumed")
+    run("ls", "-l", path)
+    remote.forget()
+    remote.proxy.rule("close", skip=1, times=1, at=3_000_000)
+    assert same_bytes(path, remote.objects[key])
+    remote.settled(mount)
+    metrics = mount.metrics()
+    assert metrics["net_resumes"] >= 1
+    if metrics["net_hedges"] == 0:
+        assert remote.repeated(key) == 0, remote.gets()
+
+
+def test_slow_down_is_obeyed(remote):
+    [key] = remote.dataset("throttled", 1, 3 * MIB)
+    mount = remote.mount(timeout=20)
+    [path] = shard_paths(mount, "throttled")
+    remote.proxy.rule("status", status=503, times=4)
+    assert same_bytes(path, remote.objects[key])
+    metrics = mount.metrics()
+    assert metrics["net_throttled"] >= 1 and metrics["net_retries"] >= 1
+
+
+def test_server_that_refuses_for_good_is_not_hammered(remote):
+    remote.dataset("refused", 1, MIB)
+    mount = remote.mount(timeout=5)
+    [path] = shard_paths(mount, "refused")
+    remote.forget()
+    remote.proxy.rule("status", status=500)
+    with pytest.raises(OSError) as raised:
+        bounded(read, path, timeout=60)
+    assert raised.value.errno in HONEST
+    assert len(remote.gets()) <= 40
+
+
+def test_forbidden(remote):
+    remote.dataset("forbidden", 1, MIB)
+    mount = remote.mount()
+    [path] = shard_paths(mount, "forbidden")
+    remote.forget()
+    remote.proxy.rule("status", status=403)
+    with pytest.raises(PermissionError):
+        read(path)
+    assert len(remote.gets()) <= 4, "a refusal is not asked for again and again"
+
+
+# ---------------------------------------------------------------- another version
+
+
+def pread(descriptor, size, offset):
+    return bounded(os.pread, descriptor, size, offset, timeout=60)
+
+
+@pytest.mark.parametrize("same_size", [True, False], ids=["same size", "shorter"])
+def test_overwritten_object_is_stale_and_then_new(same_size, remote):
+    [key] = remote.dataset("moving", 1, 40 * MIB)
+    mount = remote.mount()
+    [path] = shard_paths(mount, "moving")
+    old = remote.objects[key]
+    far = 35 * MIB
+    descriptor = bounded(os.open, path, os.O_RDONLY)
+    try:
+        assert pread(descriptor, 1000, 500) == old[500:1500]
+        remote.settled(mount)
+        new = remote.put(key, random.Random(7).randbytes((40 if same_size else 30) * MIB))
+        with pytest.raises(OSError) as raised:
+            pread(descriptor, 1000, far)
+        assert raised.value.errno == errno.ESTALE
+        # Never a mixture: what was fetched before is the old one's.
+        with contextlib.suppress(OSError):
+            assert pread(descriptor, 1000, 500) == old[500:1500]
+    finally:
+        os.close(descriptor)
+    assert mount.metrics()["cache_stale_reads"] >= 1
+    wait_until(lambda: reads_well(path, new), RECOVERS_SECONDS, "the path gives the new bytes")
+    assert bounded(os.stat, path).st_size == len(new)
+
+
+def test_deleted_object(remote):
+    [key] = remote.dataset("leaving", 1, 40 * MIB)
+    mount = remote.mount()
+    [path] = shard_paths(mount, "leaving")
+    descriptor = bounded(os.open, path, os.O_RDONLY)
+    try:
+        assert pread(descriptor, 1000, 0) == remote.objects[key][:1000]
+        remote.settled(mount)
+        remote.minio.s3.delete_object(Bucket=remote.bucket, Key=key)
+        with pytest.raises(OSError) as raised:
+            pread(descriptor, 1000, 35 * MIB)
+        assert raised.value.errno in HONEST | {errno.ENOENT}
+    finally:
+        os.close(descriptor)
+    assert "entry.json" in ls(mount / "datasets" / "leaving")
+
+
+# ---------------------------------------------------------------- a server that says nothing
+
+READERS = 64
+
+
+def p99(call, count=300):
+    """The 99th percentile of a call's seconds, the best of a few rounds: the machine is shared."""
+    rounds = []
+    for _ in range(3):
+        times = []
+        for number in range(count):
+            began = time.monotonic()
+            call(number)
+            times.append(time.monotonic() - began)
+        rounds.append(sorted(times)[int(count * 0.99)])
+    return min(rounds)
+
+
+def start_readers(paths):
+    """Each wants another place that nobody has fetched."""
+    readers = []
+    for number in range(READERS):
+        path = paths[number % len(paths)]
+        skip = (1 + number // len(paths)) * 32 * MIB * len(paths) // READERS // 4096
+        command = ["dd", f"if={path}", "of=/dev/null", "bs=4096", "count=1", f"skip={skip}"]
+        if number % 4 == 0:
+            command.append("iflag=direct")  # waits in the kernel in another way
+        readers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    return readers
+
+
+def test_stopped_server_stops_only_its_readers(remote):
+    timeout = 15 if SANITIZED else 8
+    keys = remote.dataset("cold", 4, 36 * MIB)
+    [warm] = remote.dataset("warm", 1, 2 * MIB)
+    mount = remote.mount(timeout=timeout)
+    paths = shard_paths(mount, "cold")
+    [warm_path] = shard_paths(mount, "warm")
+    assert same_bytes(warm_path, remote.objects[warm])
+    remote.settled(mount)
+    cached = os.open(warm_path, os.O_RDONLY)
+    readers = []
+    try:
+        with remote.minio.paused():
+            began = time.monotonic()
+            readers = start_readers(paths)
+            wait_until(lambda: mount.metrics()["cache_waiters"] > 0, timeout, "readers wait")
+            measured = {
+                # A name never asked for goes to the daemon.
+                "stat of a name": p99(lambda n: os.path.lexists(mount / "datasets" / f"no-{n}")),
+                "stat": p99(lambda n: os.stat(paths[n % len(paths)])),
+                "ls": p99(lambda n: os.listdir(mount / "datasets" / "cold")),
+                "status": p99(lambda n: os.stat(mount / ".atdatafs" / "status.json")),
+                "cached read": p99(lambda n: os.pread(cached, 4096, n % 500 * 4096)),
+            }
+            for reader in readers:
+                assert reader.poll() is None or time.monotonic() - began > timeout
+            # A killed reader dies at once, whatever it waits for.
+            killed, waiting = readers[: READERS // 2], readers[READERS // 2 :]
+            for reader in killed:
+                reader.send_signal(signal.SIGKILL)
+            took = max(wait_gone(reader.pid) for reader in killed)
+            assert took < 1 * SLACK, took
+            for reader in waiting:
+                reader.wait(timeout + 20)
+                told = reader.stderr.read()
+                assert reader.returncode != 0, told
+                assert "timed out" in told or "Input/output error" in told, told
+            assert time.monotonic() - began < timeout + 20
+            slow = {what: seconds for what, seconds in measured.items() if seconds > 0.005 * SLACK}
+            assert not slow, measured
+        for path, key in zip(paths, keys, strict=True):
+            wait_until(
+                lambda path=path, key=key: reads_well(path, remote.objects[key]),
+                RECOVERS_SECONDS,
+                f"{path.name} reads after the pause",
+            )
+    finally:
+        os.close(cached)
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
+    remote.settled(mount)
+    assert mount.metrics()["cache_waiters"] == 0
+
+
+def test_stall_within_a_reply_ends_in_time(remote):
+    [key] = remote.dataset("stalling", 1, 8 * MIB)
+    mount = remote.mount(timeout=5)
+    [path] = shard_paths(mount, "stalling")
+    remote.proxy.rule("stall", at=100_000)
+    began = time.monotonic()
+    try:
+        read(path)
+    except OSError as error:
+        assert error.errno in (errno.ETIMEDOUT, errno.EIO)
+        assert time.monotonic() - began < 5 + 15
+    # Reading may also succeed: each attempt brought something, and the next went on there.
+    remote.proxy.behave()
+    wait_until(lambda: reads_well(path, remote.objects[key]), RECOVERS_SECONDS, "it reads again")
+
+
+def test_server_that_is_restarted(remote):
+    keys = remote.dataset("restarted", 2, 3 * MIB)
+    mount = remote.mount(timeout=5)
+    first, second = shard_paths(mount, "restarted")
+    assert same_bytes(first, remote.objects[keys[0]])
+    remote.minio.kill()
+    try:
+        assert same_bytes(first, remote.objects[keys[0]])
+        with pytest.raises(OSError) as raised:
+            bounded(read, second, timeout=60)
+        assert raised.value.errno in HONEST
+    finally:
+        remote.minio.start()
+    wait_until(
+        lambda: reads_well(second, remote.objects[keys[1]]), RECOVERS_SECONDS, "it reads again"
+    )
+
+
+def test_unmount_while_readers_wait(remote):
+    """A mount with a dead server can still be taken away."""
+    remote.dataset("cold", 1, 36 * MIB)
+    mount = remote.mount(timeout=60)
+    [path] = shard_paths(mount, "cold")
+    with remote.minio.paused():
+        readers = start_readers([path])
+        wait_until(lambda: mount.metrics()["cache_waiters"] > 0, 20, "readers wait")
+        run(*LAZY_UNMOUNT, mount.path)
+        for reader in readers:
+            reader.kill()
+        for reader in readers:
+            reader.communicate(timeout=20)
+        mount.wait_exit()
