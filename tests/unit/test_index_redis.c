@@ -462,6 +462,7 @@ Test(index_redis, a_living_view_over_a_restart)
     struct atd_live_status status;
     struct atd_live *live = NULL;
     struct atd_file_store *store = NULL;
+    struct atd_locator *locator = NULL;
     struct atd_index *index;
     redisContext *writer;
     uint64_t generation;
@@ -469,7 +470,8 @@ Test(index_redis, a_living_view_over_a_restart)
     server_start(&server);
     index = open_socket("");
     cr_assert_eq(atd_file_store_new(NULL, 0, &store, NULL), 0);
-    cr_assert_eq(atd_live_open(index, store, &live, NULL), 0);
+    cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
+    cr_assert_eq(atd_live_open(index, locator, &live, NULL), 0);
     cr_assert_eq(atd_live_start(live, &watcher, NULL), 0);
     server_kill(&server);
     cr_assert(wait_for_status(live, true, 0));
@@ -486,5 +488,6 @@ Test(index_redis, a_living_view_over_a_restart)
     redisFree(writer);
     cr_assert(atd_live_close(live));
     atd_index_free(index);
+    cr_assert(atd_locator_free(locator));
     atd_file_store_free(store);
 }
