@@ -235,6 +235,26 @@ Test(s3_request, what_cannot_be_sent)
     }
 }
 
+/* At a custom endpoint a region is no part of a host, but of what is signed. */
+Test(s3_request, regions_of_custom_endpoints)
+{
+    struct atd_s3_site site = site_of("http://h", ATD_S3_STYLE_AUTO);
+    struct atd_s3_request request = {.bucket = ATD_STR("b"), .key = ATD_STR("k")};
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1u << 20);
+    struct atd_http_message message;
+    static const char *const good[] = {"", "auto", "Zone_Group.1", "us-east-1"};
+    static const char *const bad[] = {"a/b", "a,b", "a\nb", "\xc3\xa9"};
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(good); i++)
+        cr_assert_eq(atd_s3_request_build(&site, &request, atd_str_from(good[i]), NULL, NOW, &arena,
+                                          &message, NULL),
+                     0, "%s", good[i]);
+    for (size_t i = 0; i < ATD_ARRAY_LEN(bad); i++)
+        cr_assert_eq(atd_s3_request_build(&site, &request, atd_str_from(bad[i]), NULL, NOW, &arena,
+                                          &message, NULL),
+                     -EINVAL, "%s", bad[i]);
+}
+
 Test(s3_request, the_longest_of_everything)
 {
     static char text[4096];

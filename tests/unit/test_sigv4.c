@@ -445,6 +445,27 @@ Test(sigv4, the_order_of_headers_is_by_name_without_case)
                 "order", "canonical request");
 }
 
+Test(sigv4, a_presigned_query_is_sorted)
+{
+    static const struct atd_http_header host = {{"host", 4}, {"h", 1}};
+    struct atd_sigv4_request request = {.method = "GET",
+                                        .canonical_uri = ATD_STR("/"),
+                                        .query = ATD_STR("b=&a=2&Z&a=1&a-=0"),
+                                        .headers = &host,
+                                        .header_count = 1,
+                                        .region = ATD_STR("r"),
+                                        .service = ATD_STR("s3"),
+                                        .time = "20130524T000000Z"};
+    static const struct atd_credential credential = {.access_key_id = "A",
+                                                     .secret_access_key = "S"};
+    atd_auto_buf struct atd_buf query = ATD_BUF_INIT(TEXT_MAX);
+
+    cr_assert_eq(atd_sigv4_presign(&request, &credential, 1, &query, NULL), 0);
+    cr_assert(
+        strstr((char *)query.ptr, "&X-Amz-SignedHeaders=host&Z=&a=1&a=2&a-=0&b=&X-Amz-Signature="),
+        "%s", (char *)query.ptr);
+}
+
 Test(sigv4, times)
 {
     char text[ATD_SIGV4_TIME_LEN + 1];
