@@ -85,7 +85,8 @@ Test(options, what_is_wrong_is_said_without_secrets)
         {{"/mnt", "-o", "umask=9", NULL}, "umask=9 is not a number"},
         {{"/mnt", "-o", "uid=-1", NULL}, "is not a number"},
         {{"/mnt", "/other", NULL}, "one argument too many"},
-        {{"redis://u:secret@h/0", "/mnt", NULL}, "'redis:...'"},
+        {{"postgres://u:secret@h/0", "/mnt", NULL}, "'postgres:...'"},
+        {{"redis://u:secret@h/zero", "/mnt", NULL}, "database"},
         {{"sqlite:", "/mnt", NULL}, "lacks a path"},
         {{"/mnt", "-o", "data_root=", NULL}, "lacks a directory"},
     };
