@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "index/redis.h"
 #include "index/redis_guard.h"
+#include "index/redis_session.h"
 #include "index_seen.h"
 
 /* AUTH, CLIENT SETNAME, INFO twice. */
@@ -298,6 +299,26 @@ Test(redis_load, silence_in_the_middle_has_a_deadline)
                    "silent for 10 s");
     took_ms = atd_clock_monotonic_ms() - start_ms;
     cr_assert(took_ms >= 9000 && took_ms < 60000, "%lld ms", (long long)took_ms);
+}
+
+/* SIGPIPE would end the program of whoever uses the library. */
+Test(redis_load, writing_to_who_has_gone_raises_no_signal)
+{
+    static const struct atd_redis_url url = {.password = "p"};
+    struct atd_redis_link *link = NULL;
+    struct atd_error err = ATD_ERROR_INIT;
+    unsigned round_trip_us;
+    int sockets[2];
+
+    (void)signal(SIGPIPE, SIG_DFL);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+    cr_assert_eq(atd_redis_link_over(sockets[0], &link, &err), 0);
+    cr_assert_not(atd_redis_link_is_dead(link));
+    (void)close(sockets[1]);
+    cr_assert(atd_redis_link_is_dead(link));
+    cr_assert_eq(atd_redis_login(link, &url, &round_trip_us, &err), -ECONNRESET, "%s", err.text);
+    cr_assert(err.retryable);
+    atd_redis_link_free(link);
 }
 
 /* ------------------------------------------------------------------ the guard */
