@@ -69,9 +69,10 @@ static void go_down(struct redis_index *index)
 /* So that a hundred clients of a server that comes back do not all come at once. */
 static unsigned with_jitter(unsigned pause_ms)
 {
-    unsigned char random = 128;
+    unsigned char random;
 
-    (void)getrandom(&random, sizeof(random), GRND_NONBLOCK);
+    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+        random = 128;
     return pause_ms * 3 / 4 + pause_ms * random / 1024;
 }
 

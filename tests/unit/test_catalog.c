@@ -120,6 +120,44 @@ Test(catalog, what_a_name_means)
     atd_catalog_unref(catalog);
 }
 
+/* SCAN may report a key several times, far apart. */
+Test(catalog, what_is_reported_twice_is_there_once)
+{
+    static const struct atd_index_entry entries[] = {
+        {T("cid1"), T("n"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid2"), T("m"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid1"), T("n"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid1"), T("n"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+    };
+    static const struct atd_index_label labels[] = {
+        {T("n"), T("1"), T("cid1"), NO_TEXT, NO_TEXT},
+        {T("m"), T(""), T("cid2"), NO_TEXT, NO_TEXT},
+        {T("n"), T("1"), T("cid1"), NO_TEXT, NO_TEXT},
+        {T("m"), T(""), T("cid2"), NO_TEXT, NO_TEXT},
+    };
+    const struct atd_index_schema schema = {
+        T("A"), T("1.0.0"), {(const uint8_t *)schema_json, sizeof(schema_json) - 1}, NO_TEXT};
+    const struct atd_index_schema schemas[] = {schema, schema};
+    struct atd_catalog *once = load_rows(entries, 2, labels, 2, schemas, 1);
+    struct atd_catalog *twice = load_rows(entries, 4, labels, 4, schemas, 2);
+
+    cr_assert_eq(atd_catalog_entry_count(twice), 2);
+    cr_assert_eq(atd_catalog_schema_count(twice), 1);
+    cr_assert_eq(atd_catalog_shown_label_count(twice), atd_catalog_shown_label_count(once));
+    cr_assert_eq(atd_catalog_problem_count(twice), 0);
+    cr_assert_str_eq(meaning(twice, "n"), "cid1");
+    for (size_t i = 0; i < 2; i++) {
+        const struct atd_catalog_entry *entry = atd_catalog_entry_at(twice, i);
+
+        cr_assert_eq(entry->label_count, 1);
+        cr_assert_eq(memcmp(entry->fingerprint, atd_catalog_entry_at(once, i)->fingerprint,
+                            sizeof(entry->fingerprint)),
+                     0);
+    }
+    atd_catalog_unref(once);
+    atd_catalog_unref(twice);
+}
+
 Test(catalog, superseded_entries_do_not_show)
 {
     static const struct atd_index_entry entries[] = {

@@ -406,6 +406,31 @@ Test(index_redis, change_is_noticed_and_quiet_is_quiet)
     redisFree(writer);
 }
 
+/* A busy server is not kept busy by us: after a load comes a rest of several times its length. */
+Test(index_redis, loads_of_a_large_index_keep_their_distance)
+{
+    struct atd_index *index;
+    redisContext *writer;
+    int64_t start_ms;
+    int64_t loaded_ms;
+    int64_t changed_ms;
+
+    server_start(&server);
+    writer = server_connect(&server);
+    fill(writer, 0, 20000);
+    index = open_socket("");
+    start_ms = atd_clock_monotonic_ms();
+    cr_assert_eq(see(index, &seen, NULL), 0);
+    loaded_ms = atd_clock_monotonic_ms();
+    RUN(writer, "SET other x");
+    cr_assert(becomes_changed(index, 60000));
+    changed_ms = atd_clock_monotonic_ms();
+    /* Three times; the sink's own time is in what is measured here, so less is asked. */
+    cr_assert_geq(changed_ms - loaded_ms, loaded_ms - start_ms);
+    atd_index_free(index);
+    redisFree(writer);
+}
+
 Test(index_redis, a_server_that_dies_and_comes_back)
 {
     struct atd_index *index;

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "index/redis.h"
 #include "index/redis_guard.h"
+#include "index/redis_session.h"
 #include "index_seen.h"
 
 /* AUTH, CLIENT SETNAME, INFO twice. */
@@ -298,6 +299,54 @@ Test(redis_load, silence_in_the_middle_has_a_deadline)
                    "silent for 10 s");
     took_ms = atd_clock_monotonic_ms() - start_ms;
     cr_assert(took_ms >= 9000 && took_ms < 60000, "%lld ms", (long long)took_ms);
+}
+
+/* Servers before 7.0 do not count saves: two in one second, and what came between, look like one.
+ */
+Test(redis_load, a_save_that_may_hide_a_change_is_looked_at_again)
+{
+#define COUNTERS "$56\r\nrdb_changes_since_last_save:0\r\nrdb_last_save_time:1234\r\n\r\n$0\r\n\r\n"
+    static char script[(size_t)2000 * sizeof(COUNTERS) + 256];
+    const char *const scripts[] = {script};
+    struct atd_index *index;
+    struct atd_error err = ATD_ERROR_INIT;
+    int64_t start_ms;
+
+    (void)strcpy(script, "+OK\r\n+OK\r\n" COUNTERS EMPTY_PAGE);
+    for (int i = 0; i < 2000; i++)
+        memcpy(script + strlen("+OK\r\n+OK\r\n" COUNTERS EMPTY_PAGE) +
+                   (size_t)i * (sizeof(COUNTERS) - 1),
+               COUNTERS, sizeof(COUNTERS));
+    index = start(scripts, 1, SILENCE);
+    start_ms = atd_clock_monotonic_ms();
+    cr_assert_eq(see(index, &seen, &err), 0, "%s", err.text);
+    while (!atd_index_changed(index)) {
+        cr_assert_lt(atd_clock_monotonic_ms() - start_ms, 60000);
+        (void)usleep(5000);
+    }
+    cr_assert_geq(atd_clock_monotonic_ms() - start_ms, 2000);
+    cr_assert_not(atd_index_changed(index), "once");
+    stop(index);
+}
+
+/* SIGPIPE would end the program of whoever uses the library. */
+Test(redis_load, writing_to_who_has_gone_raises_no_signal)
+{
+    static const struct atd_redis_url url = {.password = "p"};
+    struct atd_redis_link *link = NULL;
+    struct atd_error err = ATD_ERROR_INIT;
+    unsigned round_trip_us;
+    int sockets[2];
+
+    (void)signal(SIGPIPE, SIG_DFL);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+    cr_assert_eq(atd_redis_link_over(sockets[0], &link, &err), 0);
+    cr_assert_not(atd_redis_link_is_dead(link));
+    (void)close(sockets[1]);
+    cr_assert(atd_redis_link_is_dead(link));
+    cr_assert_eq(atd_redis_login(link, &url, &round_trip_us, &err), -ECONNRESET, "%s", err.text);
+    cr_assert(err.retryable);
+    atd_redis_link_free(link);
 }
 
 /* ------------------------------------------------------------------ the guard */
