@@ -823,21 +823,21 @@ Test(call, stop_ends_calls_in_each_state)
 
 /* ------------------------------------------------------------------ duplicates */
 
-static atomic_uint slow_from;  /* the number of the first request that is slow */
-static atomic_uint slow_ms[2]; /* the original's delay and the duplicate's */
+static atomic_uint slow_from;     /* the number of the first request that is slow */
+static struct fake_reply slow[2]; /* the original's faults and the duplicate's */
 
 static void answer_slowly(void *ctx, const struct fake_request *request, struct fake_reply *reply)
 {
     unsigned from = atomic_load(&slow_from);
 
     (void)ctx;
-    fake_http_object(request, reply, object, sizeof(object));
     if (request->number >= from && request->number < from + 2)
-        reply->delay_ms = atomic_load(&slow_ms[request->number - from]);
+        *reply = slow[request->number - from];
+    fake_http_object(request, reply, object, sizeof(object));
 }
 
 /* Enough answers that lateness is known, and then one that is slow. */
-static struct job *run_slow_one(unsigned original_ms, unsigned duplicate_ms)
+static struct job *run_slow_one(struct fake_reply original, struct fake_reply duplicate)
 {
     enum { BEFORE = 30 };
     struct atd_endpoint_limits limits = quick_limits;
@@ -845,8 +845,8 @@ static struct job *run_slow_one(unsigned original_ms, unsigned duplicate_ms)
 
     limits.hedge_percent = 5;
     atomic_store(&slow_from, BEFORE);
-    atomic_store(&slow_ms[0], original_ms);
-    atomic_store(&slow_ms[1], duplicate_ms);
+    slow[0] = original;
+    slow[1] = duplicate;
     open_scene(answer_slowly, &limits);
     for (int i = 0; i < BEFORE; i++) {
         job = new_job(0, 1000);
@@ -860,10 +860,15 @@ static struct job *run_slow_one(unsigned original_ms, unsigned duplicate_ms)
     return job;
 }
 
+static struct fake_reply delayed(unsigned delay_ms)
+{
+    return (struct fake_reply){.delay_ms = delay_ms};
+}
+
 Test(call, duplicate_wins_over_a_slow_answer)
 {
     int64_t begin_ms;
-    struct job *job = run_slow_one(PATIENCE_MS / 2, 0);
+    struct job *job = run_slow_one(delayed(PATIENCE_MS / 2), delayed(0));
 
     begin_ms = atd_clock_monotonic_ms();
     expect_bytes(job);
@@ -879,7 +884,7 @@ Test(call, duplicate_wins_over_a_slow_answer)
 
 Test(call, duplicate_that_is_slower_is_dropped)
 {
-    struct job *job = run_slow_one(3000, PATIENCE_MS / 2);
+    struct job *job = run_slow_one(delayed(3000), delayed(PATIENCE_MS / 2));
 
     expect_bytes(job);
     cr_assert_eq(STAT(hedges), 1);
@@ -889,10 +894,42 @@ Test(call, duplicate_that_is_slower_is_dropped)
     close_scene();
 }
 
+Test(call, duplicate_takes_over_a_body_that_stopped)
+{
+    struct fake_reply stops = {.cut = true, .cut_at = 1000, .end = FAKE_STALL};
+    struct job *job = run_slow_one(stops, delayed(0));
+
+    expect_bytes(job);
+    cr_assert_eq(STAT(hedges), 1);
+    cr_assert_eq(STAT(hedges_won), 1);
+    cr_assert_eq(STAT(timeouts), 0);
+    cr_assert_eq(atomic_load(&job->last_done_bytes), 1000);
+    UNTIL(STAT(in_flight) == 0);
+    free_job(job);
+    close_scene();
+}
+
+/* The original goes on while the duplicate waits for its head, and then fails or not. */
+Test(call, duplicate_that_comes_too_late_writes_nothing)
+{
+    for (int fails = 0; fails < 2; fails++) {
+        struct fake_reply drips = {.pause_ms = 1200, .drip_ms = 40, .cut = fails, .cut_at = 100000};
+        struct job *job = run_slow_one(drips, delayed(1500));
+
+        expect_bytes(job);
+        cr_assert_eq(STAT(hedges), 1);
+        cr_assert_eq(STAT(hedges_won), 0);
+        cr_assert_eq(STAT(retries), (uint64_t)fails);
+        UNTIL(STAT(in_flight) == 0);
+        free_job(job);
+        close_scene();
+    }
+}
+
 Test(call, duplicates_keep_to_their_budget)
 {
     enum { COUNT = 40 };
-    struct job *job = run_slow_one(500, 500);
+    struct job *job = run_slow_one(delayed(500), delayed(500));
 
     expect_bytes(job);
     free_job(job);
