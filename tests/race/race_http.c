@@ -207,6 +207,7 @@ int main(void)
         for (int j = 0; j < SLOTS; j++)
             (void)pthread_mutex_init(&slots[i][j].lock, NULL);
     }
+    (void)setenv("no_proxy", "*", 1);
     MUST(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
     server = fake_http_start(answer, NULL);
     fake_http_url(server, "/object", url, sizeof(url));

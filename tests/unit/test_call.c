@@ -155,6 +155,7 @@ static void open_scene(fake_answer answer, const struct atd_endpoint_limits *lim
 
     for (size_t i = 0; i < sizeof(object); i++)
         object[i] = (uint8_t)(i * 2654435761u >> 13);
+    (void)setenv("no_proxy", "*", 1); /* whatever this machine's environment says */
     cr_assert_eq(curl_global_init(CURL_GLOBAL_DEFAULT), CURLE_OK);
     server = fake_http_start(answer, NULL);
     cr_assert_eq(atd_http_start(&options, &engine, &err), 0, "%s", err.text);
@@ -912,14 +913,17 @@ Test(call, duplicate_takes_over_a_body_that_stopped)
 /* The original goes on while the duplicate waits for its head, and then fails or not. */
 Test(call, duplicate_that_comes_too_late_writes_nothing)
 {
-    for (int fails = 0; fails < 2; fails++) {
-        struct fake_reply drips = {.pause_ms = 1200, .drip_ms = 40, .cut = fails, .cut_at = 100000};
+    static const size_t cut_at[] = {SIZE_MAX - 1, 100000, 9000}; /* not; after it; before it */
+
+    for (size_t i = 0; i < 3; i++) {
+        struct fake_reply drips = {
+            .pause_ms = 1200, .drip_ms = 40, .cut = i > 0, .cut_at = cut_at[i]};
         struct job *job = run_slow_one(drips, delayed(1500));
 
         expect_bytes(job);
         cr_assert_eq(STAT(hedges), 1);
         cr_assert_eq(STAT(hedges_won), 0);
-        cr_assert_eq(STAT(retries), (uint64_t)fails);
+        cr_assert_eq(STAT(retries), i > 0 ? 1 : 0);
         UNTIL(STAT(in_flight) == 0);
         free_job(job);
         close_scene();
