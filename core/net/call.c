@@ -257,6 +257,7 @@ static void begin_attempt(struct atd_call_impl *impl)
     if (rc) {
         if (why.code == 0)
             (void)atd_error_set(&why, -rc, "the request cannot be made");
+        impl->state = ATD_CALL_PAUSING; /* neither waiting nor with a turn: both end here */
         atd_endpoint_turn_give(impl->endpoint);
         finish(impl, &why);
         return;

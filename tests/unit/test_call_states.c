@@ -1,6 +1,29 @@
 /* What ends a call that gets nowhere, whose turn it is, cancelling, duplicates. */
 #include "call_scene.h"
 
+/* ------------------------------------------------------------------ no request */
+
+/* At once, or after having waited for credentials: the turn comes back once. */
+Test(call_states, request_that_cannot_be_made)
+{
+    for (unsigned waits = 0; waits < 3; waits++) {
+        struct job *job;
+
+        open_scene(NULL, &quick_limits);
+        job = new_job(0, 1000);
+        job->not_ready = waits;
+        job->cannot = EACCES;
+        start(job);
+        wait_end(job);
+        cr_assert_eq(job->why.code, EACCES);
+        cr_assert_str_eq(job->why.text, "no credentials");
+        cr_assert_eq(atomic_load(&job->prepares), 1);
+        cr_assert_eq(STAT(waiting), 0);
+        free_job(job);
+        close_scene();
+    }
+}
+
 /* ------------------------------------------------------------------ no progress */
 
 static void answer_nothing(void *ctx, const struct fake_request *request, struct fake_reply *reply)
