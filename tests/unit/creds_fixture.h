@@ -214,7 +214,8 @@ static inline void expect_request(int n, const char *want)
         want = at + 4;
     }
     (void)snprintf(text + len, sizeof(text) - len, "%s", want);
-    cr_assert(n < server_count(&server), "only %d requests", server_count(&server));
+    cr_assert(n < server_count(&server) && n < SERVER_REQUESTS_MAX, "only %d requests",
+              server_count(&server));
     cr_assert_str_eq(server.requests[n], text);
 }
 

@@ -400,8 +400,7 @@ static void serve(const char *id, int64_t expires_after_s)
     char *body = bodies[turn++ % 8];
 
     (void)strcpy(body, metadata_json(id, time_text(expires_after_s)));
-    server_forget_rules(&server);
-    server_rule(&server, "GET /c ", 200, body, 0);
+    server_only_rule(&server, "GET /c ", 200, body);
 }
 
 static void advance_to(int64_t after_s)
@@ -465,8 +464,7 @@ Test(credentials, a_failing_source_and_a_living_value)
     serve("ID1", 3600);
     credentials = must_open(NULL, NULL);
     must_get(credentials, "ID1", SECRET, TOKEN);
-    server_forget_rules(&server);
-    server_rule(&server, "GET /c ", 400, SECRET, 0);
+    server_only_rule(&server, "GET /c ", 400, SECRET);
     advance_to(3000);
     await_requests(credentials, 2);
     must_get(credentials, "ID1", SECRET, TOKEN); /* goes on being served */
