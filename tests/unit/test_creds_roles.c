@@ -190,6 +190,8 @@ Test(creds_roles, what_is_not_sent)
         {"[profile r]\nrole_arn = arn:r\nregion = evil.com/\nsource_profile = base\n",
          "is no region"},
     };
+    static const char *const urls[] = {"sts.local", "ftp://sts",          "http://u:" SECRET "@sts",
+                                       "http:///",  "http://sts?" SECRET, "http://a b"};
 
     make_file(".aws/credentials",
               "[base]\naws_access_key_id = IDBASE\naws_secret_access_key = " SECRET "\n");
@@ -199,6 +201,15 @@ Test(creds_roles, what_is_not_sent)
         make_file(".aws/config", cases[i].config);
         credentials = must_open(NULL, "r");
         must_say(must_fail(credentials), cases[i].says);
+        must_close(credentials);
+    }
+    make_file(".aws/config", "[profile r]\nrole_arn = arn:r\nsource_profile = base\n");
+    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
+        struct atd_credentials *credentials;
+
+        set("AWS_ENDPOINT_URL_STS", urls[i]);
+        credentials = must_open(NULL, "r");
+        must_say(must_fail(credentials), "AWS_ENDPOINT_URL_STS");
         must_close(credentials);
     }
     expect_count(0);
