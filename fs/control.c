@@ -112,6 +112,7 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
     put_text(&json, "mountpoint", fs->options->mountpoint);
     put_bool(&json, "passthrough", passthrough_is_on(fs->passthrough));
     put_index(fs, catalog, &json);
+    remote_write_status(fs->remote, &json);
     put_uint(&json, "nodes", nodes_count(fs->nodes));
     atd_json_key(&json, "problems");
     atd_json_array_begin(&json);
@@ -128,6 +129,31 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
     atd_buf_append_byte(out, '\n');
 }
 
+static void put_named(struct atd_json_writer *json, const char *key, const char *text)
+{
+    if (text)
+        put_text(json, key, text);
+}
+
+/* No secrets: neither the Redis password nor what the env file holds. */
+static void put_remote_config(struct atd_json_writer *json, const struct options *options)
+{
+    put_named(json, "bucket", options->bucket);
+    put_named(json, "prefix", options->prefix);
+    put_named(json, "endpoint", options->endpoint);
+    put_named(json, "region", options->region);
+    put_named(json, "env_file", options->env_file);
+    put_named(json, "profile", options->profile);
+    put_named(json, "ca_file", options->ca_file);
+    put_named(json, "password_file", options->password_file);
+    put_bool(json, "unsigned", options->unsigned_requests);
+    put_named(json, "cache_dir", options->cache_dir);
+    put_uint(json, "cache_size", options->cache_size_bytes);
+    put_uint(json, "cache_floor", options->cache_floor_bytes);
+    put_uint(json, "memory", options->memory_bytes);
+    put_uint(json, "timeout_s", options->timeout_s);
+}
+
 static void write_config(struct fs *fs, struct atd_buf *out)
 {
     const struct options *options = fs->options;
@@ -137,7 +163,7 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
     atd_json_key(&json, "index");
-    atd_json_text(&json, options->index_path);
+    atd_json_text(&json, options->redis ? options->redis->shown : options->index_path);
     atd_json_key(&json, "data_roots");
     atd_json_array_begin(&json);
     for (size_t i = 0; i < options->data_root_count; i++)
@@ -151,6 +177,7 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     (void)snprintf(umask_text, sizeof(umask_text), "%03o", (unsigned)options->umask);
     put_text(&json, "umask", umask_text);
     put_uint(&json, "poll_ms", ATD_LIVE_POLL_MS);
+    put_remote_config(&json, options);
     atd_json_object_end(&json);
     atd_buf_append_byte(out, '\n');
 }
@@ -160,6 +187,7 @@ static void write_metrics(struct fs *fs, struct atd_catalog *catalog, struct atd
     struct atd_live_status live;
 
     metrics_write(&fs->metrics, out);
+    remote_write_metrics(fs->remote, out);
     atd_live_status(fs->live, &live);
     atd_buf_printf(out,
                    "# HELP atdatafs_index_loads_total times the index was read\n"

@@ -9,13 +9,21 @@
 static void run(struct atd_work *work)
 {
     struct deferred *deferred = (struct deferred *)work;
+    struct fs *fs = fuse_req_userdata(deferred->req);
+    struct atd_error why = ATD_ERROR_INIT;
 
-    deferred->answer(deferred);
+    if (deferred->answer(deferred) == -EWOULDBLOCK) {
+        METRICS_ADD(&fs->metrics, network_deferred, 1);
+        deferred->effort = ATD_EFFORT_NETWORK;
+        if (atd_workers_submit(fs->network_workers, &deferred->work, &why) == 0)
+            return; /* that thread's from now on */
+        reply_error(fs, deferred->req, "a request", &why);
+    }
     free(deferred);
 }
 
 void defer(fuse_req_t req, const struct deferred_args *args,
-           void (*answer)(struct deferred *deferred))
+           int (*answer)(struct deferred *deferred))
 {
     struct fs *fs = fuse_req_userdata(req);
     size_t name_len = args->name ? strlen(args->name) : 0;
@@ -28,6 +36,7 @@ void defer(fuse_req_t req, const struct deferred_args *args,
         return;
     }
     deferred->work.run = run;
+    deferred->effort = ATD_EFFORT_DISK;
     deferred->answer = answer;
     deferred->req = req;
     deferred->number = args->number;

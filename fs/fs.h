@@ -5,6 +5,7 @@
 #define ATD_FS_FS_H
 
 #include "base/workers.h"
+#include "cache/reader.h"
 #include "catalog/live.h"
 #include "events.h"
 #include "fuse.h"
@@ -15,6 +16,7 @@
 #include "notify.h"
 #include "options.h"
 #include "passthrough.h"
+#include "remote.h"
 #include "store/file_store.h"
 
 /*
@@ -27,14 +29,18 @@
 #define KEEP_SHARD_ATTR_S 60.0
 #define KEEP_ABSENT_S 1.0
 
-/* Blocked disk reads do not keep lookups waiting: two pools. */
+/* Blocked disk reads do not keep lookups waiting, nor do stores that do not answer: three pools. */
 #define META_THREADS 8
 #define IO_THREADS 16
+#define NETWORK_THREADS 16
 
 struct fs {
     const struct options *options;
     struct atd_index *index;
     struct atd_file_store *store;
+    struct remote *remote;       /* stores and cache: what remote shards take */
+    struct atd_locator *locator; /* where shards lie */
+    struct atd_reader *reader;   /* the remote's */
     struct atd_live *live;
     struct nodes *nodes;
     struct handles handles;
@@ -42,6 +48,7 @@ struct fs {
     struct events *events;
     struct atd_workers *meta_workers;
     struct atd_workers *io_workers;
+    struct atd_workers *network_workers;
     struct passthrough *passthrough; /* NULL: the daemon did not mount by itself */
     struct fuse_session *session;
     struct metrics metrics;
@@ -67,10 +74,11 @@ void op_readdir(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
 void op_readdirplus(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
                     struct fuse_file_info *info);
 void op_releasedir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
-/* op_read.c */
+/* op_open.c */
 void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+/* op_read.c */
 void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
              struct fuse_file_info *info);
-void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
 
 #endif

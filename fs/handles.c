@@ -30,6 +30,15 @@ void handles_free(struct fs *fs, struct handles *handles, struct handle *handle)
     handle->free(fs, handle);
 }
 
+void handles_visit(struct handles *handles, void (*visit)(void *ctx, struct handle *handle),
+                   void *ctx)
+{
+    atd_lock_take(&handles->lock);
+    for (struct handle *handle = handles->first; handle; handle = handle->next)
+        visit(ctx, handle);
+    atd_lock_give(&handles->lock);
+}
+
 void handles_release(struct fs *fs, struct handles *handles)
 {
     while (handles->first)

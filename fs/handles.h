@@ -27,6 +27,9 @@ void handles_init(struct handles *handles);
 void handles_add(struct handles *handles, struct handle *handle);
 /* Takes the handle out and frees it. */
 void handles_free(struct fs *fs, struct handles *handles, struct handle *handle);
+/* Calls `visit` for each, with the lock held: it must be short and take no lock of lower rank. */
+void handles_visit(struct handles *handles, void (*visit)(void *ctx, struct handle *handle),
+                   void *ctx);
 /* Frees them all; nothing may use one any more. */
 void handles_release(struct fs *fs, struct handles *handles);
 

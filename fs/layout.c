@@ -67,25 +67,55 @@ static int find_entry(struct view *view, struct atd_str subject, struct atd_erro
     return 0;
 }
 
+/* Makes the list again when a store that said no may be asked again; tells the kernel if that
+ * made a difference. */
+static int renew_shards(struct fs *fs, struct view *view, enum atd_effort effort,
+                        struct atd_error *err)
+{
+    struct atd_shard_list *fresh;
+    int rc = atd_catalog_shards_renew(view->catalog, view->entry, fs->locator, effort, &fresh, err);
+
+    if (rc)
+        return rc;
+    if (!atd_shard_list_equal(view->shards, fresh))
+        notify_entry_shards(fs, view->catalog, view->entry);
+    atd_shard_list_unref(view->shards);
+    view->shards = fresh;
+    return 0;
+}
+
+static int view_shards(struct fs *fs, struct view *view, enum atd_effort effort,
+                       struct atd_error *err)
+{
+    int rc = 0;
+
+    view->shards = atd_catalog_shards_peek(view->catalog, view->entry);
+    if (effort == ATD_EFFORT_MEMORY)
+        return view->shards && !view_is_heavy(view) && !atd_shard_list_is_due(view->shards)
+                   ? 0
+                   : -EWOULDBLOCK;
+    if (!view->shards)
+        rc = atd_catalog_shards_get(view->catalog, view->entry, fs->locator, effort, &view->shards,
+                                    err);
+    else if (atd_shard_list_is_due(view->shards))
+        rc = renew_shards(fs, view, effort, err);
+    if (rc == 0 && atd_shard_list_may_change(view->shards))
+        atd_live_look_again(fs->live);
+    return rc;
+}
+
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
-              bool may_block, struct view *ret_view, struct atd_error *err)
+              enum atd_effort effort, struct view *ret_view, struct atd_error *err)
 {
     struct view view = {.kind = kind, .catalog = atd_live_get(fs->live)};
     int rc = 0;
 
     if (holds_records(kind)) {
         rc = find_entry(&view, subject, err);
-        if (rc == 0 && need == VIEW_SHARDS && may_block) {
-            rc = atd_catalog_shards_get(view.catalog, view.entry, fs->store, &view.shards, err);
-            if (rc == 0 && atd_shard_list_may_change(view.shards))
-                atd_live_look_again(fs->live);
-        } else if (rc == 0 && need == VIEW_SHARDS) {
-            view.shards = atd_catalog_shards_peek(view.catalog, view.entry);
-            if (!view.shards || view_is_heavy(&view))
-                rc = -EWOULDBLOCK;
-        }
+        if (rc == 0 && need == VIEW_SHARDS)
+            rc = view_shards(fs, &view, effort, err);
     }
-    atd_assert(rc != -EWOULDBLOCK || !may_block);
+    atd_assert(rc != -EWOULDBLOCK || effort != ATD_EFFORT_NETWORK);
     if (rc) {
         view_close(&view);
         return rc;
@@ -176,7 +206,30 @@ static bool record_item(struct fs *fs, const struct view *view, size_t place, st
     return fill_text(fs, view, item);
 }
 
-static bool shard_item(const struct view *view, const struct atd_shard *shard, struct item *item)
+/*
+ * Once a remote shard lies here whole and verified, its name means another node, whose every open
+ * the kernel serves by itself, while those who have the old one open go on as they were (FUSE 6).
+ */
+static bool is_local_now(struct fs *fs, const struct atd_shard *shard)
+{
+    struct atd_object_info info;
+
+    if (!passthrough_is_on(fs->passthrough))
+        return false;
+    atd_shard_info(shard, &info);
+    return atd_reader_is_local(fs->reader, shard->url, &info);
+}
+
+void layout_shard_version(const struct atd_shard *shard, bool is_local,
+                          uint8_t ret_version[NODE_VERSION_BYTES])
+{
+    memcpy(ret_version, shard->version, NODE_VERSION_BYTES);
+    if (is_local)
+        ret_version[0] ^= 0xff;
+}
+
+static bool shard_item(struct fs *fs, const struct view *view, const struct atd_shard *shard,
+                       struct item *item)
 {
     if (shard->error_code)
         return false;
@@ -186,12 +239,14 @@ static bool shard_item(const struct view *view, const struct atd_shard *shard, s
         .subject = subject_of(view),
         .leaf = shard->file_name,
         .link_count = 1,
-        .size_bytes = shard->identity.size_bytes,
-        .mtime_s = shard->identity.mtime_s,
-        .mtime_ns = shard->identity.mtime_ns,
-        .age_ms = atd_shard_list_age_ms(view->shards),
+        .size_bytes = shard->size_bytes,
+        .mtime_s = shard->mtime_s,
+        .mtime_ns = shard->mtime_ns,
+        .is_remote = shard->store != NULL,
+        .is_local_copy = shard->store && is_local_now(fs, shard),
+        .age_ms = shard->store ? 0 : atd_shard_list_age_ms(view->shards),
     };
-    memcpy(item->version, shard->version, sizeof(item->version));
+    layout_shard_version(shard, item->is_local_copy, item->version);
     return true;
 }
 
@@ -323,7 +378,8 @@ bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_n
     case NODE_CID:
         if (place < RECORD_NAMES)
             return record_item(fs, view, place, ret_item);
-        return shard_item(view, atd_shard_list_at(view->shards, place - RECORD_NAMES), ret_item);
+        return shard_item(fs, view, atd_shard_list_at(view->shards, place - RECORD_NAMES),
+                          ret_item);
     default:
         return false;
     }
@@ -365,7 +421,7 @@ static bool find_in_entry(struct fs *fs, const struct view *view, struct atd_str
             return record_item(fs, view, i, ret_item);
     }
     shard = view->shards ? atd_shard_list_find(view->shards, name) : NULL;
-    return shard && shard_item(view, shard, ret_item);
+    return shard && shard_item(fs, view, shard, ret_item);
 }
 
 bool view_find(struct fs *fs, const struct view *view, struct atd_str name,

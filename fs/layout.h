@@ -24,13 +24,13 @@ enum view_need { VIEW_RECORDS, VIEW_SHARDS };
 
 /*
  * Opens the view of a directory by its kind and subject.
- * Blocks: on the disk, only with VIEW_SHARDS and `may_block`.
- * Errors: ENOENT the dataset or entry is gone; EWOULDBLOCK the disk would have to be asked, or the
- * view is heavy, and may_block is false (never otherwise); ENOMEM. A view that was opened must be
+ * Blocks: only with VIEW_SHARDS, and as far as `effort` goes: on the disk, on a store.
+ * Errors: ENOENT the dataset or entry is gone; EWOULDBLOCK (without a sentence) more effort is
+ * needed, or the view is heavy and the effort only memory; ENOMEM. A view that was opened must be
  * closed.
  */
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
-              bool may_block, struct view *ret_view, struct atd_error *err);
+              enum atd_effort effort, struct view *ret_view, struct atd_error *err);
 void view_close(struct view *view);
 
 /*
@@ -49,6 +49,10 @@ void layout_check_current(struct fs *fs, struct atd_catalog *answered);
 /* The version of a text file: of its contents and its time. */
 void layout_text_version(const void *text, size_t len, int64_t mtime_s,
                          uint8_t ret_version[NODE_VERSION_BYTES]);
+
+/* A shard's node version: the bytes, and whether they are read from a whole local copy. */
+void layout_shard_version(const struct atd_shard *shard, bool is_local,
+                          uint8_t ret_version[NODE_VERSION_BYTES]);
 
 /* What a lookup of `name` in the directory needs. */
 enum view_need view_need_of(enum node_kind kind, struct atd_str name);

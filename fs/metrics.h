@@ -22,7 +22,9 @@
     X(statfs_requests, "STATFS requests")                                                  \
     X(read_bytes, "bytes answered to READ requests")                                       \
     X(read_deferred, "READ requests that had to wait for the disk")                        \
+    X(read_remote, "READ requests for remote shards")                                      \
     X(meta_deferred, "LOOKUP, OPEN and READDIR requests that had to wait for the disk")    \
+    X(network_deferred, "of these, that had to wait for a store")                          \
     X(passthrough_opens, "opens that the kernel serves from the local file itself")        \
     X(cached_opens, "opens of shards served through the daemon")                           \
     X(stale_opens, "opens refused because the file changed; the kernel looks it up again") \

@@ -168,6 +168,8 @@ static struct node *make_node(const struct item *item, uint64_t st_ino,
     node->mtime_s = item->mtime_s;
     node->mtime_ns = item->mtime_ns;
     node->link_count = item->link_count;
+    node->is_remote = item->is_remote;
+    node->is_local_copy = item->is_local_copy;
     node->subject_len = (uint32_t)item->subject.len;
     node->leaf_len = (uint32_t)item->leaf.len;
     if (item->subject.len)

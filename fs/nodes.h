@@ -50,7 +50,9 @@ struct item {
     uint64_t size_bytes;
     int64_t mtime_s;
     int64_t mtime_ns;
-    int64_t age_ms; /* shards: how long ago the disk was asked */
+    int64_t age_ms;     /* local shards: how long ago the disk was asked */
+    bool is_remote;     /* a shard in an object store */
+    bool is_local_copy; /* and read from the whole, verified copy in the cache directory */
 };
 
 /* How the open handles of a shard are served; all of one node in one way (FUSE 6). */
@@ -70,6 +72,8 @@ struct node {
     uint32_t link_count;
     uint32_t subject_len;
     uint32_t leaf_len;
+    bool is_remote;
+    bool is_local_copy;
 
     /* guarded by the table's lock */
     uint64_t lookups; /* what the kernel was told and has not forgotten */

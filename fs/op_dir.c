@@ -41,9 +41,9 @@ static void free_directory(struct fs *fs, struct handle *handle)
     free(directory);
 }
 
-/* Answers, or returns -EWOULDBLOCK when that would need the disk and may_block is false. */
+/* Answers, or returns -EWOULDBLOCK when that takes more effort. */
 static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info,
-                          bool may_block)
+                          enum atd_effort effort)
 {
     struct fs *fs = fs_of(req);
     const struct node *node = nodes_find(fs->nodes, number);
@@ -60,8 +60,7 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
         (void)fuse_reply_err(req, ENOMEM);
         return 0;
     }
-    rc = view_open(fs, node->kind, node_subject(node), VIEW_SHARDS, may_block, &directory->view,
-                   &why);
+    rc = view_open(fs, node->kind, node_subject(node), VIEW_SHARDS, effort, &directory->view, &why);
     if (rc) {
         free(directory);
         if (rc == -EWOULDBLOCK)
@@ -80,15 +79,15 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
     return 0;
 }
 
-static void answer_opendir(struct deferred *deferred)
+static int answer_opendir(struct deferred *deferred)
 {
-    (void)open_directory(deferred->req, deferred->number, &deferred->info, true);
+    return open_directory(deferred->req, deferred->number, &deferred->info, deferred->effort);
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
 {
     METRICS_ADD(&fs_of(req)->metrics, opendir_requests, 1);
-    if (open_directory(req, number, info, false) == -EWOULDBLOCK)
+    if (open_directory(req, number, info, ATD_EFFORT_MEMORY) == -EWOULDBLOCK)
         defer(req, &(struct deferred_args){.number = number, .info = info}, answer_opendir);
 }
 
@@ -139,8 +138,8 @@ static void renew_view(struct fs *fs, struct view *view)
         subject = view->dataset->file_name;
     else if (view->entry)
         subject = view->entry->file_name;
-    if (view_open(fs, view->kind, subject, VIEW_SHARDS, true, &fresh, NULL) != 0)
-        return; /* it is gone: the old state ends with nothing kept */
+    if (view_open(fs, view->kind, subject, VIEW_SHARDS, ATD_EFFORT_DISK, &fresh, NULL) != 0)
+        return; /* it is gone, or a store must be asked: the old state ends with nothing kept */
     view_close(view);
     *view = fresh;
 }
@@ -234,14 +233,16 @@ static void list(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
  * READDIRs of one handle come one at a time (the kernel holds the file's position lock), so that
  * the view may be renewed in place.
  */
-static void answer_readdir(struct deferred *deferred)
+static int answer_readdir(struct deferred *deferred)
 {
     list(deferred->req, deferred->number, deferred->size, deferred->offset, &deferred->info, false);
+    return 0;
 }
 
-static void answer_readdirplus(struct deferred *deferred)
+static int answer_readdirplus(struct deferred *deferred)
 {
     list(deferred->req, deferred->number, deferred->size, deferred->offset, &deferred->info, true);
+    return 0;
 }
 
 /* True when the answer is work for a worker: to render a lot, or to ask the disk for a new view. */

@@ -28,8 +28,8 @@ static void reply_absent(fuse_req_t req)
     (void)fuse_reply_entry(req, &absent);
 }
 
-/* Answers, or returns -EWOULDBLOCK when that would need the disk and may_block is false. */
-static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, bool may_block)
+/* Answers, or returns -EWOULDBLOCK when that takes more effort. */
+static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, enum atd_effort effort)
 {
     struct fs *fs = fs_of(req);
     const struct node *directory = nodes_find(fs->nodes, parent);
@@ -47,7 +47,7 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, bool may_
         return 0;
     }
     rc = view_open(fs, directory->kind, node_subject(directory),
-                   view_need_of(directory->kind, wanted), may_block, &view, &why);
+                   view_need_of(directory->kind, wanted), effort, &view, &why);
     if (rc == -EWOULDBLOCK)
         return rc;
     if (rc == -ENOENT) {
@@ -60,6 +60,8 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, bool may_
     }
     if (!view_find(fs, &view, wanted, &names, &item)) {
         reply_absent(req);
+        if (directory->kind != NODE_CONTROL && wanted.ptr[0] != '.')
+            atd_live_refresh(fs->live); /* perhaps it was only just published */
     } else if (!(node = nodes_remember(fs->nodes, &item))) {
         (void)fuse_reply_err(req, ENOMEM);
     } else {
@@ -75,15 +77,15 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, bool may_
     return 0;
 }
 
-static void answer_lookup(struct deferred *deferred)
+static int answer_lookup(struct deferred *deferred)
 {
-    (void)lookup(deferred->req, deferred->number, deferred->name, true);
+    return lookup(deferred->req, deferred->number, deferred->name, deferred->effort);
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     METRICS_ADD(&fs_of(req)->metrics, lookup_requests, 1);
-    if (lookup(req, parent, name, false) == -EWOULDBLOCK)
+    if (lookup(req, parent, name, ATD_EFFORT_MEMORY) == -EWOULDBLOCK)
         defer(req, &(struct deferred_args){.number = parent, .name = name}, answer_lookup);
 }
 
@@ -119,8 +121,8 @@ static void reply_attr(struct fs *fs, fuse_req_t req, const struct node *node)
         atd_auto_buf struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
         struct view view;
 
-        if (view_open(fs, NODE_CONTROL, (struct atd_str){"", 0}, VIEW_RECORDS, false, &view,
-                      NULL) == 0) {
+        if (view_open(fs, NODE_CONTROL, (struct atd_str){"", 0}, VIEW_RECORDS, ATD_EFFORT_MEMORY,
+                      &view, NULL) == 0) {
             if (view_render(fs, &view, node->kind, node_leaf(node), &text, NULL) == 0)
                 st.st_size = (off_t)text.len;
             view_close(&view);
@@ -134,7 +136,7 @@ static void reply_attr(struct fs *fs, fuse_req_t req, const struct node *node)
  * Looks whether a shard is still the file that its node stands for. If not: ESTALE, at which the
  * kernel looks the name up again and gets the node of the new bytes.
  */
-static void answer_getattr(struct deferred *deferred)
+static int answer_getattr(struct deferred *deferred)
 {
     fuse_req_t req = deferred->req;
     struct fs *fs = fs_of(req);
@@ -143,8 +145,12 @@ static void answer_getattr(struct deferred *deferred)
     struct atd_file_identity identity;
     const struct atd_shard *shard = NULL;
     struct view view = {0};
-    int rc = node ? view_open(fs, node->parent, node_subject(node), VIEW_SHARDS, true, &view, &why)
+    int rc = node ? view_open(fs, node->parent, node_subject(node), VIEW_SHARDS, deferred->effort,
+                              &view, &why)
                   : -ESTALE;
+
+    if (rc == -EWOULDBLOCK)
+        return rc;
 
     if (rc == 0) {
         shard = atd_shard_list_find(view.shards, node_leaf(node));
@@ -165,6 +171,7 @@ static void answer_getattr(struct deferred *deferred)
         reply_attr(fs, req, node);
     if (view.catalog)
         view_close(&view);
+    return 0;
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
@@ -175,10 +182,10 @@ void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
     METRICS_ADD(&fs->metrics, getattr_requests, 1);
     if (!node)
         (void)fuse_reply_err(req, ESTALE);
-    else if (node->kind == NODE_SHARD && !info)
+    else if (node->kind == NODE_SHARD && !node->is_remote && !info)
         defer(req, &(struct deferred_args){.number = number}, answer_getattr);
     else
-        reply_attr(fs, req, node); /* an open file: its own bytes, whatever the name means now */
+        reply_attr(fs, req, node); /* an open file, or an object's version: its own bytes */
 }
 
 /* ------------------------------------------------------------------ READLINK */
@@ -196,8 +203,8 @@ void op_readlink(fuse_req_t req, fuse_ino_t number)
         (void)fuse_reply_err(req, node ? EINVAL : ESTALE);
         return;
     }
-    if (view_open(fs, NODE_LABELS, (struct atd_str){"", 0}, VIEW_RECORDS, false, &view, &why) !=
-        0) {
+    if (view_open(fs, NODE_LABELS, (struct atd_str){"", 0}, VIEW_RECORDS, ATD_EFFORT_MEMORY, &view,
+                  &why) != 0) {
         reply_node_error(fs, req, "readlink", node, &why);
         return;
     }
@@ -210,18 +217,19 @@ void op_readlink(fuse_req_t req, fuse_ino_t number)
 
 /* ------------------------------------------------------------------ STATFS */
 
-/* The file system of the first data root that exists: where local shards take their room. */
-static void answer_statfs(struct deferred *deferred)
+/* The file system of the cache, or of the first data root that exists: where shards take room. */
+static int answer_statfs(struct deferred *deferred)
 {
     const struct fs *fs = fs_of(deferred->req);
+    const char *cache = remote_cache_path(fs->remote);
     struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096};
+    bool is_done = cache && statvfs(cache, &st) == 0;
 
-    for (size_t i = 0; i < fs->options->data_root_count; i++) {
-        if (statvfs(fs->options->data_roots[i], &st) == 0)
-            break;
-    }
+    for (size_t i = 0; !is_done && i < fs->options->data_root_count; i++)
+        is_done = statvfs(fs->options->data_roots[i], &st) == 0;
     st.f_namemax = ATD_FILE_NAME_MAX;
     (void)fuse_reply_statfs(deferred->req, &st);
+    return 0;
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t number)

@@ -1,13 +1,6 @@
 /*
- * OPEN, READ, RELEASE.
- *
- * A text file is rendered when it is opened and read from that copy. A shard is opened on the
- * disk by a worker, checked to be the file its node stands for, and handed over to the kernel
- * (passthrough) where that is allowed; else READ answers from the page cache at once and leaves
- * what is not there to the io workers, so that no FUSE thread waits for the disk.
- *
- * Whenever the node's bytes are not to be had any more the answer to OPEN is ESTALE: the kernel
- * looks the name up again, gets the node of the new bytes, and opens that.
+ * READ. No FUSE thread waits: what the page cache has is answered at once, what the disk must be
+ * asked for by the io workers, what a store must be asked for by the thread that fetches it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,23 +8,9 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "base/cleanup.h"
-#include "base/limits.h"
-#include "defer.h"
+#include "file.h"
 #include "layout.h"
 #include "reply.h"
-
-/* The largest READ the kernel sends (its 256 pages). */
-#define READ_BYTES_MAX (1u << 20)
-
-struct file {
-    struct handle handle;
-    struct node *node; /* shards: registered with nodes_open */
-    uint8_t *text;     /* text files: the contents */
-    size_t text_len;
-    int fd; /* shards: the local file; -1 otherwise */
-    struct atd_file_identity identity;
-};
 
 struct read_work {
     struct atd_work work;
@@ -40,195 +19,6 @@ struct read_work {
     size_t size;
     off_t offset;
 };
-
-static struct fs *fs_of(fuse_req_t req)
-{
-    return fuse_req_userdata(req);
-}
-
-static struct file *file_of(const struct fuse_file_info *info)
-{
-    return (struct file *)(uintptr_t)info->fh; // NOLINT(performance-no-int-to-ptr)
-}
-
-static void free_file(struct fs *fs, struct handle *handle)
-{
-    struct file *file = (struct file *)handle;
-
-    if (file->node)
-        passthrough_close_backing(fs->passthrough, nodes_close(fs->nodes, file->node));
-    if (file->fd >= 0)
-        (void)close(file->fd);
-    free(file->text);
-    free(file);
-}
-
-/* ------------------------------------------------------------------ OPEN */
-
-static int stale(const struct node *node, struct atd_error *err)
-{
-    struct atd_str leaf = node_leaf(node);
-
-    return atd_error_set(err, ESTALE, "'" ATD_STR_FMT "' has changed", ATD_STR_ARG(leaf));
-}
-
-static int open_text(struct fs *fs, const struct view *view, const struct node *node,
-                     struct file *file, struct atd_error *err)
-{
-    struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
-    uint8_t version[NODE_VERSION_BYTES];
-    int rc = view_render(fs, view, node->kind, node_leaf(node), &text, err);
-
-    if (rc == 0 && node->kind != NODE_CONTROL_FILE) {
-        layout_text_version(text.ptr, text.len, node->mtime_s, version);
-        if (memcmp(version, node->version, sizeof(version)) != 0)
-            rc = stale(node, err);
-    }
-    if (rc) {
-        atd_buf_release(&text);
-        return rc == -ENOENT ? stale(node, err) : rc;
-    }
-    file->text = atd_buf_take(&text, &file->text_len);
-    return 0;
-}
-
-static int open_shard(struct fs *fs, const struct view *view, struct node *node, struct file *file,
-                      struct atd_error *err)
-{
-    const struct atd_shard *shard = atd_shard_list_find(view->shards, node_leaf(node));
-    int rc;
-
-    if (!shard || shard->error_code ||
-        memcmp(shard->version, node->version, sizeof(node->version)) != 0)
-        return stale(node, err);
-    rc = atd_file_store_open(fs->store, shard->path, &file->fd, &file->identity, err);
-    if (rc == 0 && !atd_file_identity_equal(&file->identity, &shard->identity))
-        rc = stale(node, err);
-    if (rc == -ESTALE || rc == -ENOENT) {
-        notify_entry_shards(fs, view->catalog, view->entry);
-        atd_catalog_shards_forget(view->catalog, view->entry, view->shards);
-        return stale(node, err);
-    }
-    return rc;
-}
-
-struct backing_request {
-    struct fs *fs;
-    int fd;
-};
-
-static int32_t open_backing(void *ctx)
-{
-    const struct backing_request *request = ctx;
-
-    return passthrough_open_backing(request->fs->passthrough, request->fd);
-}
-
-static void reply_text_opened(struct fs *fs, fuse_req_t req, const struct node *node,
-                              struct file *file, struct fuse_file_info *info)
-{
-    info->fh = (uintptr_t)file;
-    info->noflush = 1;
-    info->keep_cache = node->kind != NODE_CONTROL_FILE;
-    /* No lasting size: the kernel must not cut what it reads at the one it saw. */
-    info->direct_io = node->kind == NODE_CONTROL_FILE;
-    if (fuse_reply_open(req, info) != 0)
-        handles_free(fs, &fs->handles, &file->handle);
-}
-
-static void reply_shard_opened(struct fs *fs, fuse_req_t req, struct node *node, struct file *file,
-                               struct fuse_file_info *info)
-{
-    struct backing_request request = {.fs = fs, .fd = file->fd};
-    enum node_mode mode;
-    int32_t backing_id;
-    int rc;
-
-    nodes_open(fs->nodes, node, open_backing, &request, &mode, &backing_id);
-    file->node = node;
-    info->fh = (uintptr_t)file;
-    info->noflush = 1;
-    if (mode == NODE_MODE_PASSTHROUGH) {
-        METRICS_ADD(&fs->metrics, passthrough_opens, 1);
-        /* The kernel has its own reference: no descriptor is spent on an open shard. */
-        (void)close(atd_steal_fd(&file->fd));
-        rc = passthrough_reply_open(fs->passthrough, req, info, backing_id);
-    } else {
-        METRICS_ADD(&fs->metrics, cached_opens, 1);
-        info->keep_cache = 1; /* never with passthrough: EIO (FUSE 6) */
-        rc = fuse_reply_open(req, info);
-    }
-    if (rc != 0)
-        handles_free(fs, &fs->handles, &file->handle);
-}
-
-/* Answers, or returns -EWOULDBLOCK when that would need the disk and may_block is false. */
-static int open_node(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info, bool may_block)
-{
-    struct fs *fs = fs_of(req);
-    struct node *node = nodes_find(fs->nodes, number);
-    struct atd_error why = ATD_ERROR_INIT;
-    enum node_kind directory_kind;
-    struct atd_str subject;
-    struct view view = {0};
-    struct file *file;
-    int rc;
-
-    if (!node || node_kind_is_directory(node->kind)) {
-        (void)fuse_reply_err(req, node ? EISDIR : ESTALE);
-        return 0;
-    }
-    if ((info->flags & O_ACCMODE) != O_RDONLY) {
-        (void)fuse_reply_err(req, EROFS);
-        return 0;
-    }
-    if (node->kind == NODE_SHARD && !may_block)
-        return -EWOULDBLOCK; /* open(2) itself may wait */
-    file = calloc(1, sizeof(*file));
-    if (!file) {
-        (void)fuse_reply_err(req, ENOMEM);
-        return 0;
-    }
-    file->fd = -1;
-    file->handle.free = free_file;
-    handles_add(&fs->handles, &file->handle);
-    node_directory(node, &directory_kind, &subject);
-    rc = view_open(fs, directory_kind, subject, view_need_of(directory_kind, node_leaf(node)),
-                   may_block, &view, &why);
-    if (rc == -ENOENT)
-        rc = stale(node, &why);
-    if (rc == 0)
-        rc = node->kind == NODE_SHARD ? open_shard(fs, &view, node, file, &why)
-                                      : open_text(fs, &view, node, file, &why);
-    if (rc) {
-        handles_free(fs, &fs->handles, &file->handle);
-        if (rc != -EWOULDBLOCK) {
-            METRICS_ADD(&fs->metrics, stale_opens, rc == -ESTALE);
-            reply_node_error(fs, req, "open", node, &why);
-        }
-    } else if (node->kind == NODE_SHARD) {
-        reply_shard_opened(fs, req, node, file, info);
-    } else {
-        reply_text_opened(fs, req, node, file, info);
-    }
-    if (view.catalog)
-        view_close(&view);
-    return rc == -EWOULDBLOCK ? rc : 0;
-}
-
-static void answer_open(struct deferred *deferred)
-{
-    (void)open_node(deferred->req, deferred->number, &deferred->info, true);
-}
-
-void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
-{
-    METRICS_ADD(&fs_of(req)->metrics, open_requests, 1);
-    if (open_node(req, number, info, false) == -EWOULDBLOCK)
-        defer(req, &(struct deferred_args){.number = number, .info = info}, answer_open);
-}
-
-/* ------------------------------------------------------------------ READ */
 
 /* One buffer a thread, kept: a fresh megabyte for each READ costs more than the copy (FUSE 0.7). */
 static _Thread_local uint8_t *thread_buffer;
@@ -272,15 +62,13 @@ static void reply_changed(struct fs *fs, fuse_req_t req, const struct file *file
 {
     struct atd_error why = ATD_ERROR_INIT;
 
-    (void)stale(file->node, &why);
+    (void)file_stale(file->node, &why);
     reply_node_error(fs, req, "read", file->node, &why);
 }
 
 static size_t clip(const struct file *file, size_t size, off_t offset)
 {
-    uint64_t left = (uint64_t)offset < file->identity.size_bytes
-                        ? file->identity.size_bytes - (uint64_t)offset
-                        : 0;
+    uint64_t left = (uint64_t)offset < file->size_bytes ? file->size_bytes - (uint64_t)offset : 0;
 
     if (size > READ_BYTES_MAX)
         size = READ_BYTES_MAX;
@@ -380,6 +168,112 @@ static void read_text(fuse_req_t req, const struct file *file, size_t size, off_
     reply_bytes(req, buffer, len);
 }
 
+/* ------------------------------------------------------------------ remote shards */
+
+struct remote_read {
+    struct atd_read read;
+    fuse_req_t req;
+    const struct node *node; /* the kernel sends no FORGET before the reply */
+};
+
+struct outdated {
+    struct atd_work work;
+    struct fs *fs;
+    enum node_kind kind;
+    struct atd_str subject;
+    struct atd_str leaf;
+    char text[];
+};
+
+/* The object is another version now: what was known of it is forgotten, and its name means the new
+ * one at the next lookup. */
+static void run_forget(struct atd_work *work)
+{
+    struct outdated *outdated = (struct outdated *)work;
+    struct fs *fs = outdated->fs;
+    const struct atd_shard *shard;
+    struct view view;
+
+    if (view_open(fs, outdated->kind, outdated->subject, VIEW_SHARDS, ATD_EFFORT_DISK, &view,
+                  NULL) == 0) {
+        shard = atd_shard_list_find(view.shards, outdated->leaf);
+        if (shard && shard->store)
+            atd_locator_forget(fs->locator, shard->url);
+        notify_entry_shards(fs, view.catalog, view.entry);
+        atd_catalog_shards_forget(view.catalog, view.entry, view.shards);
+        view_close(&view);
+    }
+    free(outdated);
+}
+
+static void forget_later(struct fs *fs, const struct node *node)
+{
+    struct atd_str subject = node_subject(node);
+    struct atd_str leaf = node_leaf(node);
+    struct outdated *outdated = malloc(sizeof(*outdated) + subject.len + leaf.len);
+
+    if (!outdated)
+        return; /* the next reader meets it again */
+    memcpy(outdated->text, subject.ptr, subject.len);
+    memcpy(outdated->text + subject.len, leaf.ptr, leaf.len);
+    outdated->work.run = run_forget;
+    outdated->fs = fs;
+    outdated->kind = node->parent;
+    outdated->subject = (struct atd_str){outdated->text, subject.len};
+    outdated->leaf = (struct atd_str){outdated->text + subject.len, leaf.len};
+    if (atd_workers_submit(fs->meta_workers, &outdated->work, NULL) != 0)
+        free(outdated);
+}
+
+static void on_remote_read(struct atd_read *read, const struct iovec *pieces, int piece_count,
+                           const struct atd_error *why)
+{
+    struct remote_read *remote_read = (struct remote_read *)read;
+    fuse_req_t req = remote_read->req;
+    struct fs *fs = fs_of(req);
+    struct atd_error shown;
+
+    if (!why) {
+        METRICS_ADD(&fs->metrics, read_bytes, read->size);
+        (void)fuse_reply_iov(req, pieces, piece_count);
+        free(remote_read);
+        return;
+    }
+    shown = *why;
+    /* What programs understand of read(2): another version, too late, or no good. */
+    if (shown.code == ENOENT)
+        shown.code = ESTALE;
+    else if (shown.code != ESTALE && shown.code != ETIMEDOUT && shown.code != ENOMEM)
+        shown.code = EIO;
+    if (shown.code == ESTALE)
+        forget_later(fs, remote_read->node);
+    reply_node_error(fs, req, "read", remote_read->node, &shown);
+    free(remote_read);
+}
+
+static void read_remote(fuse_req_t req, struct file *file, size_t size, off_t offset)
+{
+    struct remote_read *remote_read;
+
+    size = clip(file, size, offset);
+    if (size == 0) {
+        reply_bytes(req, NULL, 0);
+        return;
+    }
+    METRICS_ADD(&fs_of(req)->metrics, read_remote, 1);
+    remote_read = calloc(1, sizeof(*remote_read));
+    if (!remote_read) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    remote_read->req = req;
+    remote_read->node = file->node;
+    remote_read->read.offset = (uint64_t)offset;
+    remote_read->read.size = size;
+    remote_read->read.done = on_remote_read;
+    atd_reader_read(file->reader, &remote_read->read);
+}
+
 void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
              struct fuse_file_info *info)
 {
@@ -389,6 +283,8 @@ void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
     METRICS_ADD(&fs_of(req)->metrics, read_requests, 1);
     if (offset < 0) {
         (void)fuse_reply_err(req, EINVAL);
+    } else if (file->reader || (file->node && file->size_bytes == 0)) {
+        read_remote(req, file, size, offset);
     } else if (file->fd >= 0) {
         read_shard(req, file, size, offset);
     } else if (file->node) {
@@ -396,15 +292,4 @@ void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
     } else {
         read_text(req, file, size, offset);
     }
-}
-
-/* ------------------------------------------------------------------ RELEASE */
-
-void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
-{
-    struct fs *fs = fs_of(req);
-
-    (void)number;
-    handles_free(fs, &fs->handles, &file_of(info)->handle);
-    (void)fuse_reply_err(req, 0);
 }

@@ -4,9 +4,12 @@
  */
 #include "fs.h"
 
-/* READs in flight for the whole mount (the kernel's 12 would cap it). */
-#define MAX_BACKGROUND 64
-#define CONGESTION 48
+/*
+ * READs in flight for the whole mount. Buffered reads count as background: with the kernel's 12, or
+ * 64, readers of a store that does not answer would keep those waiting whose bytes are here.
+ */
+#define MAX_BACKGROUND 1024
+#define CONGESTION 768
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {

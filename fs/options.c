@@ -14,31 +14,30 @@
 #define DEFAULT_INDEX ".atdata/index.db"
 #define DEFAULT_DATA "data"
 
-static int no_memory(struct atd_error *err)
+int options_no_memory(struct atd_error *err)
 {
     return atd_error_set(err, ENOMEM, "out of memory");
 }
 
-/* A path made absolute against the working directory, which a daemon leaves. */
-static int make_absolute(const char *path, char **ret_path, struct atd_error *err)
+int options_make_absolute(const char *path, char **ret_path, struct atd_error *err)
 {
     char cwd[PATH_MAX];
     const char *home = getenv("HOME");
 
     if (path[0] == '~' && path[1] == '/' && home) {
         if (asprintf(ret_path, "%s/%s", home, path + 2) < 0)
-            return no_memory(err);
+            return options_no_memory(err);
         return 0;
     }
     if (path[0] == '/') {
         *ret_path = strdup(path);
-        return *ret_path ? 0 : no_memory(err);
+        return *ret_path ? 0 : options_no_memory(err);
     }
     if (!getcwd(cwd, sizeof(cwd)))
         return atd_error_set(err, errno, "the working directory cannot be read: %s",
                              strerror(errno));
     if (asprintf(ret_path, "%s/%s", cwd, path) < 0)
-        return no_memory(err);
+        return options_no_memory(err);
     return 0;
 }
 
@@ -56,7 +55,7 @@ static int default_index(char **ret_path, struct atd_error *err)
         return atd_error_set(err, EINVAL,
                              "HOME is not set: name the index, as in atdatafs sqlite:/PATH DIR");
     if (asprintf(ret_path, "%s/%s", home, DEFAULT_INDEX) < 0)
-        return no_memory(err);
+        return options_no_memory(err);
     return 0;
 }
 
@@ -73,25 +72,39 @@ static bool is_index_url(const char *text)
     return false;
 }
 
-static int set_index(struct options *options, const char *url, struct atd_error *err)
+static int set_sqlite(struct options *options, const char *path, struct atd_error *err)
 {
-    const char *path = url + strlen("sqlite:");
-
-    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0) {
-        /* Only the scheme is quoted: the rest may hold a password. */
-        return atd_error_set(err, EINVAL,
-                             "the index '%.*s:...' is of a kind this version cannot read; "
-                             "use sqlite:PATH",
-                             (int)strcspn(url, ":"), url);
-    }
     if (strncmp(path, "//", 2) == 0 && path[2] == '/')
         path += 2; /* sqlite:///abs/path, as SQLAlchemy writes it */
     if (!*path)
         return atd_error_set(err, EINVAL, "the index 'sqlite:' lacks a path");
-    free(options->index_path);
-    options->index_path = NULL;
+    return options_make_absolute(path, &options->index_path, err);
+}
+
+static int set_redis(struct options *options, const char *url, struct atd_error *err)
+{
+    options->redis = calloc(1, sizeof(*options->redis));
+    if (!options->redis)
+        return options_no_memory(err);
+    return atd_redis_url_parse(url, options->redis, err);
+}
+
+static int set_index(struct options *options, const char *url, struct atd_error *err)
+{
+    static const char *const redis[] = {"redis:", "rediss:", "unix:"};
+
     options->index_named = true;
-    return make_absolute(path, &options->index_path, err);
+    if (strncmp(url, "sqlite:", strlen("sqlite:")) == 0)
+        return set_sqlite(options, url + strlen("sqlite:"), err);
+    for (size_t i = 0; i < sizeof(redis) / sizeof(redis[0]); i++) {
+        if (strncmp(url, redis[i], strlen(redis[i])) == 0)
+            return set_redis(options, url, err);
+    }
+    /* Only the scheme is quoted: the rest may hold a password. */
+    return atd_error_set(err, EINVAL,
+                         "the index '%.*s:...' is of a kind this version cannot read; use "
+                         "redis://HOST/DB, rediss://, unix:///SOCKET or sqlite:PATH",
+                         (int)strcspn(url, ":"), url);
 }
 
 static int add_root(struct options *options, const char *path, struct atd_error *err)
@@ -102,7 +115,7 @@ static int add_root(struct options *options, const char *path, struct atd_error 
         return atd_error_set(err, E2BIG, "more than %d data roots", ATD_FILE_ROOTS_MAX);
     if (!*path)
         return atd_error_set(err, EINVAL, "option data_root= lacks a directory");
-    rc = make_absolute(path, &options->data_roots[options->data_root_count], err);
+    rc = options_make_absolute(path, &options->data_roots[options->data_root_count], err);
     if (rc == 0)
         options->data_root_count++;
     return rc;
@@ -163,12 +176,15 @@ static int read_valued_option(struct options *options, const char *name, const c
     }
     if (strcmp(name, "data_root") == 0)
         return add_root(options, value, err);
+    if (options_read_remote(options, name, value, &rc, err))
+        return rc;
     return atd_error_set(err, EINVAL, "option '%s' is unknown; see atdatafs --help", name);
 }
 
 static int read_option(struct options *options, char *text, struct atd_error *err)
 {
     char *value = strchr(text, '=');
+    int rc;
 
     if (!*text || is_ignored(text))
         return 0;
@@ -190,6 +206,8 @@ static int read_option(struct options *options, char *text, struct atd_error *er
         options->debug = true;
         return 0;
     }
+    if (!value && options_read_remote(options, text, NULL, &rc, err))
+        return rc;
     if (!value)
         return atd_error_set(err, EINVAL, "option '%s' is unknown; see atdatafs --help", text);
     *value = '\0';
@@ -206,7 +224,7 @@ static int read_option_list(struct options *options, const char *list, struct at
     int rc = 0;
 
     if (!copy)
-        return no_memory(err);
+        return options_no_memory(err);
     while (rc == 0) {
         if (*from == '\\' && (from[1] == ',' || from[1] == '\\')) {
             *to++ = from[1];
@@ -238,7 +256,7 @@ static int read_argument(struct options *options, const char *argument, bool *re
         return atd_error_set(err, EINVAL,
                              "'%s' is one argument too many: atdatafs [INDEX-URL] MOUNTPOINT",
                              argument);
-    return make_absolute(argument, &options->mountpoint, err);
+    return options_make_absolute(argument, &options->mountpoint, err);
 }
 
 static int read_arguments(struct options *options, int argc, char **argv, bool *ret_has_index,
@@ -277,7 +295,7 @@ static int add_default_root(struct options *options, struct atd_error *err)
 
     if (asprintf(&root, "%.*s/%s", (int)(slash - options->index_path), options->index_path,
                  DEFAULT_DATA) < 0)
-        return no_memory(err);
+        return options_no_memory(err);
     return add_root(options, root, err);
 }
 
@@ -287,7 +305,13 @@ int options_parse(int argc, char **argv, struct options *ret_options, struct atd
     bool has_index = false;
     int rc;
 
-    *ret_options = (struct options){.uid = getuid(), .gid = getgid(), .umask = 022};
+    *ret_options = (struct options){.uid = getuid(),
+                                    .gid = getgid(),
+                                    .umask = 022,
+                                    .cache_size_bytes = DEFAULT_CACHE_BYTES,
+                                    .cache_floor_bytes = DEFAULT_FLOOR_BYTES,
+                                    .memory_bytes = DEFAULT_MEMORY_BYTES,
+                                    .timeout_s = DEFAULT_TIMEOUT_S};
     rc = read_arguments(ret_options, argc, argv, &has_index, err);
     if (rc || ret_options->show_help || ret_options->show_version)
         return rc;
@@ -300,9 +324,11 @@ int options_parse(int argc, char **argv, struct options *ret_options, struct atd
     } else if (!has_index) {
         rc = default_index(&ret_options->index_path, err);
     }
-    /* The default root is always there; data_root= adds to it. */
-    if (rc == 0)
+    /* Beside a SQLite index the default root is always there; data_root= adds to it. */
+    if (rc == 0 && ret_options->index_path)
         rc = add_default_root(ret_options, err);
+    if (rc == 0)
+        rc = options_complete_remote(ret_options, err);
     return rc;
 }
 
@@ -310,6 +336,18 @@ void options_release(struct options *options)
 {
     free(options->index_path);
     free(options->mountpoint);
+    if (options->redis)
+        explicit_bzero(options->redis, sizeof(*options->redis));
+    free(options->redis);
+    free(options->bucket);
+    free(options->prefix);
+    free(options->endpoint);
+    free(options->region);
+    free(options->env_file);
+    free(options->profile);
+    free(options->ca_file);
+    free(options->password_file);
+    free(options->cache_dir);
     for (size_t i = 0; i < options->data_root_count; i++)
         free(options->data_roots[i]);
     *options = (struct options){0};
@@ -322,23 +360,38 @@ void options_print_help(const char *program)
         "\n"
         "Mounts an atdata index: datasets, schemas and labels as files.\n"
         "\n"
-        "INDEX-URL            sqlite:PATH; left out: $ATDATA_INDEX, else ~/.atdata/index.db\n"
+        "INDEX-URL            redis://HOST[:PORT]/DB, rediss://..., unix:///SOCKET?db=N or\n"
+        "                     sqlite:PATH; left out: $ATDATA_INDEX, else ~/.atdata/index.db\n"
         "\n"
         "  -f                 stay in the foreground and log to standard error\n"
         "  -d                 as -f, and log every failed request\n"
         "  -h, --help         this text\n"
         "  -V, --version      the version\n"
-        "  -o ro              read only (this version always is)\n"
-        "  -o allow_other     let other users in, by the permissions that ls shows\n"
-        "  -o default_permissions\n"
-        "  -o uid=N,gid=N     owner of all files (default: you)\n"
-        "  -o umask=OCTAL     permission bits to take away (default: 022)\n"
-        "  -o data_root=DIR   read shards below DIR too; may be repeated\n"
+        "\n"
+        "shards in object storage (-o):\n"
+        "  store=s3://BUCKET/PREFIX   where the team's shards lie\n"
+        "  endpoint=URL       the server (MinIO, R2, ...); left out: $AWS_ENDPOINT_URL_S3, else "
+        "AWS\n"
+        "  env_file=PATH      AWS_ENDPOINT, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, as atdata's\n"
+        "                     .env; left out: the usual AWS chain (environment, profiles, roles)\n"
+        "  profile=NAME  region=NAME  unsigned  path_style  virtual_style  ca_file=PATH\n"
+        "  cache_dir=DIR      left out: ~/.cache/atdatafs; cache=none: memory only\n"
+        "  cache_size=SIZE    room it may take (default 20G)\n"
+        "  memory=SIZE        buffers for shards (default 256M)\n"
+        "  timeout=SECONDS    a read fails when nothing came for so long (default 30)\n"
+        "  password_file=PATH the Redis password; or $ATDATA_REDIS_PASSWORD\n"
+        "\n"
+        "the mount (-o):\n"
+        "  ro                 read only (this version always is)\n"
+        "  allow_other        let other users in, by the permissions that ls shows\n"
+        "  default_permissions  uid=N  gid=N  umask=OCTAL\n"
+        "  data_root=DIR      read local shards below DIR too; may be repeated\n"
         "\n"
         "Unmount with: fusermount3 -u MOUNTPOINT\n"
         "\n"
         "examples:\n"
         "  %s ~/datasets\n"
+        "  %s redis://index.example/0 /mnt/team -o store=s3://team/datasets,env_file=.env\n"
         "  %s sqlite:/srv/team/index.db /mnt/team -o ro,allow_other,data_root=/srv/shards\n",
-        program, program, program);
+        program, program, program, program);
 }

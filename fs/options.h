@@ -7,16 +7,25 @@
 #include <sys/types.h>
 
 #include "atdata/error.h"
+#include "index/redis_url.h"
+#include "net/s3_request.h"
 #include "store/file_store.h"
 
 #define ATD_EXIT_OK 0
 #define ATD_EXIT_FAILED 1 /* the index or the mount failed */
 #define ATD_EXIT_USAGE 2  /* the command line is wrong */
 
+#define DEFAULT_TIMEOUT_S 30u
+#define DEFAULT_MEMORY_BYTES ((uint64_t)256 << 20)
+#define DEFAULT_CACHE_BYTES ((uint64_t)20 << 30)
+#define DEFAULT_FLOOR_BYTES ((uint64_t)1 << 30)
+
 struct options {
-    char *index_path; /* absolute path of the SQLite file */
-    bool index_named; /* the user named it: it must exist (a mistyped path is no empty index) */
-    char *mountpoint; /* absolute, resolved when it could be */
+    char *index_path;            /* absolute path of the SQLite file; NULL: Redis */
+    bool index_named;            /* the user named it: it must exist (a mistyped path is no empty
+                                    index) */
+    struct atd_redis_url *redis; /* NULL: SQLite */
+    char *mountpoint;            /* absolute, resolved when it could be */
     char *data_roots[ATD_FILE_ROOTS_MAX];
     size_t data_root_count;
     bool foreground;
@@ -29,7 +38,37 @@ struct options {
     mode_t umask;
     bool show_help;
     bool show_version;
+
+    /* remote shards (options_remote.c) */
+    char *bucket;   /* store=s3://BUCKET/PREFIX; NULL: not named */
+    char *prefix;   /* without slashes at its ends; "" */
+    char *endpoint; /* URL; NULL: the environment's, else AWS */
+    char *region;
+    char *env_file; /* absolute */
+    char *profile;
+    char *ca_file;       /* absolute; NULL: the system's */
+    char *password_file; /* absolute; the Redis password */
+    enum atd_s3_style style;
+    bool unsigned_requests;
+    char *cache_dir;  /* absolute; NULL: cache=none */
+    bool cache_named; /* the user named it: it must be usable */
+    bool cache_none;
+    uint64_t cache_size_bytes;
+    uint64_t cache_floor_bytes; /* the file system keeps so much free */
+    uint64_t memory_bytes;
+    unsigned timeout_s; /* a read fails when nothing came for so long */
 };
+
+/* Shared by options*.c. */
+int options_no_memory(struct atd_error *err);
+/* A path made absolute against the working directory, which a daemon leaves; "~/" is HOME. */
+int options_make_absolute(const char *path, char **ret_path, struct atd_error *err);
+/* Sets an option of remote shards. False: `name` is none of them. `value` NULL: it had none. */
+bool options_read_remote(struct options *options, const char *name, const char *value, int *ret_rc,
+                         struct atd_error *err);
+/* What was left out: the default cache directory, a password from its file or the environment.
+ * Blocks on the disk. */
+int options_complete_remote(struct options *options, struct atd_error *err);
 
 /*
  * Reads the command line and the environment (HOME, ATDATA_INDEX). `ret_options` must be released

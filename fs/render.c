@@ -80,15 +80,18 @@ static void put_shard(struct atd_json_writer *json, const struct atd_shard *shar
         char etag[96];
 
         atd_json_key(json, "size");
-        atd_json_uint(json, shard->identity.size_bytes);
+        atd_json_uint(json, shard->size_bytes);
         /* What tells two states of a local file apart; an object store has a real one. */
         (void)snprintf(
             etag, sizeof(etag), "%llx-%llx-%llx.%09lld", (unsigned long long)shard->identity.inode,
             (unsigned long long)shard->identity.size_bytes,
             (unsigned long long)shard->identity.mtime_s, (long long)shard->identity.mtime_ns);
         atd_json_key(json, "etag");
-        atd_json_text(json, etag);
-        put_time(json, "mtime", shard->identity.mtime_s);
+        if (shard->store)
+            atd_json_str(json, shard->etag);
+        else
+            atd_json_text(json, etag);
+        put_time(json, "mtime", shard->mtime_s);
     }
     if (shard->sha256.ptr) {
         atd_json_key(json, "sha256");

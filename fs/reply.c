@@ -50,7 +50,8 @@ double reply_attr_keep(const struct node *node)
 {
     if (node->kind == NODE_CONTROL_FILE)
         return 0;
-    return node->kind == NODE_SHARD ? KEEP_SHARD_ATTR_S : KEEP_S;
+    /* An object's version is what its name means until a new generation says otherwise. */
+    return node->kind == NODE_SHARD && !node->is_remote ? KEEP_SHARD_ATTR_S : KEEP_S;
 }
 
 void reply_fill_entry(struct fs *fs, const struct node *node, const struct item *item,

@@ -12,7 +12,9 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "file.h"
 #include "fs.h"
+#include "index/redis.h"
 #include "mountpoint.h"
 
 /* No handler waits for anything, so more threads than cores would only chase each other. */
@@ -74,21 +76,43 @@ static void on_ready(struct fs *fs)
 
 /* ------------------------------------------------------------------ the parts */
 
+static int make_index(struct fs *fs, struct atd_error *err)
+{
+    const struct options *options = fs->options;
+
+    if (options->redis)
+        return atd_index_redis_open(options->redis, options->ca_file, &fs->index, err);
+    if (options->index_named && access(options->index_path, F_OK) != 0)
+        return atd_error_set(err, errno, "index '%s': %s", options->index_path, strerror(errno));
+    return atd_index_sqlite_open(options->index_path, &fs->index, err);
+}
+
+static int make_locator(struct fs *fs, struct atd_error *err)
+{
+    struct atd_locator_options options = {.files = fs->store};
+
+    remote_fill_locator(fs->remote, &options);
+    fs->reader = remote_reader(fs->remote);
+    return atd_locator_new(&options, &fs->locator, err);
+}
+
 static int make_parts(struct fs *fs, struct atd_error *err)
 {
     const struct options *options = fs->options;
     const char *roots[ATD_FILE_ROOTS_MAX];
     int rc;
 
-    if (options->index_named && access(options->index_path, F_OK) != 0)
-        return atd_error_set(err, errno, "index '%s': %s", options->index_path, strerror(errno));
     for (size_t i = 0; i < options->data_root_count; i++)
         roots[i] = options->data_roots[i];
     rc = atd_file_store_new(roots, options->data_root_count, &fs->store, err);
     if (rc == 0)
-        rc = atd_index_sqlite_open(options->index_path, &fs->index, err);
+        rc = make_index(fs, err);
     if (rc == 0)
-        rc = atd_live_open(fs->index, fs->store, &fs->live, err);
+        rc = remote_start(options, file_local_changed, fs, &fs->remote, err);
+    if (rc == 0)
+        rc = make_locator(fs, err);
+    if (rc == 0)
+        rc = atd_live_open(fs->index, fs->locator, &fs->live, err);
     if (rc)
         return rc;
     fs->nodes = nodes_new();
@@ -98,6 +122,8 @@ static int make_parts(struct fs *fs, struct atd_error *err)
     rc = atd_workers_start("atd-meta", META_THREADS, &fs->meta_workers, err);
     if (rc == 0)
         rc = atd_workers_start("atd-io", IO_THREADS, &fs->io_workers, err);
+    if (rc == 0)
+        rc = atd_workers_start("atd-network", NETWORK_THREADS, &fs->network_workers, err);
     return rc;
 }
 
@@ -184,16 +210,23 @@ static int loop(struct fs *fs, struct atd_error *err)
  */
 static void release(struct fs *fs)
 {
-    bool ended = atd_live_close(fs->live) && notify_stop(fs->notify) &&
+    /* First what others wait for: no store answers any more, so that nobody waits for one. */
+    bool ended = remote_stop(fs->remote) && atd_live_close(fs->live) &&
+                 atd_workers_stop(fs->network_workers, STOP_MS) &&
                  atd_workers_stop(fs->meta_workers, STOP_MS) &&
-                 atd_workers_stop(fs->io_workers, STOP_MS);
+                 atd_workers_stop(fs->io_workers, STOP_MS) && atd_locator_free(fs->locator) &&
+                 notify_stop(fs->notify);
 
     if (!ended) {
-        atd_log(ATD_LOG_WARNING, "a thread hangs on a disk; ending without it");
+        atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
         _exit(ATD_EXIT_OK);
     }
     if (fs->nodes)
         handles_release(fs, &fs->handles);
+    if (!remote_free(fs->remote)) {
+        atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
+        _exit(ATD_EXIT_OK);
+    }
     if (fs->session)
         fuse_session_destroy(fs->session);
     passthrough_free(fs->passthrough);

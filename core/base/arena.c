@@ -2,6 +2,7 @@
 
 #include <stdalign.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ARENA_FIRST_CHUNK 1024u
 #define ARENA_LARGEST_CHUNK (1u << 20)
@@ -31,6 +32,13 @@ void atd_arena_release(struct atd_arena *arena)
     }
     arena->chunks = NULL;
     arena->used_bytes = 0;
+}
+
+void atd_arena_wipe(struct atd_arena *arena)
+{
+    for (struct atd_arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
+        explicit_bzero(chunk->data, chunk->used);
+    atd_arena_release(arena);
 }
 
 static struct atd_arena_chunk *add_chunk(struct atd_arena *arena, size_t need)

@@ -18,10 +18,13 @@ enum atd_lock_rank {
     ATD_RANK_HANDLES, /* fs/handles: the list of open files */
     ATD_RANK_NODES,   /* fs/nodes: the inode table */
     ATD_RANK_OBJECTS, /* store/object_table */
+    ATD_RANK_LOCATOR, /* catalog/locator: whose turn it is */
     ATD_RANK_READER,  /* cache/reader: its table of objects */
     ATD_RANK_OBJECT,  /* cache/reader: one object's flights, waiters and cursors */
     ATD_RANK_BUDGET,  /* cache/budget: memory and who waits for it */
+    ATD_RANK_TICKER,  /* cache/ticker: who has a deadline */
     ATD_RANK_CACHE,   /* cache/cache_dir: its table of files */
+    ATD_RANK_FAULT,   /* store/fault_store: in front of the store it breaks */
     ATD_RANK_STORE,   /* a store's own state: buckets' regions, its queue */
     ATD_RANK_ENDPOINT, /* net/endpoint: limits, latencies */
     ATD_RANK_CREDENTIALS, /* net/credentials: the current value */

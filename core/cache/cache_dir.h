@@ -45,6 +45,10 @@ int atd_cache_dir_open(const struct atd_cache_dir_options *options, struct atd_c
 /* All files are closed. NULL is fine. False when a thread hangs in the disk. */
 bool atd_cache_dir_close(struct atd_cache_dir *dir);
 
+/* Every verification under way and any later one ends with ECANCELED: before a close, so that its
+ * users can end. Never blocks. */
+void atd_cache_dir_interrupt(struct atd_cache_dir *dir);
+
 /* What all files take now, as far as it is known. */
 uint64_t atd_cache_dir_used_bytes(struct atd_cache_dir *dir);
 
@@ -86,7 +90,9 @@ int atd_cache_file_write(struct atd_cache_file *file, uint64_t block, const uint
  * whole too. Then the file is verified: the kernel may read it by itself. Blocks long; meant for
  * a background thread. Errors: ENODATA blocks were bad and are absent now; EBADMSG every block is
  * as it was received, but the whole does not have that SHA-256: the file is thrown away, and the
- * object must not be served; ECANCELED the file is being closed by the last other user.
+ * object must not be served; ECANCELED the file is being closed by the last other user, or
+ * atd_cache_dir_interrupt() was called. Already verified in the same way: returns at once. Counts
+ * verified_objects and mismatched_objects. The caller's handle stays open during the call.
  */
 int atd_cache_file_verify(struct atd_cache_file *file, const char *sha256_hex,
                           struct atd_error *err) ATD_MUST_USE;

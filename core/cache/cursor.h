@@ -11,16 +11,19 @@
 
 #define ATD_CURSORS_MAX 8u
 #define ATD_FIRST_BYTES (1u << 20) /* the first request of a cursor */
-#define ATD_PART_BYTES (8u << 20)  /* then aligned parts of this size */
-#define ATD_SEEK_AHEAD_BYTES (16u << 20)  /* further on still belongs to the cursor */
+#define ATD_PART_BYTES (8u << 20)  /* then aligned parts of this size; the window's first size */
+#define ATD_SEEK_AHEAD_BYTES (16u << 20) /* further on still belongs to the cursor */
 #define ATD_SEEK_BACK_BYTES (1u << 20)
 #define ATD_EXACT_MIN_BYTES 65536u /* smaller random reads are rounded to whole blocks */
+/* Among random reads one that is so long may still be a record read in pieces, not a stream. */
+#define ATD_EXACT_RUN_BYTES (512u << 10)
 
 struct atd_cursor {
     uint64_t position;     /* just behind the last read */
     uint64_t window_bytes; /* how far ahead is worth fetching; 0 until it goes on */
     uint64_t last_use;     /* a count */
-    bool has_gone_on;      /* a second read continued the first */
+    uint64_t run_bytes;    /* read since the seek that made it */
+    bool has_gone_on;      /* later reads continued the first */
 };
 
 struct atd_cursors {
@@ -30,7 +33,8 @@ struct atd_cursors {
     unsigned lone_seeks; /* far seeks in a row that were not gone on from */
 };
 
-/* What to fetch after a read: [demand_first, demand_end) now, then parts up to ahead_end. */
+/* What to fetch after a read: [demand_first, demand_end) when the read has to wait, and whether it
+ * has or not what is missing from there (or the read's end) up to ahead_end. */
 struct atd_fetch_plan {
     uint64_t demand_first; /* covers the read */
     uint64_t demand_end;
@@ -39,6 +43,14 @@ struct atd_fetch_plan {
 };
 
 /*
+ * To be called for every read, also for those that find their bytes.
+ *
+ * The first read of an object, and the first after a far seek, demands 1 MiB from its block on.
+ * A cursor that goes on demands up to the end of the part it ends in (a step back: the 1 MiB that
+ * end with it), within its window, and what is ahead ends with a part. After two far seeks in a row
+ * that nobody went on from, a read demands exactly itself, until a cursor has read
+ * ATD_EXACT_RUN_BYTES in one go.
+ *
  * A read [offset, offset + size) of an object of `object_bytes`. `window_max_bytes`: what memory
  * and the line allow now. `waited`: the bytes were not there (the window doubles).
  */

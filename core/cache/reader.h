@@ -18,6 +18,7 @@
 
 #include <sys/uio.h>
 
+#include "base/workers.h"
 #include "cache/cache_dir.h"
 #include "store/store.h"
 
@@ -85,10 +86,12 @@ struct atd_read {
     void (*done)(struct atd_read *read, const struct iovec *pieces, int piece_count,
                  const struct atd_error *why);
     /* the reader's */
+    struct atd_work work; /* when a thread has to wait for the disk */
     struct atd_reader_handle *handle;
     struct atd_read *next;
-    int64_t since_ms;
+    int64_t since_ms; /* waits since then; 0: not yet */
     unsigned tries;
+    bool planned; /* the cursors know of it */
 };
 
 /* Never blocks: neither on the network nor on a disk. */

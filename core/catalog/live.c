@@ -17,6 +17,8 @@
 /* Missing files are looked for this much later, and a sweep takes at most 1/50 of the time. */
 #define SWEEP_PAUSE_MS 2000
 #define SWEEP_IDLE_SHARE 50
+/* However often somebody asks for it, the index is not looked at more often than this. */
+#define REFRESH_LEAST_MS 50
 /* Between attempts at an index that cannot be read: a broken file must not keep a core busy. */
 #define FAILED_PAUSE_MS 1000
 
@@ -27,13 +29,14 @@ struct atd_live {
     /* guarded by lock */
     struct atd_catalog *current;
     bool stopping;
-    bool sweep_wanted; /* at once: there is a new generation */
-    bool look_again;   /* soon: some file was missing */
+    bool sweep_wanted;   /* at once: there is a new generation */
+    bool look_again;     /* soon: some file was missing */
+    bool refresh_wanted; /* somebody met a name that is not there */
     struct atd_live_status status;
 
     /* fixed after start */
     struct atd_index *index;
-    const struct atd_file_store *store;
+    struct atd_locator *locator;
     struct atd_live_watcher watcher;
     unsigned long poll_thread;
     unsigned long sweep_thread;
@@ -79,8 +82,8 @@ static int load(struct atd_live *live, uint64_t generation, struct atd_catalog *
     return rc;
 }
 
-int atd_live_open(struct atd_index *index, const struct atd_file_store *store,
-                  struct atd_live **ret_live, struct atd_error *err)
+int atd_live_open(struct atd_index *index, struct atd_locator *locator, struct atd_live **ret_live,
+                  struct atd_error *err)
 {
     struct atd_live *live = calloc(1, sizeof(*live));
     struct atd_error why = ATD_ERROR_INIT;
@@ -91,7 +94,7 @@ int atd_live_open(struct atd_index *index, const struct atd_file_store *store,
     atd_lock_init(&live->lock, ATD_RANK_LIVE);
     atd_cond_init(&live->wake);
     live->index = index;
-    live->store = store;
+    live->locator = locator;
     live->sweep_wanted = true;
     rc = load(live, 1, &live->current, &why);
     if (rc) {
@@ -119,6 +122,16 @@ void atd_live_look_again(struct atd_live *live)
     atd_lock_take(&live->lock);
     if (!live->look_again) {
         live->look_again = true;
+        (void)pthread_cond_broadcast(&live->wake);
+    }
+    atd_lock_give(&live->lock);
+}
+
+void atd_live_refresh(struct atd_live *live)
+{
+    atd_lock_take(&live->lock);
+    if (!live->refresh_wanted) {
+        live->refresh_wanted = true;
         (void)pthread_cond_broadcast(&live->wake);
     }
     atd_lock_give(&live->lock);
@@ -168,13 +181,35 @@ static bool load_next(struct atd_live *live)
     return true;
 }
 
+/* Waits until a poll is due or wanted; false when the view is closing. */
+static bool wait_for_poll(struct atd_live *live, unsigned pause_ms)
+{
+    int64_t until_ms = atd_clock_monotonic_ms() + pause_ms - REFRESH_LEAST_MS;
+    bool stopping;
+
+    if (!wait_ms(live, pause_ms > ATD_LIVE_POLL_MS ? pause_ms : REFRESH_LEAST_MS))
+        return false;
+    atd_lock_take(&live->lock);
+    while (!live->stopping && !live->refresh_wanted) {
+        int64_t left_ms = until_ms - atd_clock_monotonic_ms();
+
+        if (left_ms <= 0)
+            break;
+        atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)left_ms);
+    }
+    live->refresh_wanted = false;
+    stopping = live->stopping;
+    atd_lock_give(&live->lock);
+    return !stopping;
+}
+
 static void *poll_until_stopped(void *ctx)
 {
     struct atd_live *live = ctx;
 
     unsigned pause_ms = ATD_LIVE_POLL_MS;
 
-    while (wait_ms(live, pause_ms)) {
+    while (wait_for_poll(live, pause_ms)) {
         pause_ms = ATD_LIVE_POLL_MS;
         if (atd_index_changed(live->index) && !load_next(live))
             pause_ms = FAILED_PAUSE_MS;
@@ -206,8 +241,12 @@ static void sweep_entry(struct atd_live *live, struct atd_catalog *catalog,
     struct atd_shard_list *before = atd_catalog_shards_peek(catalog, entry);
     struct atd_shard_list *list = NULL;
     bool again = before && atd_shard_list_may_change(before);
-    int rc = again ? atd_catalog_shards_renew(catalog, entry, live->store, &list, NULL)
-                   : atd_catalog_shards_get(catalog, entry, live->store, &list, NULL);
+    /* Stores are asked when somebody looks, not by the sweep: that would cost requests for
+     * datasets that nobody opens. */
+    int rc =
+        again
+            ? atd_catalog_shards_renew(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL)
+            : atd_catalog_shards_get(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL);
 
     if (rc == 0) {
         result->examined += atd_shard_list_count(list);

@@ -11,7 +11,7 @@
 #define ATD_CATALOG_LIVE_H
 
 #include "catalog/catalog.h"
-#include "store/file_store.h"
+#include "catalog/locator.h"
 
 /* How soon another process's commit is noticed; the promise is a second. */
 #define ATD_LIVE_POLL_MS 200
@@ -28,11 +28,11 @@ struct atd_live_status {
 };
 
 /*
- * Loads the first generation. `index` and `store` are borrowed and must outlive the view.
+ * Loads the first generation. `index` and `locator` are borrowed and must outlive the view.
  * Blocks: until it is loaded. Errors: the provider's; ENOMEM.
  */
-int atd_live_open(struct atd_index *index, const struct atd_file_store *store,
-                  struct atd_live **ret_live, struct atd_error *err) ATD_MUST_USE;
+int atd_live_open(struct atd_index *index, struct atd_locator *locator, struct atd_live **ret_live,
+                  struct atd_error *err) ATD_MUST_USE;
 
 /* Who wants to know; called from the view's threads, without a lock. Both may be NULL. */
 struct atd_live_watcher {
@@ -53,6 +53,10 @@ bool atd_live_close(struct atd_live *live);
 
 /* Has the disk asked again soon about shards that were not to be had: someone met such a list. */
 void atd_live_look_again(struct atd_live *live);
+
+/* Has the index asked now whether it changed, not only at the next poll: somebody met a name that
+ * is not there. Never blocks. */
+void atd_live_refresh(struct atd_live *live);
 
 /* The current generation, with a reference for the caller. */
 struct atd_catalog *atd_live_get(struct atd_live *live) ATD_MUST_USE;

@@ -1,5 +1,5 @@
 /*
- * The shards of an entry: its data_urls expanded, named as files, and looked up on the disk.
+ * The shards of an entry: its data_urls expanded, named as files, and looked up where they lie.
  *
  * A list is immutable and shared by reference; it is made when first needed (or by the sweep that
  * follows a load) and kept with the entry until a file is found changed.
@@ -8,7 +8,7 @@
 #define ATD_CATALOG_SHARDS_H
 
 #include "catalog/catalog.h"
-#include "store/file_store.h"
+#include "catalog/locator.h"
 
 #define ATD_SHARD_VERSION_BYTES 16
 
@@ -17,11 +17,19 @@ struct atd_shard {
     struct atd_str url;
     struct atd_str path;               /* what the disk store opens; ptr NULL: not a local file */
     struct atd_str sha256;             /* 64 hex digits from metadata's checksums; ptr NULL: none */
-    struct atd_file_identity identity; /* when error_code is 0 */
-    int error_code;                    /* 0, or why the shard cannot be read (errno) */
-    struct atd_str reason;             /* the sentence for error_code */
-    uint8_t version[ATD_SHARD_VERSION_BYTES]; /* of (url, identity): the same bytes */
+    struct atd_store *store;           /* where a remote shard is read; NULL: a local file */
+    struct atd_str etag;               /* remote: without quotes; may be empty */
+    struct atd_file_identity identity; /* local, when error_code is 0 */
+    uint64_t size_bytes;               /* when error_code is 0, like mtime and version */
+    int64_t mtime_s;                   /* 0: unknown */
+    int64_t mtime_ns;
+    int error_code;                           /* 0, or why the shard cannot be read (errno) */
+    struct atd_str reason;                    /* the sentence for error_code */
+    uint8_t version[ATD_SHARD_VERSION_BYTES]; /* of (url, identity or etag): the same bytes */
 };
+
+/* What its store is asked for: this version. Remote shards only. */
+void atd_shard_info(const struct atd_shard *shard, struct atd_object_info *ret_info);
 
 struct atd_shard_list;
 
@@ -37,8 +45,10 @@ size_t atd_shard_list_readable(const struct atd_shard_list *list);
 const char *atd_shard_list_error(const struct atd_shard_list *list);
 /* How long ago the disk was asked. */
 int64_t atd_shard_list_age_ms(const struct atd_shard_list *list);
-/* True when some file was not to be had, so that a later look may find another list. */
+/* True when some local file was not to be had, so that a later look may find another list. */
 bool atd_shard_list_may_change(const struct atd_shard_list *list);
+/* True when some remote shard was not to be had and its store may be asked again by now. */
+bool atd_shard_list_is_due(const struct atd_shard_list *list);
 /* True when both show the same files with the same bytes, and the same reasons for the others. */
 bool atd_shard_list_equal(const struct atd_shard_list *a, const struct atd_shard_list *b);
 /* By file name; NULL when there is none. */
@@ -50,17 +60,19 @@ struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
                                                const struct atd_catalog_entry *entry);
 
 /*
- * The list, made now if need be, with a reference for the caller. Blocks on the disk. What is
- * wrong with single shards stands in the list. Errors: ENOMEM, EMFILE, ENFILE.
+ * The list, made now if need be, with a reference for the caller. Blocks on the disk, and with
+ * ATD_EFFORT_NETWORK on stores whose objects are not known yet. What is wrong with single shards
+ * stands in the list. Errors: EWOULDBLOCK (without a sentence) a store would have to be asked;
+ * ENOMEM, EMFILE, ENFILE.
  */
 int atd_catalog_shards_get(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
-                           const struct atd_file_store *store, struct atd_shard_list **ret_list,
-                           struct atd_error *err) ATD_MUST_USE;
+                           struct atd_locator *locator, enum atd_effort effort,
+                           struct atd_shard_list **ret_list, struct atd_error *err) ATD_MUST_USE;
 
 /* The same, made anew whatever is there. */
 int atd_catalog_shards_renew(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
-                             const struct atd_file_store *store, struct atd_shard_list **ret_list,
-                             struct atd_error *err) ATD_MUST_USE;
+                             struct atd_locator *locator, enum atd_effort effort,
+                             struct atd_shard_list **ret_list, struct atd_error *err) ATD_MUST_USE;
 
 /* Drops a list that was found wrong (a file changed), so that the next user makes a new one. */
 void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,

@@ -71,7 +71,7 @@ void atd_http_timer_disarm(struct atd_http_loop *loop, struct atd_http_timer *ti
 /* ------------------------------------------------------------------ one transfer */
 
 struct atd_http_header {
-    struct atd_str name; /* as sent or received; names compare without case */
+    struct atd_str name;  /* as sent or received; names compare without case */
     struct atd_str value; /* trimmed */
 };
 
@@ -104,7 +104,7 @@ struct atd_http_result {
     int status;             /* 0: none came */
     int64_t first_byte_ms;  /* from start to the first byte of the reply; -1: none */
     int64_t total_ms;
-    bool reused;            /* the connection had been used before */
+    bool reused; /* the connection had been used before */
 };
 
 struct atd_http_transfer {

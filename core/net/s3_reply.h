@@ -65,6 +65,12 @@ enum atd_s3_trouble atd_s3_error_classify(const struct atd_http_head *head, stru
 bool atd_content_range_parse(struct atd_str value, uint64_t *ret_first, uint64_t *ret_last,
                              uint64_t *ret_total);
 
+/*
+ * An ETag as object_info keeps it: without quotes, "W/" kept. "" when it is too long or could not
+ * be sent back in a header.
+ */
+void atd_etag_copy(struct atd_str text, char ret_etag[ATD_ETAG_MAX + 1]);
+
 /* Size, ETag and Last-Modified of a 200 or 206. False when the size is not told. */
 bool atd_object_info_from_head(const struct atd_http_head *head, struct atd_object_info *ret_info);
 

@@ -14,7 +14,7 @@ struct atd_s3_options {
     const char *endpoint; /* NULL: AWS */
     const char *region;   /* NULL: found out per bucket (AWS); "us-east-1" elsewhere */
     enum atd_s3_style style;
-    struct atd_credentials *credentials; /* borrowed; NULL: unsigned requests */
+    struct atd_credentials *credentials;      /* borrowed; NULL: unsigned requests */
     const struct atd_endpoint_limits *limits; /* NULL: the defaults */
 };
 
@@ -37,6 +37,12 @@ int atd_store_memory_new(struct atd_store **ret_store, struct atd_error *err) AT
 /* Puts (a copy) or replaces; the ETag is made from the bytes and a counter. Any thread. */
 int atd_store_memory_put(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
                          struct atd_error *err) ATD_MUST_USE;
+/* Puts an object whose bytes a function makes (any thread, without a lock), so that a test can have
+ * large ones. */
+typedef void (*atd_memory_fill_fn)(void *ctx, uint64_t offset, uint8_t *into, size_t len);
+int atd_store_memory_put_made(struct atd_store *store, struct atd_str url, uint64_t size_bytes,
+                              atd_memory_fill_fn fill, void *ctx,
+                              struct atd_error *err) ATD_MUST_USE;
 /* Gets started since the beginning, and bytes they asked for. */
 void atd_store_memory_counts(struct atd_store *store, uint64_t *ret_gets, uint64_t *ret_bytes);
 

@@ -26,6 +26,8 @@ struct atd_arena {
 
 void atd_arena_init(struct atd_arena *arena, size_t max_bytes);
 void atd_arena_release(struct atd_arena *arena);
+/* The same, and overwrites what was in it first: for secrets. */
+void atd_arena_wipe(struct atd_arena *arena);
 
 /* Zeroed memory aligned for any type; NULL when out of memory or past max_bytes. size 0 is fine. */
 void *atd_arena_alloc(struct atd_arena *arena, size_t size) ATD_MUST_USE;

@@ -15,6 +15,7 @@
 
 static struct atd_live *live;
 static struct atd_file_store *store;
+static struct atd_locator *locator;
 static struct atd_index *index_in_memory;
 static atomic_int swaps;
 static atomic_bool stop;
@@ -52,7 +53,8 @@ static void *read_until_stopped(void *ctx)
             const struct atd_catalog_entry *entry = atd_catalog_entry_at(catalog, dataset->entry);
             struct atd_shard_list *list;
 
-            MUST(atd_catalog_shards_get(catalog, entry, store, &list, NULL) == 0);
+            MUST(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL) ==
+                 0);
             MUST(atd_shard_list_count(list) == entry->url_count);
             if (i == 0)
                 atd_catalog_shards_forget(catalog, entry, list);
@@ -77,9 +79,10 @@ int main(void)
     pthread_t readers;
 
     MUST(atd_file_store_new(roots, 1, &store, NULL) == 0);
+    MUST(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL) == 0);
     index_in_memory = atd_index_memory_new();
     atd_index_memory_set(index_in_memory, state_a, 1, NULL, 0, NULL, 0);
-    MUST(atd_live_open(index_in_memory, store, &live, NULL) == 0);
+    MUST(atd_live_open(index_in_memory, locator, &live, NULL) == 0);
     MUST(atd_live_start(live, &watcher, NULL) == 0);
     MUST(pthread_create(&readers, NULL, run_readers, NULL) == 0);
     for (int i = 0; atd_clock_monotonic_ms() < until_ms; i++) {
@@ -94,6 +97,7 @@ int main(void)
     MUST(atomic_load(&swaps) > 2);
     MUST(atd_live_close(live));
     atd_index_free(index_in_memory);
+    MUST(atd_locator_free(locator));
     atd_file_store_free(store);
     return 0;
 }

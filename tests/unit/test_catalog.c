@@ -120,6 +120,44 @@ Test(catalog, what_a_name_means)
     atd_catalog_unref(catalog);
 }
 
+/* SCAN may report a key several times, far apart. */
+Test(catalog, what_is_reported_twice_is_there_once)
+{
+    static const struct atd_index_entry entries[] = {
+        {T("cid1"), T("n"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid2"), T("m"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid1"), T("n"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+        {T("cid1"), T("n"), T(REF("A")), ONE_URL, NO_METADATA, NO_TEXT},
+    };
+    static const struct atd_index_label labels[] = {
+        {T("n"), T("1"), T("cid1"), NO_TEXT, NO_TEXT},
+        {T("m"), T(""), T("cid2"), NO_TEXT, NO_TEXT},
+        {T("n"), T("1"), T("cid1"), NO_TEXT, NO_TEXT},
+        {T("m"), T(""), T("cid2"), NO_TEXT, NO_TEXT},
+    };
+    const struct atd_index_schema schema = {
+        T("A"), T("1.0.0"), {(const uint8_t *)schema_json, sizeof(schema_json) - 1}, NO_TEXT};
+    const struct atd_index_schema schemas[] = {schema, schema};
+    struct atd_catalog *once = load_rows(entries, 2, labels, 2, schemas, 1);
+    struct atd_catalog *twice = load_rows(entries, 4, labels, 4, schemas, 2);
+
+    cr_assert_eq(atd_catalog_entry_count(twice), 2);
+    cr_assert_eq(atd_catalog_schema_count(twice), 1);
+    cr_assert_eq(atd_catalog_shown_label_count(twice), atd_catalog_shown_label_count(once));
+    cr_assert_eq(atd_catalog_problem_count(twice), 0);
+    cr_assert_str_eq(meaning(twice, "n"), "cid1");
+    for (size_t i = 0; i < 2; i++) {
+        const struct atd_catalog_entry *entry = atd_catalog_entry_at(twice, i);
+
+        cr_assert_eq(entry->label_count, 1);
+        cr_assert_eq(memcmp(entry->fingerprint, atd_catalog_entry_at(once, i)->fingerprint,
+                            sizeof(entry->fingerprint)),
+                     0);
+    }
+    atd_catalog_unref(once);
+    atd_catalog_unref(twice);
+}
+
 Test(catalog, superseded_entries_do_not_show)
 {
     static const struct atd_index_entry entries[] = {
@@ -328,9 +366,13 @@ static void list_files(const char *const *urls, size_t count, char *ret_text, si
     struct atd_shard_list *list = NULL;
     size_t len = 0;
 
+    struct atd_locator *locator = NULL;
+
     cr_assert_eq(atd_file_store_new(roots, 1, &store, NULL), 0);
-    cr_assert_eq(
-        atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, 0), store, &list, NULL), 0);
+    cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, atd_catalog_entry_at(catalog, 0), locator,
+                                        ATD_EFFORT_DISK, &list, NULL),
+                 0);
     ret_text[0] = '\0';
     for (size_t i = 0; i < atd_shard_list_count(list); i++) {
         const struct atd_shard *shard = atd_shard_list_at(list, i);
@@ -340,6 +382,7 @@ static void list_files(const char *const *urls, size_t count, char *ret_text, si
         cr_assert_eq(atd_shard_list_find(list, shard->file_name), shard);
     }
     atd_shard_list_unref(list);
+    cr_assert(atd_locator_free(locator));
     atd_file_store_free(store);
     atd_catalog_unref(catalog);
 }
@@ -402,26 +445,31 @@ Test(shards, a_renewed_list_sees_what_came_and_a_changed_file_gets_another_versi
     struct atd_shard_list *list = NULL;
     uint8_t version[ATD_SHARD_VERSION_BYTES];
 
+    struct atd_locator *locator = NULL;
+
     cr_assert_eq(atd_file_store_new(roots, 1, &store, NULL), 0);
+    cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
     cr_assert_null(atd_catalog_shards_peek(catalog, entry));
-    cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
     cr_assert_eq(atd_shard_list_readable(list), 0);
     atd_shard_list_unref(list);
     put_file("x.tar");
-    cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
     cr_assert_eq(atd_shard_list_readable(list), 0, "a list is kept until it is renewed");
     cr_assert(atd_shard_list_may_change(list));
     atd_shard_list_unref(list);
-    cr_assert_eq(atd_catalog_shards_renew(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_renew(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL),
+                 0);
     cr_assert_eq(atd_shard_list_readable(list), 1);
     cr_assert_not(atd_shard_list_may_change(list));
     memcpy(version, atd_shard_list_at(list, 0)->version, sizeof(version));
     put_file("x.tar");
     atd_catalog_shards_forget(catalog, entry, list);
     atd_shard_list_unref(list);
-    cr_assert_eq(atd_catalog_shards_get(catalog, entry, store, &list, NULL), 0);
+    cr_assert_eq(atd_catalog_shards_get(catalog, entry, locator, ATD_EFFORT_DISK, &list, NULL), 0);
     cr_assert_neq(memcmp(version, atd_shard_list_at(list, 0)->version, sizeof(version)), 0);
     atd_shard_list_unref(list);
+    cr_assert(atd_locator_free(locator));
     atd_file_store_free(store);
     atd_catalog_unref(catalog);
 }

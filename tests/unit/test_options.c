@@ -85,7 +85,8 @@ Test(options, what_is_wrong_is_said_without_secrets)
         {{"/mnt", "-o", "umask=9", NULL}, "umask=9 is not a number"},
         {{"/mnt", "-o", "uid=-1", NULL}, "is not a number"},
         {{"/mnt", "/other", NULL}, "one argument too many"},
-        {{"redis://u:secret@h/0", "/mnt", NULL}, "'redis:...'"},
+        {{"postgres://u:secret@h/0", "/mnt", NULL}, "'postgres:...'"},
+        {{"redis://u:secret@h/zero", "/mnt", NULL}, "database"},
         {{"sqlite:", "/mnt", NULL}, "lacks a path"},
         {{"/mnt", "-o", "data_root=", NULL}, "lacks a directory"},
     };
@@ -97,6 +98,88 @@ Test(options, what_is_wrong_is_said_without_secrets)
         cr_assert_eq(parse(cases[i].args, &options, &err), -EINVAL, "case %zu", i);
         cr_assert_not_null(strstr(err.text, cases[i].says), "%s", err.text);
         cr_assert_null(strstr(err.text, "secret"));
+        options_release(&options);
+    }
+}
+
+Test(options, remote_shards)
+{
+    static const char *const args[] = {"redis://:secret@h:7/3", "/mnt", "-o",
+                                       "store=s3://team//data/sets/,endpoint=http://h:9000,"
+                                       "env_file=/e/.env,cache_dir=/c,cache_size=10G,memory=64m,"
+                                       "timeout=5,path_style",
+                                       NULL};
+    struct options options;
+    struct atd_error err = ATD_ERROR_INIT;
+
+    cr_assert_eq(parse(args, &options, &err), 0, "%s", err.text);
+    cr_assert_null(options.index_path);
+    cr_assert_eq(options.redis->db, 3);
+    cr_assert_null(strstr(options.redis->shown, "secret"));
+    cr_assert_str_eq(options.bucket, "team");
+    cr_assert_str_eq(options.prefix, "data/sets");
+    cr_assert_str_eq(options.endpoint, "http://h:9000");
+    cr_assert_str_eq(options.env_file, "/e/.env");
+    cr_assert_str_eq(options.cache_dir, "/c");
+    cr_assert(options.cache_named);
+    cr_assert_eq(options.cache_size_bytes, (uint64_t)10 << 30);
+    cr_assert_eq(options.memory_bytes, (uint64_t)64 << 20);
+    cr_assert_eq(options.timeout_s, 5);
+    cr_assert_eq(options.data_root_count, 0);
+    options_release(&options);
+}
+
+Test(options, the_default_cache_is_in_the_home_directory)
+{
+    static const char *const args[] = {"/mnt", NULL};
+    static const char *const none[] = {"/mnt", "-o", "cache=none", NULL};
+    struct options options;
+
+    (void)unsetenv("XDG_CACHE_HOME");
+    cr_assert_eq(parse(args, &options, NULL), 0);
+    cr_assert_str_eq(options.cache_dir, "/home/u/.cache/atdatafs");
+    cr_assert_not(options.cache_named);
+    options_release(&options);
+    (void)setenv("XDG_CACHE_HOME", "/x", 1);
+    cr_assert_eq(parse(args, &options, NULL), 0);
+    cr_assert_str_eq(options.cache_dir, "/x/atdatafs");
+    options_release(&options);
+    cr_assert_eq(parse(none, &options, NULL), 0);
+    cr_assert_null(options.cache_dir);
+    options_release(&options);
+}
+
+Test(options, remote_mistakes_are_named)
+{
+    static const struct {
+        const char *text;
+        const char *said;
+    } cases[] = {
+        {"store=team", "s3://BUCKET"},
+        {"store=s3://", "s3://BUCKET"},
+        {"endpoint=h:9000", "endpoint"},
+        {"endpoint=", ""},
+        {"region=", "region"},
+        {"cache_size=lots", "cache_size=lots"},
+        {"cache_size=1", "cache_size=1"},
+        {"cache_size=99999999999999G", "cache_size="},
+        {"memory=1M", "memory=1M"},
+        {"memory=-1", "memory=-1"},
+        {"timeout=0", "timeout=0"},
+        {"timeout=10s", "timeout=10s"},
+        {"cache=all", "none"},
+        {"password_file=/x", "redis"},
+        {"unsigned,profile=x", "unsigned"},
+        {"unsigned=yes", "unsigned"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *const args[] = {"/mnt", "-o", cases[i].text, NULL};
+        struct atd_error err = ATD_ERROR_INIT;
+        struct options options;
+
+        cr_assert_eq(parse(args, &options, &err), -EINVAL, "%s", cases[i].text);
+        cr_assert(strstr(err.text, cases[i].said), "%s: %s", cases[i].text, err.text);
         options_release(&options);
     }
 }

@@ -1,0 +1,77 @@
+/*
+ * A connection to a Redis server: commands go out, replies come in, in the same order.
+ *
+ * The socket is our own (no SIGPIPE, deadlines, TLS with any hiredis); hiredis is the codec alone.
+ * Sending and receiving go on together, so that the two sides never wait for each other, however
+ * much is under way. After any error but a reply's own the link is of no use: free it.
+ * Source: S3-REDIS 6.5.
+ *
+ * Threads: one at a time.
+ */
+#ifndef ATD_INDEX_REDIS_LINK_H
+#define ATD_INDEX_REDIS_LINK_H
+
+#include <hiredis/hiredis.h>
+
+#include "index/redis_error.h"
+#include "index/redis_url.h"
+
+#define ATD_REDIS_CONNECT_MS 5000  /* until connected, TLS included */
+#define ATD_REDIS_SILENCE_MS 10000 /* without a byte in either direction */
+
+/* Commands that wait to be sent; who has more asks for replies first. */
+#define ATD_REDIS_OUT_BYTES_MAX (1u << 20)
+/* The longest argument: a key with two names in it. */
+#define ATD_REDIS_ARGUMENT_BYTES_MAX (2 * ATD_NAME_BYTES_MAX + 64)
+#define ATD_REDIS_ARGUMENTS_MAX 8
+
+struct atd_redis_link;
+
+/*
+ * Connects. `ca_file` NULL: the system's. Blocks: on the resolver, and up to ATD_REDIS_CONNECT_MS.
+ * Errors: ECONNREFUSED, ETIMEDOUT, ENOENT (socket), EHOSTUNREACH (resolver), retryable, and others
+ * of the system; EACCES for the certificate; EPROTO when there is no TLS.
+ */
+int atd_redis_link_open(const struct atd_redis_url *url, const char *ca_file,
+                        struct atd_redis_link **ret_link, struct atd_error *err) ATD_MUST_USE;
+
+/* A link over a connected stream socket: for tests. `fd` is taken on success. */
+int atd_redis_link_over(int fd, struct atd_redis_link **ret_link,
+                        struct atd_error *err) ATD_MUST_USE;
+
+/* No command may be under way past this moment (atd_clock_monotonic_ms); at first: none at all. */
+void atd_redis_link_set_deadline(struct atd_redis_link *link, int64_t deadline_ms);
+
+/*
+ * Adds a command to what is to be sent; nothing is sent before atd_redis_link_next().
+ * Errors: ENOMEM; EFBIG past the maxima above.
+ */
+int atd_redis_link_ask(struct atd_redis_link *link, const struct atd_str *arguments, size_t count,
+                       struct atd_error *err) ATD_MUST_USE;
+
+/* True while another command fits well within what may wait to be sent. */
+bool atd_redis_link_has_room(const struct atd_redis_link *link);
+
+/*
+ * The next reply; freeReplyObject() it. *ret_cut (may be NULL) tells that a part of it was too
+ * large and is nil (redis_guard.h). An error reply is a reply. Blocks: until it is there, or a
+ * deadline. Errors: ETIMEDOUT, ECONNRESET, both retryable; EPROTO; ENOMEM.
+ */
+int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, bool *ret_cut,
+                        struct atd_error *err) ATD_MUST_USE;
+
+/* Forgets the bytes of commands that were sent: there was a password among them. */
+void atd_redis_link_forget_sent(struct atd_redis_link *link);
+
+/* True when the server has closed the connection. Does not block. */
+bool atd_redis_link_is_dead(const struct atd_redis_link *link);
+
+/* NULL is fine. */
+void atd_redis_link_free(struct atd_redis_link *link);
+
+static inline struct atd_str atd_redis_reply_text(const redisReply *reply)
+{
+    return (struct atd_str){reply->str ? reply->str : "", reply->str ? reply->len : 0};
+}
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * An open file: what fuse_file_info.fh points at.
+ */
+#ifndef ATD_FS_FILE_H
+#define ATD_FS_FILE_H
+
+#include "fs.h"
+
+/* The largest READ the kernel sends (its 256 pages). */
+#define READ_BYTES_MAX (1u << 20)
+
+/*
+ * Text:          text.
+ * A local shard: fd and identity; fd is -1 once the kernel has taken the file over.
+ * A remote one:  reader (NULL when it is empty) and url; the reader keeps the cached copy from
+ *                being evicted even while only the kernel reads it.
+ */
+struct file {
+    struct handle handle;
+    struct node *node; /* shards: registered with nodes_open */
+    uint8_t *text;
+    size_t text_len;
+    int fd;
+    struct atd_file_identity identity;
+    uint64_t size_bytes; /* shards */
+    struct atd_reader_handle *reader;
+    char *url;
+};
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static inline struct file *file_of(const struct fuse_file_info *info)
+{
+    return (struct file *)(uintptr_t)info->fh; // NOLINT(performance-no-int-to-ptr)
+}
+
+/* Sets ESTALE: "'x.tar' has changed". */
+int file_stale(const struct node *node, struct atd_error *err);
+
+/* What the reader calls when a remote shard became whole and verified here, or stopped being so:
+ * whoever has it open gets the new node at the next open. `fs` is a struct fs. */
+void file_local_changed(void *fs, struct atd_str url, const struct atd_object_info *info);
+
+#endif
