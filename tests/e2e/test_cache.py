@@ -262,7 +262,8 @@ def test_kill_again_and_again(remote):
     for number in range(2 if SANITIZED else 5):
         mount = remote.mount(directory)
         [path] = shard_paths(mount, "kept")
-        reader = subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        reader = subprocess.Popen(["cat", path], **quiet)
         time.sleep(0.01 * number)  # another moment each time, whichever
         mount.kill()
         reader.wait(20)

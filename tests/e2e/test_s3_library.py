@@ -27,8 +27,9 @@ def team(remote, peer):
 
 
 def publish_all(python):
+    more = {"scalars": {"metadata": METADATA}}
     entries = {
-        name: python.write(name, kind, count, **({"metadata": METADATA} if name == "scalars" else {}))
+        name: python.write(name, kind, count, **more.get(name, {}))
         for name, (kind, count) in COUNTS.items()
     }
     shards = python.write_shards("loose/part.tar", "Scalars", 25, 10)
@@ -46,7 +47,8 @@ def test_what_the_library_publishes_shows_and_reads(team):
     entries = publish_all(python)
     mount = remote.mount()
     assert ls(mount / "datasets") == sorted(entries)
-    assert os.readlink(mount / "labels" / "scalars@1.0.0") == f"../by-cid/{entries['scalars']['cid']}"
+    labelled = entries["scalars"]["cid"]
+    assert os.readlink(mount / "labels" / "scalars@1.0.0") == f"../by-cid/{labelled}"
     for name, entry in entries.items():
         shown = mount.json("datasets", name, "entry.json")
         assert (shown["cid"], shown["data_urls"]) == (entry["cid"], entry["data_urls"])

@@ -45,7 +45,8 @@ class Golden:
         for item in self.objects:
             if item["bucket"] not in have:
                 have.add(minio.make_bucket(item["bucket"]))
-            minio.put(item["bucket"], item["key"], (self.directory / "s3" / item["file"]).read_bytes())
+            data = (self.directory / "s3" / item["file"]).read_bytes()
+            minio.put(item["bucket"], item["key"], data)
         return {f"s3://{item['bucket']}/{item['key']}": item for item in self.objects}
 
     def unpack_objects(self, root):

@@ -177,7 +177,7 @@ class Proxy:
         self._call("forget")
 
     def serve(self, bucket, key, data):
-        """An object of the proxy's own, for keys that MinIO refuses; without checks of signatures."""
+        """An object of the proxy's own, for keys that MinIO refuses; signatures are not checked."""
         self._call("serve_object", bucket, key, data)
 
 
