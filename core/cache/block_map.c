@@ -351,8 +351,11 @@ void atd_block_map_unmark(struct atd_block_map *map, uint64_t block)
 
 void atd_block_map_forget(struct atd_block_map *map)
 {
-    for (uint64_t block = 0; block < map->block_count; block++)
-        set_bit(map, block, false);
+    for (uint64_t i = 0; i <= map->block_count / 64; i++) {
+        uint64_t before = atomic_exchange(&map->present[i], 0);
+
+        (void)atomic_fetch_sub(&map->present_count, (unsigned)__builtin_popcountll(before));
+    }
 }
 
 void atd_block_map_refresh(struct atd_block_map *map, uint64_t block, uint64_t count)
