@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -312,6 +314,34 @@ Test(object_table, without_a_usable_file_it_lives_in_memory)
 }
 
 /* ------------------------------------------------------------------ size */
+
+Test(object_table, a_full_disk_costs_only_what_did_not_fit)
+{
+    struct atd_object_table *table;
+    struct atd_object_table_status status;
+    unsigned stored = 0;
+
+    if (geteuid() != 0)
+        return;
+    cr_assert_eq(unshare(CLONE_NEWNS), 0);
+    cr_assert_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    cr_assert_eq(mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=700"), 0);
+    table = open_table(path, 0);
+    for (unsigned i = 0; i < 2000; i++)
+        put(table, i, 0);
+    atd_object_table_status(table, &status);
+    cr_assert(status.write_failures > 0 && status.write_failures < 2000);
+    for (unsigned i = 0; i < 2000; i++)
+        cr_assert(has(table, i, 0));
+    atd_object_table_close(table);
+    table = open_table(path, 0);
+    for (unsigned i = 0; i < 2000; i++)
+        stored += has(table, i, 0);
+    cr_assert_eq(stored + status.write_failures, 2000);
+    atd_object_table_status(table, &status);
+    cr_assert_eq(status.damaged_bytes, 0); /* nothing is written in part */
+    atd_object_table_close(table);
+}
 
 Test(object_table, is_rewritten_when_most_of_it_is_superseded)
 {
