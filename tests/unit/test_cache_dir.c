@@ -138,6 +138,8 @@ Test(cache_dir, a_change_of_the_data_between_two_opens_ends_being_verified)
     struct atd_cache_dir *dir = open_dir(1u << 30);
     const struct atd_object_info info = object_info(SIZE, "e1");
     struct atd_cache_file *file = open_object(dir, URL, &info);
+    struct timespec times[2];
+    struct stat st;
     char data[PATH_MAX];
 
     cr_assert_eq(write_blocks(file, 1, 0, 6), 0);
@@ -145,7 +147,12 @@ Test(cache_dir, a_change_of_the_data_between_two_opens_ends_being_verified)
     atd_cache_file_close(file);
     object_path(path, URL, &info, ".data", data);
     (void)usleep(20000); /* the clock of the file system ticks */
+    cr_assert_eq(stat(data, &st), 0);
     flip_bit(data, 3 * BLOCK);
+    /* As if it were the old one, but for the time that nobody can set. */
+    times[0] = st.st_atim;
+    times[1] = st.st_mtim;
+    cr_assert_eq(utimensat(AT_FDCWD, data, times, 0), 0);
     file = open_object(dir, URL, &info);
     cr_assert(!atd_cache_file_is_verified(file));
     cr_assert_eq(atd_cache_file_verify(file, NULL, NULL), -ENODATA);
@@ -282,6 +289,30 @@ Test(cache_dir, files_of_another_length_are_replaced)
         cr_assert_eq(read_blocks(file, 1, 0, 6, false), 0);
         atd_cache_file_close(file);
     }
+    cr_assert(atd_cache_dir_close(dir));
+}
+
+Test(cache_dir, who_reads_a_replaced_file_keeps_its_bytes)
+{
+    struct atd_cache_dir *dir = open_dir(1u << 30);
+    const struct atd_object_info info = object_info(SIZE, "e1");
+    struct atd_cache_file *file = open_object(dir, URL, &info);
+    char map[PATH_MAX];
+    uint8_t *bytes = malloc(SIZE);
+    int fd = -1;
+
+    object_path(path, URL, &info, ".map", map);
+    cr_assert_eq(write_blocks(file, 1, 0, 6), 0);
+    cr_assert_eq(atd_cache_file_dup(file, &fd, NULL), 0);
+    atd_cache_file_close(file);
+    flip_bit(map, 50);
+    file = open_object(dir, URL, &info);
+    cr_assert_eq(atd_cache_file_present_blocks(file), 0);
+    cr_assert_eq(pread(fd, bytes, SIZE, 0), (ssize_t)SIZE);
+    cr_assert(object_is(1, 0, bytes, SIZE));
+    (void)close(fd);
+    free(bytes);
+    atd_cache_file_close(file);
     cr_assert(atd_cache_dir_close(dir));
 }
 

@@ -76,6 +76,9 @@ Test(cache_evict, files_in_use_are_never_evicted)
     int rc = 0;
 
     cr_assert_eq(write_blocks(theirs, 2, 0, 4), 0);
+    /* Made by one open, used by a second. */
+    atd_cache_file_close(theirs);
+    theirs = open_object(other, ATD_STR("s3://b/theirs"), &info);
     cr_assert_eq(write_blocks(mine, 1, written++, 1), 0);
     /* The first write makes it look what lies there. */
     cr_assert(!pending(dir, 5 * BLOCK));

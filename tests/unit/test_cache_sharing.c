@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -83,6 +84,74 @@ Test(cache_sharing, what_another_process_fetched_is_seen)
     atd_cache_file_close(theirs);
     cr_assert(atd_cache_dir_close(dir));
     cr_assert(atd_cache_dir_close(other));
+}
+
+/* True once somebody waits for the flock of this very file: "N: -> FLOCK" in /proc/locks. */
+static bool is_waiting_for_lock(int fd)
+{
+    struct stat st;
+    char inode[32];
+
+    cr_assert_eq(fstat(fd, &st), 0);
+    (void)snprintf(inode, sizeof(inode), ":%lu ", (unsigned long)st.st_ino);
+    for (int i = 0; i < 2000; i++) {
+        FILE *locks = fopen("/proc/locks", "re");
+        char line[256];
+        bool found = false;
+
+        cr_assert(locks);
+        while (fgets(line, sizeof(line), locks))
+            found = found || (strstr(line, "-> FLOCK") && strstr(line, inode));
+        (void)fclose(locks);
+        if (found)
+            return true;
+        (void)usleep(5000);
+    }
+    return false;
+}
+
+struct opening {
+    struct atd_cache_dir *dir;
+    struct atd_cache_file *file;
+};
+
+static void *open_once(void *ctx)
+{
+    struct opening *opening = ctx;
+    const struct atd_object_info info = object_info(SIZE, "e1");
+
+    opening->file = open_object(opening->dir, URL, &info);
+    return NULL;
+}
+
+/* As another process evicts: locked, unlinked, let go. */
+Test(cache_sharing, an_open_during_an_eviction_makes_a_new_file)
+{
+    struct opening opening = {.dir = open_dir(1u << 30)};
+    const struct atd_object_info info = object_info(SIZE, "e1");
+    char data[PATH_MAX];
+    char map[PATH_MAX];
+    struct stat st;
+    pthread_t thread;
+    int fd;
+
+    object_path(path, URL, &info, ".data", data);
+    object_path(path, URL, &info, ".map", map);
+    put_object(opening.dir, 1, URL, &info);
+    fd = open(data, O_RDWR | O_CLOEXEC);
+    cr_assert_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, open_once, &opening), 0);
+    cr_assert(is_waiting_for_lock(fd));
+    cr_assert_eq(unlink(map), 0);
+    cr_assert_eq(unlink(data), 0);
+    (void)close(fd);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert_eq(atd_cache_file_present_blocks(opening.file), 0);
+    cr_assert_eq(write_blocks(opening.file, 1, 0, 6), 0);
+    cr_assert_eq(stat(data, &st), 0);
+    cr_assert_eq(st.st_ino, opening.file->inode);
+    atd_cache_file_close(opening.file);
+    cr_assert(atd_cache_dir_close(opening.dir));
 }
 
 #define SHARED_OBJECTS 12u

@@ -202,6 +202,7 @@ Test(object_table, texts_beyond_the_maxima_are_not_kept)
 Test(object_table, a_torn_tail_costs_the_last_record_only)
 {
     struct atd_object_table *table = open_table(path, 0);
+    struct atd_object_table_status status;
     off_t before;
     off_t after;
 
@@ -227,6 +228,10 @@ Test(object_table, a_torn_tail_costs_the_last_record_only)
     table = open_table(path, 0);
     put(table, 21, 0);
     cr_assert_eq(atd_object_table_count(table), 21);
+    /* What is torn is done with: the place for more is the end. */
+    atd_object_table_status(table, &status);
+    cr_assert_eq(status.file_bytes, (uint64_t)file_size());
+    cr_assert_gt(status.damaged_bytes, 10);
     atd_object_table_close(table);
     table = open_table(path, 0);
     cr_assert_eq(atd_object_table_count(table), 21);
