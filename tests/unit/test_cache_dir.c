@@ -297,6 +297,7 @@ Test(cache_dir, who_reads_a_replaced_file_keeps_its_bytes)
     struct atd_cache_dir *dir = open_dir(1u << 30);
     const struct atd_object_info info = object_info(SIZE, "e1");
     struct atd_cache_file *file = open_object(dir, URL, &info);
+    struct stat st;
     char map[PATH_MAX];
     uint8_t *bytes = malloc(SIZE);
     int fd = -1;
@@ -310,6 +311,9 @@ Test(cache_dir, who_reads_a_replaced_file_keeps_its_bytes)
     cr_assert_eq(atd_cache_file_present_blocks(file), 0);
     cr_assert_eq(pread(fd, bytes, SIZE, 0), (ssize_t)SIZE);
     cr_assert(object_is(1, 0, bytes, SIZE));
+    cr_assert_eq(fstat(fd, &st), 0);
+    cr_assert_neq(st.st_ino, file->inode);
+    cr_assert_eq(st.st_nlink, 0);
     (void)close(fd);
     free(bytes);
     atd_cache_file_close(file);

@@ -220,7 +220,10 @@ Test(cache_sharing, processes_share_it_while_it_evicts)
     }
     dir = open_dir(48 * BLOCK);
     cr_assert(!pending(dir, 1));
-    cr_assert_leq(atd_cache_dir_used_bytes(dir), 60 * BLOCK);
+    /* Each knew late what the others wrote; who looks now makes it right. */
+    for (int i = 0; i < 2000 && atd_cache_dir_used_bytes(dir) > 48 * BLOCK; i++)
+        (void)usleep(10000);
+    cr_assert_leq(atd_cache_dir_used_bytes(dir), 48 * BLOCK);
     cr_assert(atd_cache_dir_close(dir));
 }
 
