@@ -331,7 +331,7 @@ int atd_block_map_mark(struct atd_block_map *map, uint64_t block, size_t count,
     uint8_t entries[ATD_MAP_BATCH_MAX * ATD_MAP_ENTRY_BYTES];
     int rc;
 
-    atd_assert(count <= ATD_MAP_BATCH_MAX && block + count <= map->block_count);
+    atd_assert(count > 0 && count <= ATD_MAP_BATCH_MAX && block + count <= map->block_count);
     for (size_t i = 0; i < count; i++)
         put_entry(entries + i * ATD_MAP_ENTRY_BYTES, sums[i]);
     rc = write_whole(map->fd, entries, count * ATD_MAP_ENTRY_BYTES, entry_offset(block), err);

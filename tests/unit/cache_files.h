@@ -23,6 +23,7 @@ static inline void setup(void)
 
 static inline void teardown(void)
 {
+    (void)umount2(path, MNT_DETACH); /* of mount_tiny() */
     remove_tree(path);
 }
 

@@ -32,6 +32,7 @@ static void teardown(void)
 {
     char more[PATH_MAX + 32];
 
+    (void)umount2(dir, MNT_DETACH); /* where a test had mounted a small disk */
     (void)unlink(path);
     (void)snprintf(more, sizeof(more), "%s.new", path);
     (void)unlink(more);
