@@ -57,6 +57,13 @@ static size_t etag_len(const struct atd_object_info *info)
     return strnlen(info->etag, ATD_ETAG_MAX);
 }
 
+/* As atd_object_info_same() has it: with an ETag the time says nothing more, and not every source
+ * of the facts tells it. */
+static uint64_t time_of(const struct atd_object_info *info)
+{
+    return info->etag[0] ? 0 : (uint64_t)info->mtime_s;
+}
+
 void atd_block_map_hash(struct atd_str url, const struct atd_object_info *info,
                         uint8_t ret_hash[ATD_SHA256_BYTES])
 {
@@ -68,7 +75,7 @@ void atd_block_map_hash(struct atd_str url, const struct atd_object_info *info,
     put_le(facts + AT_VERSION, ATD_MAP_VERSION, 4);
     put_le(facts + AT_BLOCK_BYTES, ATD_BLOCK_BYTES, 4);
     put_le(facts + AT_SIZE, info->size_bytes, 8);
-    put_le(facts + AT_MTIME, (uint64_t)info->mtime_s, 8);
+    put_le(facts + AT_MTIME, time_of(info), 8);
     memcpy(facts + AT_ETAG, info->etag, etag_len(info));
     put_le(facts + AT_URL_LEN, url.len, 8);
     atd_sha256_of(url.ptr ? url.ptr : "", url.len, url_hash);
@@ -87,7 +94,7 @@ static void make_header(struct atd_str url, const struct atd_object_info *info,
     put_le(ret_header + AT_VERSION, ATD_MAP_VERSION, 4);
     put_le(ret_header + AT_BLOCK_BYTES, ATD_BLOCK_BYTES, 4);
     put_le(ret_header + AT_SIZE, info->size_bytes, 8);
-    put_le(ret_header + AT_MTIME, (uint64_t)info->mtime_s, 8);
+    put_le(ret_header + AT_MTIME, time_of(info), 8);
     atd_block_map_hash(url, info, ret_header + AT_HASH);
     memcpy(ret_header + AT_ETAG, info->etag, etag_len(info));
     put_le(ret_header + AT_URL_LEN, url.len, 8);

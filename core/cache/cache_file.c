@@ -202,6 +202,9 @@ int atd_cache_file_attach(struct atd_cache_file *file, struct atd_str url,
     if (info->size_bytes > ATD_MAP_OBJECT_BYTES_MAX)
         return atd_error_set(err, EFBIG, "an object of %llu bytes is too large for the cache",
                              (unsigned long long)info->size_bytes);
+    if (!info->etag[0] && !info->mtime_s)
+        return atd_error_set(err, ENOTSUP,
+                             "an object of which neither ETag nor time is known is not cached");
     file->size_bytes = info->size_bytes;
     for (int tries = 0; tries < OPEN_TRIES; tries++) {
         rc = try_attach(file, url, info, &why);

@@ -56,7 +56,7 @@ Test(cache_dir, a_version_has_one_handle_and_another_version_another_file)
     struct atd_cache_dir *dir = open_dir(1u << 30);
     const struct atd_object_info one = object_info(SIZE, "e1");
     struct atd_object_info other[4] = {object_info(SIZE, "e2"), object_info(SIZE + 1, "e1"),
-                                       object_info(SIZE, "e1"), object_info(SIZE, "e1")};
+                                       object_info(SIZE, ""), object_info(SIZE, "e1")};
     struct atd_cache_file *file = open_object(dir, URL, &one);
     struct atd_cache_file *again = open_object(dir, URL, &one);
 
@@ -74,6 +74,23 @@ Test(cache_dir, a_version_has_one_handle_and_another_version_another_file)
     atd_cache_file_close(file);
     cr_assert_eq(read_blocks(again, 1, 0, 1, false), 0);
     atd_cache_file_close(again);
+    cr_assert(atd_cache_dir_close(dir));
+}
+
+Test(cache_dir, what_cannot_be_told_apart_or_is_too_large_is_not_kept)
+{
+    struct atd_cache_dir *dir = open_dir(1u << 30);
+    struct atd_object_info info = object_info(SIZE, "");
+    struct atd_cache_file *file = NULL;
+    struct atd_error err = ATD_ERROR_INIT;
+
+    cr_assert_eq(atd_cache_file_open(dir, URL, &info, &file, &err), -ENOTSUP);
+    cr_assert_eq(err.code, ENOTSUP);
+    info.mtime_s = 5;
+    file = open_object(dir, URL, &info);
+    atd_cache_file_close(file);
+    info = object_info(UINT64_MAX, "e");
+    cr_assert_eq(atd_cache_file_open(dir, URL, &info, &file, &err), -EFBIG);
     cr_assert(atd_cache_dir_close(dir));
 }
 
