@@ -15,6 +15,7 @@
 
 #define HTTP_THREADS 2u
 #define STOP_MS 5000u
+#define LOCATE_TIMEOUT_S 8u
 
 struct remote {
     const struct options *options;
@@ -182,7 +183,10 @@ void remote_fill_locator(struct remote *remote, struct atd_locator_options *opti
     options->table = remote->table;
     options->s3_scope = remote->endpoint;
     options->wide_prefix = remote->wide_prefix;
-    options->timeout_ms = remote->options->timeout_s * 1000;
+    /* Who lists is not kept waiting as long as who reads: it is asked again soon. */
+    options->timeout_ms = remote->options->timeout_s < LOCATE_TIMEOUT_S
+                              ? remote->options->timeout_s * 1000
+                              : LOCATE_TIMEOUT_S * 1000;
 }
 
 const char *remote_cache_path(const struct remote *remote)

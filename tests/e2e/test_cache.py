@@ -407,9 +407,9 @@ def test_complete_shards_are_the_kernels(remote):
             piece = wanted[offset : offset + 5000]
             assert bounded(os.pread, old, 5000, offset) == piece
             assert bounded(os.pread, new, 5000, offset) == piece
-        reads = mount.metrics()["read_requests"]
+        reads = mount.metrics()["read_remote"]
         assert same_bytes(path, wanted)
-        assert mount.metrics()["read_requests"] == reads, "the daemon was asked"
+        assert mount.metrics()["read_remote"] == reads, "the daemon was asked"
     finally:
         os.close(old)
         if new is not None:
