@@ -70,7 +70,6 @@ struct atd_http_exchange {
     int refusal; /* what head or data returned */
     struct atd_http_intake intake;
     struct atd_error error;
-    long connects;
     char curl_text[CURL_ERROR_SIZE];
 };
 

@@ -273,7 +273,6 @@ void atd_http_transfer_start(struct atd_http_loop *loop, struct atd_http_transfe
     exchange->head_given = false;
     exchange->refused_address = false;
     exchange->refusal = 0;
-    exchange->connects = 0;
     exchange->curl_text[0] = '\0';
     atd_http_intake_reset(&exchange->intake);
     transfer->impl = exchange;
