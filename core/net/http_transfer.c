@@ -196,6 +196,18 @@ static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool
     }
 }
 
+/* curl's sentence in the form of ours: "Failed to ..." begins small, "SSL ..." stays. */
+static const char *curl_sentence(struct atd_http_exchange *exchange, CURLcode code)
+{
+    char *text = exchange->curl_text;
+
+    if (!text[0])
+        (void)snprintf(text, sizeof(exchange->curl_text), "%s", curl_easy_strerror(code));
+    if (text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a' && text[1] <= 'z')
+        text[0] = (char)(text[0] - 'A' + 'a');
+    return text;
+}
+
 void atd_http_exchange_end_by_curl(struct atd_http_exchange *exchange, CURLcode code)
 {
     bool retryable;
@@ -212,9 +224,7 @@ void atd_http_exchange_end_by_curl(struct atd_http_exchange *exchange, CURLcode 
         atd_http_exchange_end(exchange, 0, false, "%s", "");
     } else {
         errno_code = errno_of_curl(exchange, code, &retryable);
-        atd_http_exchange_end(exchange, errno_code, retryable, "%s",
-                              exchange->curl_text[0] ? exchange->curl_text
-                                                     : curl_easy_strerror(code));
+        atd_http_exchange_end(exchange, errno_code, retryable, "%s", curl_sentence(exchange, code));
     }
 }
 
