@@ -243,6 +243,9 @@ static void answer_by_path(void *ctx, const struct fake_request *request, struct
     } else if (strcmp(what, "redirect-file") == 0) {
         text_reply(reply, 301, "");
         (void)strcpy(reply->headers, "Location: file:///etc/passwd\r\n");
+    } else if (strcmp(what, "redirect-link-local") == 0) {
+        text_reply(reply, 301, "");
+        (void)strcpy(reply->headers, "Location: http://169.254.169.254/latest/\r\n");
     } else if (strcmp(what, "none") == 0) {
         text_reply(reply, 404, "");
     } else if (strcmp(what, "304") == 0) {
@@ -372,6 +375,11 @@ Test(http, redirects_only_when_asked_and_not_anywhere)
     get = new_get("/redirect-file");
     get->transfer.follow_redirects = true;
     expect_error(get, EPROTO, "file");
+    free(get);
+    get = new_get("/redirect-link-local");
+    get->transfer.follow_redirects = true;
+    get->transfer.refuse_link_local = true;
+    expect_error(get, EACCES, "link-local");
     free(get);
     close_scene();
 }
