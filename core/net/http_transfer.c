@@ -379,7 +379,9 @@ static void put_away(struct atd_http_exchange *exchange, struct atd_http_result 
     free(exchange->line_text);
     exchange->line_text = NULL;
     exchange->transfer = NULL;
-    if (loop->idle.count < ATD_HTTP_IDLE_EXCHANGES_MAX) {
+    /* libcurl 7.88 leaves things behind in a handle whose transfer failed (a redirect that it may
+     * not follow: its buffer, after which CURLOPT_BUFFERSIZE is refused). */
+    if (ret_result->error.code == 0 && loop->idle.count < ATD_HTTP_IDLE_EXCHANGES_MAX) {
         move(exchange, ATD_EXCHANGE_IDLE);
     } else {
         unlink_from(&loop->over, exchange);
