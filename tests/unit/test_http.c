@@ -428,7 +428,7 @@ Test(http, errors_hold_no_query)
         "http://127.0.0.1:1SECRET/x?y=SECRET",
         "gopher://127.0.0.1:1/x?y=SECRET",
         "http://no-such-host.invalid/?SECRET",
-        "http:///SECRET",
+        "http:///x?y=SECRET",
         "",
     };
 
