@@ -406,8 +406,8 @@ static bool look(struct atd_object *object, struct atd_read *read, struct pieces
         if (rc)
             remove_waiter_locked(object, read);
     } else if (rc == 0 && is_new) {
-        /* Only read-ahead: it cannot fail. */
-        (void)atd_plan_new_read_locked(object, read, false, NULL);
+        rc = atd_plan_new_read_locked(object, read, false, &err);
+        atd_assert(rc == 0); /* only read-ahead, which cannot fail */
     }
     atd_lock_give(&object->lock);
     if (rc)
