@@ -55,10 +55,12 @@ void atd_lock_take(struct atd_lock *lock)
 
 void atd_lock_give(struct atd_lock *lock)
 {
-    int rc = pthread_mutex_unlock(&lock->mutex);
+    int rc;
 
-    atd_assert(rc == 0);
+    /* Before: once it is unlocked, somebody else may free what it lies in. */
     note_given(lock);
+    rc = pthread_mutex_unlock(&lock->mutex);
+    atd_assert(rc == 0);
 }
 
 void atd_cond_init(pthread_cond_t *cond)

@@ -159,6 +159,8 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
     bool to_writer;
     bool gone;
 
+    /* Its own: the get's one goes to the writer, which may be done before this. */
+    atd_object_ref_job(object);
     atd_lock_take(&object->lock);
     flight->ended = true; /* from here on nobody cancels it */
     atd_lock_give(&object->lock);
@@ -194,6 +196,7 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
         free_flight(flight);
     if (!to_writer)
         atd_object_unref_job(object);
+    atd_object_unref_job(object);
 }
 
 /* ------------------------------------------------------------------ starting */
