@@ -72,19 +72,31 @@ static void on_progress(struct atd_store_get *get, size_t received)
     atd_read_serve_list(object, ready);
 }
 
+/* May the waiter try again after this? Who came late to a get that then ran out of time has not
+ * waited that long himself. */
+static bool may_retry(const struct atd_object *object, const struct atd_read *read,
+                      const struct atd_error *why)
+{
+    if (read->tries >= ATD_READ_TRIES_MAX || why->code == ECANCELED)
+        return false;
+    if (why->code == ETIMEDOUT)
+        return atd_clock_monotonic_ms() - read->since_ms < object->reader->timeout_ms / 2;
+    return why->retryable || why->code == EIO || why->code == ECONNRESET;
+}
+
 /*
- * The waiters over the lost range [first, end) that still need it: those that had their try are
- * taken off into *ret_failed, the others into *ret_again.
+ * The waiters over the lost range [first, end) that still need it: those that may try again are
+ * taken off into *ret_again, the others into *ret_failed.
  */
 static void take_losers_locked(struct atd_object *object, uint64_t first, uint64_t end,
-                               bool may_retry, struct atd_read **ret_failed,
+                               const struct atd_error *why, struct atd_read **ret_failed,
                                struct atd_read **ret_again)
 {
     struct atd_read **at = &object->waiters;
 
     while (*at && first < end) {
         struct atd_read *read = *at;
-        bool again = may_retry && read->tries < ATD_READ_TRIES_MAX;
+        bool again = may_retry(object, read, why);
 
         if (read->offset >= end || read->offset + read->size <= first ||
             atd_read_is_ready_locked(object, read)) {
@@ -100,6 +112,23 @@ static void take_losers_locked(struct atd_object *object, uint64_t first, uint64
     }
 }
 
+/* Ends the flight's range with what it received. With a cache file the rest of the last block is
+ * left to the next flight, so that it gets whole blocks to write. */
+static void cut_locked(struct atd_flight *flight)
+{
+    struct atd_object *object = flight->object;
+    uint64_t end = flight->first + flight->received;
+
+    if (end < flight->end && object->file && !object->file_bad) {
+        uint64_t whole = end - end % ATD_BLOCK_BYTES;
+
+        if (whole > flight->first)
+            end = whole;
+    }
+    flight->end = end;
+    flight->received = (size_t)(end - flight->first);
+}
+
 static void write_out(struct atd_work *work);
 
 /*
@@ -111,7 +140,7 @@ static bool land_locked(struct atd_flight *flight, bool *ret_to_writer)
     struct atd_object *object = flight->object;
     struct atd_reader *reader = object->reader;
 
-    flight->end = flight->first + flight->received;
+    cut_locked(flight);
     uncount_live_locked(object);
     *ret_to_writer = false;
     if (flight->received == 0 || object->dead) {
@@ -128,13 +157,6 @@ static bool land_locked(struct atd_flight *flight, bool *ret_to_writer)
         atd_budget_keep(reader->budget, flight->buffer, flight->received);
     }
     return false;
-}
-
-/* May a waiter try again after this? */
-static bool may_retry(const struct atd_error *why)
-{
-    return why->code != ETIMEDOUT && why->code != ECANCELED &&
-           (why->retryable || why->code == EIO || why->code == ECONNRESET);
 }
 
 static void free_flight(struct atd_flight *flight)
@@ -181,7 +203,7 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
         uint64_t lost_first = flight->end;
 
         ready = atd_read_take_ready_locked(object, flight->first, lost_end);
-        take_losers_locked(object, lost_first, lost_end, may_retry(why), &failed, &again);
+        take_losers_locked(object, lost_first, lost_end, why, &failed, &again);
     }
     atd_lock_give(&object->lock);
     atd_read_serve_list(object, ready);
@@ -245,7 +267,7 @@ static void on_granted(struct atd_budget_claim *claim, struct atd_buffer *buffer
         uncount_live_locked(object);
         unlist_locked(object, flight);
         if (!buffer)
-            take_losers_locked(object, flight->first, flight->end, false, &failed, &again);
+            take_losers_locked(object, flight->first, flight->end, &err, &failed, &again);
     } else {
         start_get_locked(flight);
     }
@@ -262,15 +284,16 @@ static void on_granted(struct atd_budget_claim *claim, struct atd_buffer *buffer
     }
 }
 
-int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end, bool urgent,
-                            struct atd_error *err)
+int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end,
+                            enum atd_flight_need need, struct atd_error *err)
 {
+    bool urgent = need != ATD_FLIGHT_AHEAD;
     struct atd_reader *reader = object->reader;
     struct atd_buffer *buffer = atd_budget_take(reader->budget, (size_t)(end - first), !urgent);
     struct atd_flight *flight;
 
     atd_assert(end > first && end - first <= ATD_PART_BYTES && end <= object->info.size_bytes);
-    if (!buffer && !urgent)
+    if (!buffer && need != ATD_FLIGHT_DEMAND_IN_LINE)
         return -EAGAIN;
     flight = calloc(1, sizeof(*flight));
     if (!flight) {
@@ -319,7 +342,7 @@ struct atd_flight *atd_flight_cancel_locked(struct atd_flight *flight)
         return NULL;
     if (flight->state == ATD_FLIGHT_UNDER_WAY) {
         flight->canceled = true;
-        flight->end = flight->first + flight->received;
+        cut_locked(flight);
         if (flight->received == 0)
             unlist_locked(object, flight);
         ATD_CACHE_COUNT(reader->stats, flights_canceled, 1);
@@ -409,7 +432,11 @@ static void write_out(struct atd_work *work)
 void atd_flight_purge_locked(struct atd_object *object)
 {
     struct atd_flight **at = &object->flights;
+    uint64_t drops = atd_budget_drops(object->reader->budget);
 
+    if (drops == object->purged_drops)
+        return;
+    object->purged_drops = drops;
     while (*at) {
         struct atd_flight *flight = *at;
 

@@ -33,7 +33,8 @@
 #define ATD_READER_WRITE_THREADS 2u /* flights that go into cache files */
 #define ATD_VERSIONS_MAX 65536u     /* remembered ones; beyond, nothing new */
 #define ATD_PIECES_MAX 128 /* of one read; more than ATD_READ_IOV_MAX are copied together */
-/* Blocks of the cache file can turn out bad while a read looks at them: so often it looks again. */
+/* Blocks of the cache file can turn out bad while a read looks at them: so often it looks again,
+ * and then does without the file. */
 #define ATD_SERVE_ROUNDS_MAX 32u
 /* Failed gets that one read survives: the store itself has retried each. */
 #define ATD_READ_TRIES_MAX 1u
@@ -69,6 +70,7 @@ struct atd_flight {
     bool canceled;       /* its end is cut; done follows */
     bool ended;          /* done was called */
     bool listed;         /* in object->flights */
+    bool passed;         /* kept, and the readers are past it */
     int64_t progress_ms; /* when bytes came last */
     struct atd_buffer *buffer;
     struct atd_budget_claim claim;
@@ -108,6 +110,7 @@ struct atd_object {
     bool verify_queued;
     bool dead; /* stale or mismatched; reads fail with why */
     struct atd_error why;
+    uint64_t purged_drops; /* atd_budget_drops() when kept flights were looked through last */
     uint64_t window_max_bytes;
     int64_t window_asked_ms;
 };
@@ -205,10 +208,15 @@ int atd_plan_again_locked(struct atd_object *object, const struct atd_read *read
 
 /* ------------------------------------------------------------------ flight.c */
 
-/* Takes memory and starts the get, or (urgent only) gets in line for memory. Read-ahead without
- * memory: -EAGAIN. Errors: ENOMEM. */
-int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end, bool urgent,
-                            struct atd_error *err) ATD_MUST_USE;
+enum atd_flight_need {
+    ATD_FLIGHT_AHEAD,         /* within read-ahead's share of memory */
+    ATD_FLIGHT_DEMAND,        /* somebody waits for it */
+    ATD_FLIGHT_DEMAND_IN_LINE /* and waits in line for memory too */
+};
+
+/* Takes memory and starts the get, or gets in line. -EAGAIN: no memory now. Errors: ENOMEM. */
+int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end,
+                            enum atd_flight_need need, struct atd_error *err) ATD_MUST_USE;
 void atd_flight_make_urgent_locked(struct atd_flight *flight);
 /* Ends a flight that waits or is under way. Returns the flight when the caller must end it with
  * atd_flight_end_withdrawn(), without the lock. */

@@ -329,9 +329,10 @@ static int answer_with(struct atd_object *object, struct atd_read *read,
 
 enum step { STEP_ENDED, STEP_AGAIN, STEP_WORKER };
 
-/* Answers with what was gathered, or says what is next. */
+/* Answers with what was gathered, or says what is next. After the last round, or when the disk
+ * fails, the file is not used any more: then a next look ends it. */
 static enum step try_pieces(struct atd_object *object, struct atd_read *read,
-                            const struct pieces *pieces, bool may_block)
+                            const struct pieces *pieces, bool may_block, bool is_last)
 {
     struct atd_budget *budget = object->reader->budget;
     struct scratch *scratch = NULL;
@@ -360,7 +361,7 @@ static enum step try_pieces(struct atd_object *object, struct atd_read *read,
         atd_read_fail(object, read, &err);
         return STEP_ENDED;
     }
-    if (rc != -ENODATA) {
+    if (rc != -ENODATA || is_last) {
         atd_lock_take(&object->lock);
         object->file_bad = true;
         atd_lock_give(&object->lock);
@@ -418,16 +419,15 @@ static bool look(struct atd_object *object, struct atd_read *read, struct pieces
 void atd_read_serve(struct atd_object *object, struct atd_read *read, bool may_block)
 {
     struct pieces pieces;
-    struct atd_error err = ATD_ERROR_INIT;
 
     if (answering > 0) {
         serve_on_worker(object, read);
         return;
     }
-    for (unsigned round = 0; round < ATD_SERVE_ROUNDS_MAX; round++) {
+    for (unsigned round = 1;; round++) {
         if (look(object, read, &pieces))
             return;
-        switch (try_pieces(object, read, &pieces, may_block)) {
+        switch (try_pieces(object, read, &pieces, may_block, round == ATD_SERVE_ROUNDS_MAX)) {
         case STEP_ENDED:
             return;
         case STEP_WORKER:
@@ -437,9 +437,6 @@ void atd_read_serve(struct atd_object *object, struct atd_read *read, bool may_b
             break;
         }
     }
-    (void)atd_error_set(&err, EIO, "'" ATD_STR_FMT "': the cache directory's disk gives bad data",
-                        ATD_STR_ARG(atd_object_url(object)));
-    atd_read_fail(object, read, &err);
 }
 
 void atd_read_serve_list(struct atd_object *object, struct atd_read *list)

@@ -611,6 +611,10 @@ static void run_storm(void)
         if (i != 0 && i != EIO && i != ESTALE && i != ETIMEDOUT && i != EACCES && i != ECONNRESET)
             others += atomic_load(&storm_codes[i]);
     }
+    for (int i = 1; i < 200; i++) {
+        if (atomic_load(&storm_codes[i]))
+            (void)fprintf(stderr, "%s: %d\n", strerror(i), atomic_load(&storm_codes[i]));
+    }
     cr_assert_eq(others, 0);
     cr_assert_gt(atomic_load(&storm_codes[0]), STORM_READS * STORM_THREADS * 8 / 10);
 }
