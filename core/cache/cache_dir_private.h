@@ -1,6 +1,6 @@
 /*
  * What the files of the cache directory share: cache_dir.c (the directory and its table of open
- * files), cache_file.c (one file), evict.c (room).
+ * files), cache_file.c (one file), verify.c (checking it whole), evict.c (room).
  *
  * Lock order: one lock, ATD_RANK_CACHE; never held across a system call on the disk.
  */
@@ -126,6 +126,17 @@ void atd_cache_unlist_locked(struct atd_cache_file *file);
 int atd_cache_file_attach(struct atd_cache_file *file, struct atd_str url,
                           const struct atd_object_info *info, struct atd_error *err) ATD_MUST_USE;
 void atd_cache_file_detach(struct atd_cache_file *file);
+
+int atd_cache_file_error(int code, const char *what, struct atd_error *err);
+
+size_t atd_cache_file_bytes_of(const struct atd_cache_file *file, uint64_t block, size_t count);
+
+/*
+ * Reads and checks at most ATD_MAP_BATCH_MAX blocks from `fd`, the data file. With `nowait` a bad
+ * block is EAGAIN: whoever may block looks again, and records it.
+ */
+int atd_cache_file_read_batch(struct atd_cache_file *file, int fd, uint64_t block, size_t count,
+                              bool nowait, uint8_t *into, struct atd_error *err) ATD_MUST_USE;
 
 /* ------------------------------------------------------------------ evict.c */
 

@@ -315,6 +315,11 @@ static bool begin(struct atd_cache_dir *dir, const struct want *want)
     atd_lock_take(&dir->lock);
     while (dir->evicting && !dir->stopping) {
         waited = true;
+        if (!want->polite) {
+            /* A look that nobody waited for has somebody waiting now. */
+            dir->evict_wanted = true;
+            (void)pthread_cond_broadcast(&dir->wake);
+        }
         atd_cond_wait(&dir->changed, &dir->lock);
     }
     mine = !dir->stopping && !(waited && want->bytes &&

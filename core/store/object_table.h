@@ -20,7 +20,7 @@
 struct atd_object_table;
 
 /* `path` NULL: memory only. Blocks. A file that cannot be read or written makes a table in memory
- * and sets *ret_warning (may be NULL). Errors: ENOMEM. */
+ * and sets *ret_warning (may be NULL; else ATD_ERROR_INIT before). Errors: ENOMEM. */
 int atd_object_table_open(const char *path, struct atd_object_table **ret_table,
                           struct atd_error *ret_warning, struct atd_error *err) ATD_MUST_USE;
 /* NULL is fine. */
@@ -38,5 +38,14 @@ void atd_object_table_drop(struct atd_object_table *table, struct atd_str scope,
                            struct atd_str url);
 
 size_t atd_object_table_count(struct atd_object_table *table);
+
+struct atd_object_table_status {
+    uint64_t objects;
+    uint64_t file_bytes;     /* as far as it was read; 0: in memory only */
+    uint64_t damaged_bytes;  /* of these, passed over */
+    uint64_t write_failures; /* facts that only this process remembers */
+};
+void atd_object_table_status(struct atd_object_table *table,
+                             struct atd_object_table_status *ret_status);
 
 #endif
