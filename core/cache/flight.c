@@ -176,6 +176,7 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
     struct atd_read *ready = NULL;
     struct atd_read *failed = NULL;
     struct atd_read *again = NULL;
+    struct atd_read *stuck = NULL;
     struct atd_error failure = why ? *why : (struct atd_error)ATD_ERROR_INIT;
     uint64_t lost_end;
     bool to_writer;
@@ -205,9 +206,12 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
         ready = atd_read_take_ready_locked(object, flight->first, lost_end);
         take_losers_locked(object, lost_first, lost_end, why, &failed, &again);
     }
+    if (object->waiters)
+        stuck = atd_read_take_stuck_locked(object, flight->first, lost_end);
     atd_lock_give(&object->lock);
     atd_read_serve_list(object, ready);
     atd_read_serve_list(object, again);
+    atd_read_serve_list(object, stuck);
     while (failed) {
         struct atd_read *next = failed->next;
 

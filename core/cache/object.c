@@ -227,12 +227,18 @@ void atd_object_kill(struct atd_object *object, const struct atd_error *why)
 static int64_t progress_of_locked(const struct atd_object *object, const struct atd_read *read)
 {
     int64_t last = read->since_ms;
+    bool has_live = false;
 
     for (const struct atd_flight *flight = object->flights; flight; flight = flight->next) {
-        if (read->offset < flight->end && read->offset + read->size > flight->first &&
-            flight->state == ATD_FLIGHT_UNDER_WAY && flight->progress_ms > last)
+        if (read->offset >= flight->end || read->offset + read->size <= flight->first)
+            continue;
+        if (flight->state == ATD_FLIGHT_UNDER_WAY && flight->progress_ms > last)
             last = flight->progress_ms;
+        has_live = has_live || flight->state == ATD_FLIGHT_UNDER_WAY ||
+                   flight->state == ATD_FLIGHT_WAITING;
     }
+    atd_paranoid(has_live); /* nobody waits for nothing */
+    (void)has_live;
     return last;
 }
 

@@ -13,8 +13,10 @@
  * which its contract allows (it never blocks or calls back from within). Answers (done), the disk
  * and the last unref are outside every lock.
  *
- * A waiter always has a flight that is not yet landed over its first missing byte; whoever moves a
- * flight on takes the waiters that are ready from the list and serves them again from scratch.
+ * A waiter always has a flight over one of its missing bytes that has not landed. Whoever moves a
+ * flight on takes the waiters that are ready from the list and serves them again from scratch; who
+ * lands it also takes those that now wait for nothing, because what they had beside it is gone (a
+ * block turned out bad, a kept flight lost its memory).
  */
 #ifndef ATD_CACHE_OBJECT_H
 #define ATD_CACHE_OBJECT_H
@@ -193,8 +195,12 @@ void atd_read_serve_list(struct atd_object *object, struct atd_read *list);
 void atd_read_fail(struct atd_object *object, struct atd_read *read, const struct atd_error *why);
 /* True when every byte is there. */
 bool atd_read_is_ready_locked(struct atd_object *object, const struct atd_read *read);
-/* Takes the waiters off that are ready and overlap [first, end). */
+/* True when it need not wait, or waits for nothing: no flight brings its first missing byte. */
+bool atd_read_is_stuck_locked(struct atd_object *object, const struct atd_read *read);
+/* Takes the waiters off that are ready (stuck) and overlap [first, end). */
 struct atd_read *atd_read_take_ready_locked(struct atd_object *object, uint64_t first,
+                                            uint64_t end);
+struct atd_read *atd_read_take_stuck_locked(struct atd_object *object, uint64_t first,
                                             uint64_t end);
 
 /* ------------------------------------------------------------------ plan.c */
