@@ -288,16 +288,15 @@ static void on_granted(struct atd_budget_claim *claim, struct atd_buffer *buffer
     }
 }
 
-int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end,
-                            enum atd_flight_need need, struct atd_error *err)
+int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end, bool urgent,
+                            struct atd_error *err)
 {
-    bool urgent = need != ATD_FLIGHT_AHEAD;
     struct atd_reader *reader = object->reader;
     struct atd_buffer *buffer = atd_budget_take(reader->budget, (size_t)(end - first), !urgent);
     struct atd_flight *flight;
 
     atd_assert(end > first && end - first <= ATD_PART_BYTES && end <= object->info.size_bytes);
-    if (!buffer && need != ATD_FLIGHT_DEMAND_IN_LINE)
+    if (!buffer && !urgent)
         return -EAGAIN;
     flight = calloc(1, sizeof(*flight));
     if (!flight) {

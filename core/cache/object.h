@@ -214,15 +214,10 @@ int atd_plan_again_locked(struct atd_object *object, const struct atd_read *read
 
 /* ------------------------------------------------------------------ flight.c */
 
-enum atd_flight_need {
-    ATD_FLIGHT_AHEAD,         /* within read-ahead's share of memory */
-    ATD_FLIGHT_DEMAND,        /* somebody waits for it */
-    ATD_FLIGHT_DEMAND_IN_LINE /* and waits in line for memory too */
-};
-
-/* Takes memory and starts the get, or gets in line. -EAGAIN: no memory now. Errors: ENOMEM. */
-int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end,
-                            enum atd_flight_need need, struct atd_error *err) ATD_MUST_USE;
+/* Takes memory and starts the get, or (urgent only) gets in line for memory. Read-ahead without
+ * memory: -EAGAIN. Errors: ENOMEM. */
+int atd_flight_start_locked(struct atd_object *object, uint64_t first, uint64_t end, bool urgent,
+                            struct atd_error *err) ATD_MUST_USE;
 void atd_flight_make_urgent_locked(struct atd_flight *flight);
 /* Ends a flight that waits or is under way. Returns the flight when the caller must end it with
  * atd_flight_end_withdrawn(), without the lock. */

@@ -13,11 +13,6 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* How far ahead one cursor may go now: twice what is on the line, and of what memory gives to
  * read-ahead the share of one of the objects that fetch. */
 static uint64_t window_max_locked(struct atd_object *object)
@@ -103,8 +98,6 @@ static int demand_locked(struct atd_object *object, const struct atd_read *read,
                          uint64_t to, struct atd_error *err)
 {
     uint64_t read_end = read->offset + read->size;
-    uint64_t block_first = read->offset - read->offset % ATD_BLOCK_BYTES;
-    uint64_t block_end = (read_end + ATD_BLOCK_BYTES - 1) / ATD_BLOCK_BYTES * ATD_BLOCK_BYTES;
     uint64_t first;
     uint64_t end;
 
@@ -118,12 +111,9 @@ static int demand_locked(struct atd_object *object, const struct atd_read *read,
         from = cut;
         if (cut <= read->offset || first >= read_end)
             continue;
-        rc = atd_flight_start_locked(object, first, cut, ATD_FLIGHT_DEMAND, err);
-        if (rc == -EAGAIN) {
-            /* Memory is short: no more than what the read needs. */
-            rc = atd_flight_start_locked(object, max_u64(first, block_first),
-                                         min_u64(cut, block_end), ATD_FLIGHT_DEMAND_IN_LINE, err);
-        }
+        /* Not less when memory is short: it is short because a disk is slower than the line, and
+         * many small gets would be slower still. Among many objects the window is small. */
+        rc = atd_flight_start_locked(object, first, cut, true, err);
         if (rc)
             return rc;
     }
@@ -141,7 +131,7 @@ static void ahead_locked(struct atd_object *object, uint64_t from, uint64_t to)
     while (next_gap_locked(object, from, to, &first, &end)) {
         uint64_t cut = min_u64(end, (first / ATD_PART_BYTES + 1) * ATD_PART_BYTES);
 
-        if (atd_flight_start_locked(object, first, cut, ATD_FLIGHT_AHEAD, NULL) != 0)
+        if (atd_flight_start_locked(object, first, cut, false, NULL) != 0)
             return;
         from = cut;
     }

@@ -93,6 +93,28 @@ Test(reader, sequential_reads_count_on_disk, .init = start_with, .fini = stop)
     sequential();
 }
 
+/* Three parts of memory. */
+static void sequential_in_little_memory(bool with_dir)
+{
+    rig.memory_bytes = 32 * MIB;
+    start(with_dir);
+    cr_assert_eq(rig_put(&rig, 0, 0, 90 * MIB + 3), 0);
+    cr_assert_eq(rig_open(&rig, 0, NULL, &handle), 0);
+    read_whole(90 * MIB + 3, 128 * KIB);
+    cr_assert_eq(asked(), 90 * MIB + 3);
+    atd_reader_close(handle);
+}
+
+Test(reader, sequential_reads_count_in_little_memory, .fini = stop)
+{
+    sequential_in_little_memory(false);
+}
+
+Test(reader, sequential_reads_count_in_little_memory_with_disk, .fini = stop)
+{
+    sequential_in_little_memory(true);
+}
+
 static void one_range(void)
 {
     cr_assert_eq(rig_put(&rig, 0, 0, 1024 * MIB), 0);
@@ -423,6 +445,61 @@ Test(reader, silent_store_cannot_hold_a_reader, .init = start_scripted, .fini = 
     atd_reader_close(handle);
 }
 
+/* Who comes late to a get that stalls does not share its end. */
+Test(reader, late_comers_get_their_own_time, .fini = stop)
+{
+    struct rig_read first;
+    struct rig_read second;
+
+    rig.decide = decide_scripted;
+    rig.timeout_ms = 2000;
+    start(false);
+    cr_assert_eq(rig_put(&rig, 0, 0, 64 * MIB), 0);
+    cr_assert_eq(rig_open(&rig, 0, NULL, &handle), 0);
+    scripted = (struct atd_fault_rule){ATD_FAULT_STALL, 0};
+    rig_read_start(&first, handle, 0, 0, 0, 100);
+    (void)usleep(1400 * 1000);
+    scripted = (struct atd_fault_rule){ATD_FAULT_NONE, 0};
+    rig_read_start(&second, handle, 0, 0, 200, 100);
+    cr_assert_eq(rig_read_wait(&first), ETIMEDOUT);
+    cr_assert_eq(rig_read_wait(&second), 0, "%s", second.text);
+    atd_reader_close(handle);
+}
+
+/* A read waits for one flight and has the rest in memory, which is then taken away: when the
+ * flight lands, nothing else would wake the read. */
+Test(reader, what_a_waiter_has_may_go_away, .fini = stop)
+{
+    struct atd_reader_handle *other;
+    struct rig_read waiter;
+    struct rig_read elsewhere;
+    uint64_t before;
+
+    rig.decide = decide_scripted;
+    rig.timeout_ms = 10000;
+    rig.memory_bytes = 32 * MIB;
+    start(false);
+    cr_assert_eq(rig_put(&rig, 0, 0, 64 * MIB), 0);
+    cr_assert_eq(rig_put(&rig, 1, 0, 64 * MIB), 0);
+    cr_assert_eq(rig_open(&rig, 0, NULL, &handle), 0);
+    cr_assert_eq(rig_open(&rig, 1, NULL, &other), 0);
+    cr_assert_eq(rig_read(handle, 0, 0, 0, 64 * KIB), 0);
+    cr_assert(RIG_EVENTUALLY(atomic_load(&rig.stats.flights_under_way) == 0));
+    scripted = (struct atd_fault_rule){ATD_FAULT_DELAY, 1500};
+    rig_read_start(&waiter, handle, 0, 0, MIB - 64 * KIB, 128 * KIB);
+    scripted = (struct atd_fault_rule){ATD_FAULT_NONE, 0};
+    before = atomic_load(&rig.stats.wasted_bytes);
+    cr_assert_eq(rig_read(other, 1, 0, 0, MIB), 0);
+    cr_assert_eq(rig_read(other, 1, 0, MIB, MIB), 0);
+    cr_assert_gt(atomic_load(&rig.stats.wasted_bytes), before, "the first block's memory went");
+    rig_read_start(&elsewhere, handle, 0, 0, 50 * MIB, 100);
+    cr_assert(!atomic_load(&waiter.ended));
+    cr_assert_eq(rig_read_wait(&waiter), 0, "%s", waiter.text);
+    cr_assert_eq(rig_read_wait(&elsewhere), 0);
+    atd_reader_close(handle);
+    atd_reader_close(other);
+}
+
 Test(reader, errors_reach_the_reader, .init = start_scripted, .fini = stop)
 {
     static const struct {
@@ -649,6 +726,76 @@ Test(reader, storm_in_a_small_cache, .fini = stop)
     start(true);
     run_storm();
     cr_assert_eq(atomic_load(&storm_codes[0]), STORM_READS * STORM_THREADS);
+}
+
+/* The object is replaced again and again under its readers: each handle gives the bytes of the
+ * version it was opened with, or ESTALE. */
+static void *read_versions(void *ctx)
+{
+    uint64_t state = 5 + *(unsigned *)ctx * 77777ULL;
+
+    for (int i = 0; i < 60; i++) {
+        struct atd_reader_handle *mine = NULL;
+        unsigned version;
+        bool stale = false;
+
+        /* The size tells the version, so that info and version belong together. */
+        struct atd_object_info info;
+
+        if (atd_store_stat(rig.memory, ATD_STR("mem://b/0000.tar"), 1000, &info, NULL) != 0)
+            return &rig;
+        version = (unsigned)(info.size_bytes - 400 * MIB);
+        struct atd_reader_source source = {
+            .store = rig.store, .url = ATD_STR("mem://b/0000.tar"), .info = &info};
+
+        if (atd_reader_open(rig.reader, &source, &mine, NULL) != 0)
+            return &rig;
+        for (int r = 0; r < 10; r++) {
+            uint64_t offset = content_random(&state) % (399 * MIB);
+            int code = rig_read(mine, 0, version, offset, 1 + content_random(&state) % 500000);
+
+            if ((code != 0 && code != ESTALE) || (stale && code == 0))
+                return &rig;
+            stale = code == ESTALE;
+        }
+        atd_reader_close(mine);
+    }
+    return NULL;
+}
+
+static void replaced_under_readers(void)
+{
+    pthread_t threads[4];
+    unsigned numbers[4];
+
+    cr_assert_eq(rig_put(&rig, 0, 0, 400 * MIB), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        numbers[i] = i;
+        cr_assert_eq(pthread_create(&threads[i], NULL, read_versions, &numbers[i]), 0);
+    }
+    for (unsigned version = 1; version < RIG_VERSIONS; version++) {
+        uint64_t reads = atomic_load(&rig.stats.reads);
+
+        cr_assert(RIG_EVENTUALLY(atomic_load(&rig.stats.reads) > reads + 300));
+        cr_assert_eq(rig_put(&rig, 0, version, 400 * MIB + version), 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        void *failed;
+
+        (void)pthread_join(threads[i], &failed);
+        cr_assert_null(failed);
+    }
+    cr_assert_gt(atomic_load(&rig.stats.stale_reads), 0);
+}
+
+Test(reader, replaced_under_readers, .init = start_without, .fini = stop)
+{
+    replaced_under_readers();
+}
+
+Test(reader, replaced_under_readers_with_disk, .init = start_with, .fini = stop)
+{
+    replaced_under_readers();
 }
 
 /* More demand at once than memory: it waits in line, and all are answered. */
