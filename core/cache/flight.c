@@ -129,6 +129,33 @@ static void cut_locked(struct atd_flight *flight)
     flight->received = (size_t)(end - flight->first);
 }
 
+/* Removes a kept flight; `lost` fetched bytes go with it. */
+static void drop_kept_locked(struct atd_object *object, struct atd_flight *flight, uint64_t lost)
+{
+    unlist_locked(object, flight);
+    object->kept_flights--;
+    atd_budget_release(object->reader->budget, flight->buffer, lost);
+    free(flight);
+}
+
+/* The flight stays readable until the memory is wanted, or there are too many. */
+static void keep_locked(struct atd_flight *flight, uint64_t lost)
+{
+    struct atd_object *object = flight->object;
+    struct atd_flight *oldest = flight;
+
+    flight->state = ATD_FLIGHT_KEPT;
+    flight->kept_as = ++object->keeps;
+    atd_budget_keep(object->reader->budget, flight->buffer, lost);
+    if (++object->kept_flights <= ATD_KEPT_MAX)
+        return;
+    for (struct atd_flight *at = object->flights; at; at = at->next) {
+        if (at->state == ATD_FLIGHT_KEPT && at->kept_as < oldest->kept_as)
+            oldest = at;
+    }
+    drop_kept_locked(object, oldest, oldest->buffer->lost);
+}
+
 static void write_out(struct atd_work *work);
 
 /*
@@ -152,10 +179,8 @@ static bool land_locked(struct atd_flight *flight, bool *ret_to_writer)
         flight->work.run = write_out;
         *ret_to_writer = atd_workers_submit(reader->writers, &flight->work, NULL) == 0;
     }
-    if (!*ret_to_writer) {
-        flight->state = ATD_FLIGHT_KEPT;
-        atd_budget_keep(reader->budget, flight->buffer, flight->received);
-    }
+    if (!*ret_to_writer)
+        keep_locked(flight, flight->received);
     return false;
 }
 
@@ -416,8 +441,7 @@ static void write_out(struct atd_work *work)
     if (rc == 0 && all) {
         unlist_locked(object, flight);
     } else {
-        flight->state = ATD_FLIGHT_KEPT;
-        atd_budget_keep(object->reader->budget, flight->buffer, flight->received - written);
+        keep_locked(flight, flight->received - written);
         flight = NULL;
     }
     atd_lock_give(&object->lock);
@@ -434,23 +458,17 @@ static void write_out(struct atd_work *work)
 
 void atd_flight_purge_locked(struct atd_object *object)
 {
-    struct atd_flight **at = &object->flights;
     uint64_t drops = atd_budget_drops(object->reader->budget);
+    struct atd_flight *next;
 
     if (drops == object->purged_drops)
         return;
     object->purged_drops = drops;
-    while (*at) {
-        struct atd_flight *flight = *at;
-
-        if (flight->state != ATD_FLIGHT_KEPT ||
-            !atd_budget_is_dropped(object->reader->budget, flight->buffer)) {
-            at = &flight->next;
-            continue;
-        }
-        *at = flight->next;
-        atd_budget_release(object->reader->budget, flight->buffer, 0);
-        free(flight);
+    for (struct atd_flight *flight = object->flights; flight; flight = next) {
+        next = flight->next;
+        if (flight->state == ATD_FLIGHT_KEPT &&
+            atd_budget_is_dropped(object->reader->budget, flight->buffer))
+            drop_kept_locked(object, flight, 0);
     }
 }
 
@@ -460,8 +478,6 @@ void atd_flight_free_all(struct atd_object *object)
         struct atd_flight *flight = object->flights;
 
         atd_assert(flight->state == ATD_FLIGHT_KEPT);
-        object->flights = flight->next;
-        atd_budget_release(object->reader->budget, flight->buffer, flight->buffer->lost);
-        free(flight);
+        drop_kept_locked(object, flight, flight->buffer->lost);
     }
 }

@@ -196,16 +196,6 @@ static void fail_list(struct atd_object *object, struct atd_read *list, const st
     }
 }
 
-void atd_object_fail_waiters(struct atd_object *object, const struct atd_error *why)
-{
-    struct atd_read *list;
-
-    atd_lock_take(&object->lock);
-    list = take_all_locked(object);
-    atd_lock_give(&object->lock);
-    fail_list(object, list, why);
-}
-
 void atd_object_kill(struct atd_object *object, const struct atd_error *why)
 {
     struct atd_error kept = *why;

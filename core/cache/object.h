@@ -38,6 +38,8 @@
 /* Blocks of the cache file can turn out bad while a read looks at them: so often it looks again,
  * and then does without the file. */
 #define ATD_SERVE_ROUNDS_MAX 32u
+/* Of one object: a bound on the walks along its flights. */
+#define ATD_KEPT_MAX 1024u
 /* Failed gets that one read survives: the store itself has retried each. */
 #define ATD_READ_TRIES_MAX 1u
 
@@ -73,6 +75,7 @@ struct atd_flight {
     bool ended;          /* done was called */
     bool listed;         /* in object->flights */
     bool passed;         /* kept, and the readers are past it */
+    uint64_t kept_as;    /* kept: object->keeps then */
     int64_t progress_ms; /* when bytes came last */
     struct atd_buffer *buffer;
     struct atd_budget_claim claim;
@@ -107,8 +110,10 @@ struct atd_object {
     struct atd_read *waiters; /* oldest first */
     struct atd_cursors cursors;
     unsigned live_flights; /* waiting or under way */
-    bool file_bad;         /* the disk failed: the file is not used any more */
-    bool ahead_failed;     /* no read-ahead until a flight succeeds */
+    unsigned kept_flights;
+    uint64_t keeps;    /* a count */
+    bool file_bad;     /* the disk failed: the file is not used any more */
+    bool ahead_failed; /* no read-ahead until a flight succeeds */
     bool verify_queued;
     bool dead; /* stale or mismatched; reads fail with why */
     struct atd_error why;
@@ -181,8 +186,6 @@ void atd_object_cancel_unwanted(struct atd_object *object);
 void atd_object_kill(struct atd_object *object, const struct atd_error *why);
 /* Fails waiters whose time is up; the earliest time of the others. No lock held. */
 int64_t atd_object_expire(struct atd_object *object, int64_t now_ms);
-/* Fails the waiters. No lock held. */
-void atd_object_fail_waiters(struct atd_object *object, const struct atd_error *why);
 /* True when the block can be read from the cache file. */
 bool atd_object_has_locked(const struct atd_object *object, uint64_t block);
 
