@@ -15,6 +15,7 @@
 #include "cache/cache_dir.h"
 
 #define ATD_CACHE_BUCKETS 1024u
+#define ATD_CACHE_PREFIXES 256u /* sub-directories, by the first byte of the hash */
 /* Verified versions remembered; one more displaces another. */
 #define ATD_CACHE_VERIFIED_MAX 4096u
 /* "XX/" + 64 digits + ".data" and the terminator */
@@ -89,7 +90,9 @@ struct atd_cache_dir {
     atomic_bool scan_wanted; /* set under the lock: something was written since the last look */
     atomic_bool interrupted;
     atomic_uint_fast64_t used_bytes;
-    atomic_uint_fast64_t written_bytes;     /* by this process, ever */
+    atomic_bool has_written;
+    /* By this process, ever, into each sub-directory. */
+    atomic_uint_fast64_t written_bytes[ATD_CACHE_PREFIXES];
     atomic_int_fast64_t fruitless_until_ms; /* nothing can be evicted: no use in looking again */
     atomic_int_fast64_t free_credit_bytes;  /* evicted for the floor, not yet used up */
 
@@ -147,7 +150,8 @@ int atd_cache_make_room(struct atd_cache_dir *dir, uint64_t bytes,
                         struct atd_error *err) ATD_MUST_USE;
 /* The disk is full. True when something was evicted. */
 bool atd_cache_evict_for_full_disk(struct atd_cache_dir *dir, uint64_t bytes);
-void atd_cache_note_written(struct atd_cache_dir *dir, uint64_t bytes);
+void atd_cache_note_written(struct atd_cache_dir *dir, const uint8_t hash[ATD_SHA256_BYTES],
+                            uint64_t bytes);
 
 /* The thread. */
 void *atd_cache_evict_until_stopped(void *ctx);

@@ -427,7 +427,7 @@ static int write_with_room(struct atd_cache_file *file, uint64_t block, const ui
     if (rc)
         return atd_error_set(err, EIO, "%s", why.text);
     ATD_CACHE_COUNT(file->dir->stats, blocks_written, count);
-    atd_cache_note_written(file->dir, (count - known) * ATD_BLOCK_BYTES);
+    atd_cache_note_written(file->dir, file->hash, (count - known) * ATD_BLOCK_BYTES);
     if (block + count < file->map.block_count)
         refresh(file, block + count);
     else
