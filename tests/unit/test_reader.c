@@ -171,6 +171,17 @@ Test(reader, random_samples_are_fetched_exactly_with_disk, .init = start_with, .
     random_samples();
 }
 
+Test(reader, many_small_reads_keep_a_bounded_number, .init = start_without, .fini = stop)
+{
+    cr_assert_eq(rig_put(&rig, 0, 0, 1ULL << 40), 0);
+    cr_assert_eq(rig_open(&rig, 0, NULL, &handle), 0);
+    for (uint64_t i = 0; i < 1500; i++)
+        cr_assert_eq(rig_read(handle, 0, 0, i * 7919 % 1500 * 64 * MIB, 1000), 0);
+    cr_assert_leq(atomic_load(&rig.stats.memory_used_bytes), (1024 + 20) * 64 * KIB + 4 * MIB);
+    cr_assert_gt(atomic_load(&rig.stats.wasted_bytes), 0);
+    atd_reader_close(handle);
+}
+
 Test(reader, hops_stream, .init = start_without, .fini = stop)
 {
     cr_assert_eq(rig_put(&rig, 0, 0, 64 * MIB), 0);
