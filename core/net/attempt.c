@@ -30,6 +30,10 @@ static int on_head(struct atd_http_transfer *transfer, const struct atd_http_hea
     struct atd_call *call = impl->call;
 
     atd_assert(attempt->mode == ATD_ATTEMPT_UNDECIDED);
+    if (attempt->begin != impl->done_bytes) {
+        attempt->stale = true;
+        return -ESTALE;
+    }
     if (call->into && call->ops->accept && call->ops->accept(call, impl->done_bytes, head)) {
         attempt->mode = ATD_ATTEMPT_ACCEPTED;
         atd_call_won(impl, attempt);
@@ -145,6 +149,8 @@ void atd_attempt_start(struct atd_attempt *attempt, bool duplicate)
     attempt->active = true;
     attempt->duplicate = duplicate;
     attempt->given_up = false;
+    attempt->stale = false;
+    attempt->begin = impl->done_bytes;
     attempt->mode = ATD_ATTEMPT_UNDECIDED;
     attempt->skips_body = false;
     attempt->start_ms = atd_clock_monotonic_ms();

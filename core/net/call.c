@@ -180,15 +180,39 @@ void atd_call_got_on(struct atd_call_impl *impl)
 
 /* ------------------------------------------------------------------ duplicates */
 
+/* Not being able to is no failure: a duplicate is never necessary. */
+static void watch_for_lateness(struct atd_call_impl *impl, int64_t in_ms)
+{
+    (void)(atd_http_timer_arm(impl->loop, &impl->late_timer, (unsigned)in_ms, NULL) == 0);
+}
+
+/*
+ * A duplicate asks for the bytes that are still missing, on a connection of its own. It writes
+ * nothing before its head was accepted, which ends the other one; and when bytes came meanwhile
+ * it is of no use any more (stale).
+ */
 static void on_late_timer(struct atd_http_timer *timer)
 {
     struct atd_call_impl *impl = FROM(struct atd_call_impl, late_timer, timer);
     struct atd_attempt *duplicate = free_attempt(impl);
+    const struct atd_attempt *original = other_of(duplicate);
+    int64_t quiet_since_ms = original->start_ms;
+    int64_t left_ms;
 
     if (impl->state != ATD_CALL_RUNNING || active_attempts(impl) != 1 ||
-        other_of(duplicate)->mode != ATD_ATTEMPT_UNDECIDED ||
-        !atd_endpoint_hedge_take(impl->endpoint))
+        original->mode == ATD_ATTEMPT_COLLECTING)
         return;
+    if (original->mode == ATD_ATTEMPT_ACCEPTED && impl->progress_ms > quiet_since_ms)
+        quiet_since_ms = impl->progress_ms;
+    left_ms = quiet_since_ms + impl->late_after_ms - atd_clock_monotonic_ms();
+    if (left_ms > 0) {
+        watch_for_lateness(impl, left_ms);
+        return;
+    }
+    if (!atd_endpoint_hedge_take(impl->endpoint)) {
+        watch_for_lateness(impl, impl->late_after_ms);
+        return;
+    }
     if (atd_attempt_prepare(duplicate, NULL) != 0) {
         atd_endpoint_turn_give(impl->endpoint);
         return;
@@ -196,18 +220,6 @@ static void on_late_timer(struct atd_http_timer *timer)
     impl->doubled = true;
     ATD_NET_COUNT(impl->stats, hedges, 1);
     atd_attempt_start(duplicate, true);
-}
-
-/* Whether it can be armed or not: a duplicate is never necessary. */
-static void watch_for_lateness(struct atd_call_impl *impl)
-{
-    unsigned after_ms;
-
-    if (!impl->call->may_hedge || !impl->call->into || impl->doubled)
-        return;
-    after_ms = atd_endpoint_hedge_after_ms(impl->endpoint);
-    if (after_ms > 0)
-        (void)(atd_http_timer_arm(impl->loop, &impl->late_timer, after_ms, NULL) == 0);
 }
 
 void atd_call_won(struct atd_call_impl *impl, struct atd_attempt *attempt)
@@ -257,7 +269,11 @@ static void begin_attempt(struct atd_call_impl *impl)
             ATD_NET_COUNT(impl->stats, resumes, 1);
     }
     atd_attempt_start(attempt, false);
-    watch_for_lateness(impl);
+    if (impl->call->may_hedge && impl->call->into && !impl->doubled) {
+        impl->late_after_ms = atd_endpoint_hedge_after_ms(impl->endpoint);
+        if (impl->late_after_ms > 0)
+            watch_for_lateness(impl, impl->late_after_ms);
+    }
     check(impl);
 }
 
@@ -433,9 +449,13 @@ void atd_call_attempt_ended(struct atd_attempt *attempt, const struct atd_http_r
             call_is_over(impl);
         return;
     }
-    if (attempt->given_up)
+    if (attempt->given_up || (attempt->stale && other_of(attempt)->active))
         return;
     atd_http_timer_disarm(impl->loop, &impl->late_timer);
+    if (attempt->stale) {
+        try_at_once(impl); /* the other one has failed; its bytes are there */
+        return;
+    }
     if (attempt->mode == ATD_ATTEMPT_ACCEPTED && impl->done_bytes == call->into_len &&
         !attempt->why.code)
         succeed(impl);

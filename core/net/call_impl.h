@@ -59,6 +59,8 @@ struct atd_attempt {
     bool active;
     bool duplicate;
     bool given_up; /* another one won, or the call ends */
+    bool stale;    /* the body went on elsewhere while this one waited for its head */
+    size_t begin;  /* the first byte of `into` that it asks for */
     enum atd_attempt_mode mode;
     bool skips_body; /* the store does not want it: ended by us, and judged by the head */
     int64_t start_ms;
@@ -92,6 +94,7 @@ struct atd_call_impl {
     struct atd_http_timer stall_timer;
     struct atd_http_timer pause_timer; /* PREPARING and PAUSING */
     struct atd_http_timer late_timer;
+    unsigned late_after_ms; /* quiet for so long: worth a duplicate */
     size_t done_bytes;
     int64_t progress_ms; /* when it last got on */
     unsigned tries;

@@ -94,6 +94,8 @@ static bool set_connection(struct atd_http_exchange *exchange)
            SET(CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
            SET(CURLOPT_MAXAGE_CONN, CONNECTION_AGE_MAX_S) &&
            SET(CURLOPT_DNS_CACHE_TIMEOUT, DNS_CACHE_S) && SET(CURLOPT_DNS_SHUFFLE_ADDRESSES, 1l) &&
+           /* Cancelling must not wait for a name server that does not answer. */
+           SET(CURLOPT_QUICK_EXIT, 1l) &&
            SET(CURLOPT_FRESH_CONNECT, transfer->fresh_connection ? 1l : 0l) &&
            SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1l) && SET(CURLOPT_SSL_VERIFYPEER, 1l) &&
            SET(CURLOPT_SSL_VERIFYHOST, 2l) &&

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -223,6 +224,18 @@ static bool send_chunked(struct connection *connection, const uint8_t *body, siz
     return !whole || send_all(connection, "0\r\n\r\n", 5);
 }
 
+static bool send_plain(struct connection *connection, const uint8_t *body, size_t len,
+                       unsigned drip_ms)
+{
+    while (drip_ms && len > CHUNK_BYTES) {
+        if (!send_all(connection, body, CHUNK_BYTES) || !sleep_for(connection, drip_ms))
+            return false;
+        body += CHUNK_BYTES;
+        len -= CHUNK_BYTES;
+    }
+    return send_all(connection, body, len);
+}
+
 static bool send_head(struct connection *connection, const struct fake_reply *reply)
 {
     char head[FAKE_REPLY_HEADERS_MAX + 256];
@@ -260,7 +273,7 @@ static bool send_reply(struct connection *connection, const struct fake_request 
         return true;
     if (reply->chunked)
         return send_chunked(connection, reply->body, len, len == reply->body_len && !reply->cut);
-    return send_all(connection, reply->body, len);
+    return send_plain(connection, reply->body, len, reply->drip_ms);
 }
 
 static void end_connection(struct connection *connection, enum fake_end end)
@@ -326,7 +339,10 @@ static void *serve_connection(void *ctx)
 static void add_connection(struct fake_http *server, int fd)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
+    int on = 1;
 
+    /* Head and body are two writes, which must not wait for each other. */
+    MUST(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0);
     MUST(connection && (connection->input = malloc(FAKE_HEADERS_MAX)));
     connection->server = server;
     connection->fd = fd;

@@ -63,6 +63,7 @@ struct fake_reply {
     bool cut;          /* ends after cut_at bytes of the body */
     size_t cut_at;     /* SIZE_MAX: before the status line */
     unsigned pause_ms; /* between the head and the body */
+    unsigned drip_ms;  /* after each 4096 bytes of a body that is not chunked */
     enum fake_end end;
 };
 
