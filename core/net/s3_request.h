@@ -21,8 +21,9 @@ struct atd_s3_site {
 };
 
 /*
- * `endpoint` NULL: AWS. Errors: EINVAL with what is wrong (scheme, user info, query, spaces,
- * S3 Express).
+ * `endpoint` NULL: AWS, and so are its own addresses "https://s3[.REGION].amazonaws.com". Errors:
+ * EINVAL with what is wrong (scheme, user info, query, spaces, an address that libcurl would spell
+ * otherwise, S3 Express).
  */
 int atd_s3_site_init(struct atd_s3_site *ret_site, const char *endpoint, enum atd_s3_style style,
                      struct atd_error *err) ATD_MUST_USE;
@@ -42,20 +43,24 @@ struct atd_s3_request {
     struct atd_str prefix;
     struct atd_str start_after;        /* empty: none */
     struct atd_str continuation_token; /* empty: none */
-    unsigned max_keys;                 /* 0: 1000 */
+    unsigned max_keys;                 /* 0: the server's default, which is 1000 */
 };
 
 /*
  * Builds and signs; everything in `arena`. `credential` NULL: unsigned. `region` also for signing
- * at custom endpoints ("auto" for R2). Errors: EINVAL a bucket or key that cannot be sent (empty,
- * NUL, over 1024 bytes; '.' or '..' segments are sent as they are); ENOMEM.
+ * at custom endpoints ("auto" for R2); empty: us-east-1. The Host header is signed but not in the
+ * message: libcurl makes it of the URL. Errors: EINVAL a bucket or key that cannot be sent (empty,
+ * NUL, over 1024 bytes; '.' or '..' segments are sent as they are), no name of a region; ENOMEM.
  */
 int atd_s3_request_build(const struct atd_s3_site *site, const struct atd_s3_request *request,
                          struct atd_str region, const struct atd_credential *credential,
                          int64_t now_s, struct atd_arena *arena,
                          struct atd_http_message *ret_message, struct atd_error *err) ATD_MUST_USE;
 
-/* A presigned GET URL. Errors: as above; EINVAL without a credential. */
+/*
+ * A presigned GET URL, appended; valid no longer than the credential is. Errors: as above; EINVAL
+ * without a credential, or when it has expired.
+ */
 int atd_s3_presign(const struct atd_s3_site *site, struct atd_str bucket, struct atd_str key,
                    struct atd_str region, const struct atd_credential *credential, int64_t now_s,
                    unsigned expires_s, struct atd_buf *ret_url, struct atd_error *err) ATD_MUST_USE;
