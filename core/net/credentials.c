@@ -133,7 +133,7 @@ static int64_t due_of(const struct atd_credential *value, int64_t now_s)
 
     if (value->expires_s == 0)
         return NEVER;
-    if (due_s < now_s + life_s / 2 && life_s < 2 * REFRESH_AHEAD_S)
+    if (life_s < 2 * REFRESH_AHEAD_S)
         due_s = now_s + life_s / 2;
     if (due_s < now_s + REFRESH_LEAST_S)
         due_s = now_s + REFRESH_LEAST_S;
