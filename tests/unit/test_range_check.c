@@ -48,6 +48,8 @@ Test(range_check, part_of_an_object)
         {{206, "bytes 10-19/*", 10, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
         {{206, "bytes 11-20/100", 10, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
         {{206, "bytes 10-20/100", 11, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
+        {{206, "bytes 9-19/100", 10, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
+        {{206, "bytes 9-19/100", -1, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
         {{206, "bytes 0-9/100", 10, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
         {{206, "bytes */100", 10, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
         {{206, NULL, 10, "\"abc\"", NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},

@@ -1,8 +1,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "store/stores.h"
@@ -632,6 +634,51 @@ Test(s3_store, stat_gives_up_in_time)
     server_say_and_wait("");
     cr_assert_eq(atd_store_stat(store, ATD_STR(URL), 200, &info, &err), -ETIMEDOUT, "%s", err.text);
     cr_assert(atd_clock_monotonic_ms() - start_ms < 20000);
+}
+
+static atomic_bool gate;
+static atomic_uint at_gate;
+
+static void wait_at_gate(struct atd_store_get *get, size_t received)
+{
+    (void)atomic_fetch_add(&at_gate, 1);
+    while (!atomic_load(&gate))
+        (void)usleep(1000);
+    one_get_progress(get, received);
+}
+
+/* Both loops hang (which nothing may make them): the call is left behind, and ends later. */
+Test(s3_store, stat_outlives_a_hanging_engine)
+{
+    struct one_get reads[2];
+    uint8_t into[2][2];
+    struct atd_object_info info;
+    struct atd_error err = ATD_ERROR_INIT;
+
+    for (unsigned i = 0; i < 2; i++) {
+        reads[i] = (struct one_get){.mutex = PTHREAD_MUTEX_INITIALIZER,
+                                    .changed = PTHREAD_COND_INITIALIZER};
+        reads[i].get = (struct atd_store_get){
+            .url = ATD_STR(URL),
+            .end = 2,
+            .into = into[i],
+            .stall_timeout_ms = 60000,
+            .progress = wait_at_gate,
+            .done = one_get_done,
+            .ctx = &reads[i],
+        };
+        server_say(HI);
+        atd_store_get_start(store, &reads[i].get);
+        while (atomic_load(&at_gate) <= i)
+            (void)usleep(1000);
+    }
+    cr_assert_eq(atd_store_stat(store, ATD_STR(URL), 10, &info, &err), -ETIMEDOUT, "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "no answer within 10 ms"), "%s", err.text);
+    atomic_store(&gate, true);
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert(one_get_wait_done(&reads[i]));
+        cr_assert_eq(reads[i].why.code, 0, "%s", reads[i].why.text);
+    }
 }
 
 /* ------------------------------------------------------------------ listing and signing */
