@@ -149,6 +149,8 @@ int remote_start(const struct options *options,
 
 bool remote_stop(struct remote *remote)
 {
+    if (remote && remote->dir)
+        atd_cache_dir_interrupt(remote->dir); /* a verification must not hold the reader up */
     /* The reader cancels its reads first; the engine ends what is left. */
     return !remote || ((!remote->reader || atd_reader_stop(remote->reader)) &&
                        atd_http_stop(remote->engine, STOP_MS));

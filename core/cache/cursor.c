@@ -45,7 +45,10 @@ static struct atd_cursor *find_cursor(struct atd_cursors *cursors, uint64_t offs
                             : end < cursor->position ? cursor->position - end
                                                      : 0;
 
-        if (distance > (ahead ? ATD_SEEK_AHEAD_BYTES : ATD_SEEK_BACK_BYTES))
+        /* Far ahead belongs to a stream; after a single read it is another seek. */
+        if (distance > (!ahead                ? ATD_SEEK_BACK_BYTES
+                        : cursor->has_gone_on ? ATD_SEEK_AHEAD_BYTES
+                                              : ATD_FIRST_BYTES))
             continue;
         if (distance < best_distance) {
             best = cursor;
