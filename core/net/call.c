@@ -154,7 +154,7 @@ static void on_stall_timer(struct atd_http_timer *timer)
     unsigned limit_ms = impl->call->stall_timeout_ms;
     int64_t left_ms = impl->progress_ms + limit_ms - atd_clock_monotonic_ms();
     struct atd_error why = ATD_ERROR_INIT;
-    char seen[ATD_ERROR_TEXT_MAX];
+    char seen[ATD_ERROR_TEXT_MAX + 32];
 
     if (left_ms > 0) {
         if (atd_http_timer_arm(impl->loop, timer, (unsigned)left_ms, &why) != 0)
@@ -460,7 +460,7 @@ void atd_call_attempt_ended(struct atd_attempt *attempt, const struct atd_http_r
         !attempt->why.code)
         succeed(impl);
     else if (attempt->mode == ATD_ATTEMPT_COLLECTING &&
-             (result->error.code == 0 || attempt->skips_body))
+             (result->error.code == 0 || attempt->enough))
         attempt_answered(attempt);
     else
         attempt_failed(attempt, result);

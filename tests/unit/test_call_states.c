@@ -305,6 +305,18 @@ Test(call_states, duplicate_wins_over_a_slow_answer)
     close_scene();
 }
 
+Test(call_states, loser_is_cancelled_as_soon_as_another_wins)
+{
+    struct job *job = run_slow_one(delayed(PATIENCE_MS), (struct fake_reply){.drip_ms = 40});
+
+    UNTIL(atomic_load(&job->received) > 0 && STAT(in_flight) == 1);
+    cr_assert(!atomic_load(&job->ended));
+    expect_bytes(job);
+    cr_assert_eq(STAT(hedges_won), 1);
+    free_job(job);
+    close_scene();
+}
+
 Test(call_states, duplicate_that_is_slower_is_dropped)
 {
     struct job *job = run_slow_one(delayed(3000), delayed(PATIENCE_MS / 2));
