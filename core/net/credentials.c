@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/lock.h"
 #include "base/workers.h"
-#include "net/credentials_clock.h"
+#include "net/credentials_testing.h"
 #include "net/creds_chain.h"
 
 /* A new value is fetched so long before the old one expires, or half its life if that is less. */
@@ -332,6 +332,12 @@ void atd_credentials_set_clock(struct atd_credentials *credentials, int64_t (*no
 {
     credentials->env.now_s = now_s;
     credentials->env.now_ctx = ctx;
+}
+
+void atd_credentials_set_patience(struct atd_credentials *credentials, unsigned factor)
+{
+    atd_assert(factor >= 1 && factor <= 100);
+    credentials->env.patience = factor;
 }
 
 bool atd_credentials_free(struct atd_credentials *credentials, unsigned timeout_ms)

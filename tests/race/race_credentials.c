@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "net/credentials_clock.h"
+#include "net/credentials_testing.h"
 #include "race.h"
 #include "support/creds_server.h"
 
@@ -78,12 +78,13 @@ static void *turn_the_clock(void *ctx)
     (void)ctx;
     for (int i = 0; i < ROUNDS; i++) {
         char expires[ATD_CLOCK_TEXT_MAX];
-        int before = server_count(&server);
+        int before;
 
         atd_clock_format(START_S + (i + 2) * 2000, expires);
         (void)snprintf(bodies[i], sizeof(bodies[i]), REPLY, i, i, i, expires);
         server_only_rule(&server, "GET /c ", 200, bodies[i]);
         atomic_store(&now_s, START_S + (i + 1) * 2000 - 500);
+        before = server_count(&server); /* who asks from here on gets this reply */
         while (server_count(&server) == before) {
             MUST(atd_clock_monotonic_ms() < until_ms);
             (void)usleep(500);
@@ -105,6 +106,7 @@ int main(void)
     options.container_host_url = server.url;
     MUST(atd_credentials_new(&options, &credentials, NULL) == 0);
     atd_credentials_set_clock(credentials, test_now, NULL);
+    atd_credentials_set_patience(credentials, 50);
     MUST(pthread_create(&clock, NULL, turn_the_clock, NULL) == 0);
     race(use, NULL);
     MUST(pthread_join(clock, NULL) == 0);

@@ -339,6 +339,7 @@ Test(credentials, instance_that_does_not_answer)
 
     server_rule(&server, "PUT ", SERVER_HANG, "", 0);
     credentials = must_open(NULL, NULL);
+    atd_credentials_set_patience(credentials, 1);
     must_say(must_fail(credentials), "hop limit");
     expect_count(1); /* one try, and no v1 */
     must_close(credentials);
@@ -565,6 +566,7 @@ Test(credentials, get_never_blocks_and_free_does_not_wait_for_ever)
     set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/c");
     server_rule(&server, "GET /c ", SERVER_HANG, "", 0);
     credentials = must_open(NULL, NULL);
+    atd_credentials_set_patience(credentials, 1);
     while (server_count(&server) == 0) {
         cr_assert_eq(atd_credentials_get(credentials, &value, &err), -EAGAIN);
         cr_assert(atd_clock_monotonic_ms() - start_ms < DEADLINE_MS);

@@ -183,7 +183,8 @@ Test(creds_file, what_goes_first_in_a_profile)
                      "", "p");
     cr_assert(atd_str_equal(made.texts.session_token, ATD_STR("t")));
     cr_assert(made.may_change);
-    made = must_plan("[profile p]\nregion=r\n", "", "p");
+    made = must_plan("[profile p]\nregion=r\n", "[p]\nregion=s\n", "p");
+    cr_assert_str_eq(made.region, "s");
     cr_assert_eq(made.root, ATD_CREDS_ROOT_NONE);
     made = must_plan("[profile p]\nweb_identity_token_file=/t\nrole_arn=arn:x\n"
                      "role_session_name=n\n",
