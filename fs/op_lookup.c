@@ -28,6 +28,27 @@ static void reply_absent(fuse_req_t req)
     (void)fuse_reply_entry(req, &absent);
 }
 
+/*
+ * A remote shard that could not be asked about is not absent: who names it is told why it cannot
+ * be had. False: there is no such shard.
+ */
+static bool reply_refused_shard(fuse_req_t req, const struct node *directory,
+                                const struct view *view, struct atd_str name)
+{
+    const struct atd_shard *shard = view->shards ? atd_shard_list_find(view->shards, name) : NULL;
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (!shard || !shard->store || !shard->error_code || shard->error_code == ENOENT)
+        return false;
+    (void)atd_error_set(&why,
+                        shard->error_code == EACCES || shard->error_code == ETIMEDOUT
+                            ? shard->error_code
+                            : EIO,
+                        "%.*s", (int)shard->reason.len, shard->reason.ptr);
+    reply_node_error(fs_of(req), req, "lookup in", directory, &why);
+    return true;
+}
+
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */
 static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, enum atd_effort effort)
 {
@@ -59,7 +80,8 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, enum atd_
         return 0;
     }
     if (!view_find(fs, &view, wanted, &names, &item)) {
-        reply_absent(req);
+        if (!reply_refused_shard(req, directory, &view, wanted))
+            reply_absent(req);
         if (directory->kind != NODE_CONTROL && wanted.ptr[0] != '.')
             atd_live_refresh(fs->live); /* perhaps it was only just published */
     } else if (!(node = nodes_remember(fs->nodes, &item))) {

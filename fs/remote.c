@@ -15,6 +15,7 @@
 
 #define HTTP_THREADS 2u
 #define STOP_MS 5000u
+#define LOCATE_TIMEOUT_S 8u
 
 struct remote {
     const struct options *options;
@@ -148,6 +149,8 @@ int remote_start(const struct options *options,
 
 bool remote_stop(struct remote *remote)
 {
+    if (remote && remote->dir)
+        atd_cache_dir_interrupt(remote->dir); /* a verification must not hold the reader up */
     /* The reader cancels its reads first; the engine ends what is left. */
     return !remote || ((!remote->reader || atd_reader_stop(remote->reader)) &&
                        atd_http_stop(remote->engine, STOP_MS));
@@ -182,7 +185,10 @@ void remote_fill_locator(struct remote *remote, struct atd_locator_options *opti
     options->table = remote->table;
     options->s3_scope = remote->endpoint;
     options->wide_prefix = remote->wide_prefix;
-    options->timeout_ms = remote->options->timeout_s * 1000;
+    /* Who lists is not kept waiting as long as who reads: it is asked again soon. */
+    options->timeout_ms = remote->options->timeout_s < LOCATE_TIMEOUT_S
+                              ? remote->options->timeout_s * 1000
+                              : LOCATE_TIMEOUT_S * 1000;
 }
 
 const char *remote_cache_path(const struct remote *remote)

@@ -57,7 +57,7 @@ void atd_lock_give(struct atd_lock *lock)
 {
     int rc;
 
-    /* First: once it is given, another thread may take it and free what it is in. */
+    /* Before: once it is unlocked, somebody else may free what it lies in. */
     note_given(lock);
     rc = pthread_mutex_unlock(&lock->mutex);
     atd_assert(rc == 0);

@@ -57,6 +57,13 @@ static size_t etag_len(const struct atd_object_info *info)
     return strnlen(info->etag, ATD_ETAG_MAX);
 }
 
+/* As atd_object_info_same() has it: with an ETag the time says nothing more, and not every source
+ * of the facts tells it. */
+static uint64_t time_of(const struct atd_object_info *info)
+{
+    return info->etag[0] ? 0 : (uint64_t)info->mtime_s;
+}
+
 void atd_block_map_hash(struct atd_str url, const struct atd_object_info *info,
                         uint8_t ret_hash[ATD_SHA256_BYTES])
 {
@@ -68,7 +75,7 @@ void atd_block_map_hash(struct atd_str url, const struct atd_object_info *info,
     put_le(facts + AT_VERSION, ATD_MAP_VERSION, 4);
     put_le(facts + AT_BLOCK_BYTES, ATD_BLOCK_BYTES, 4);
     put_le(facts + AT_SIZE, info->size_bytes, 8);
-    put_le(facts + AT_MTIME, (uint64_t)info->mtime_s, 8);
+    put_le(facts + AT_MTIME, time_of(info), 8);
     memcpy(facts + AT_ETAG, info->etag, etag_len(info));
     put_le(facts + AT_URL_LEN, url.len, 8);
     atd_sha256_of(url.ptr ? url.ptr : "", url.len, url_hash);
@@ -87,7 +94,7 @@ static void make_header(struct atd_str url, const struct atd_object_info *info,
     put_le(ret_header + AT_VERSION, ATD_MAP_VERSION, 4);
     put_le(ret_header + AT_BLOCK_BYTES, ATD_BLOCK_BYTES, 4);
     put_le(ret_header + AT_SIZE, info->size_bytes, 8);
-    put_le(ret_header + AT_MTIME, (uint64_t)info->mtime_s, 8);
+    put_le(ret_header + AT_MTIME, time_of(info), 8);
     atd_block_map_hash(url, info, ret_header + AT_HASH);
     memcpy(ret_header + AT_ETAG, info->etag, etag_len(info));
     put_le(ret_header + AT_URL_LEN, url.len, 8);
@@ -331,7 +338,7 @@ int atd_block_map_mark(struct atd_block_map *map, uint64_t block, size_t count,
     uint8_t entries[ATD_MAP_BATCH_MAX * ATD_MAP_ENTRY_BYTES];
     int rc;
 
-    atd_assert(count <= ATD_MAP_BATCH_MAX && block + count <= map->block_count);
+    atd_assert(count > 0 && count <= ATD_MAP_BATCH_MAX && block + count <= map->block_count);
     for (size_t i = 0; i < count; i++)
         put_entry(entries + i * ATD_MAP_ENTRY_BYTES, sums[i]);
     rc = write_whole(map->fd, entries, count * ATD_MAP_ENTRY_BYTES, entry_offset(block), err);
@@ -351,8 +358,11 @@ void atd_block_map_unmark(struct atd_block_map *map, uint64_t block)
 
 void atd_block_map_forget(struct atd_block_map *map)
 {
-    for (uint64_t block = 0; block < map->block_count; block++)
-        set_bit(map, block, false);
+    for (uint64_t i = 0; i <= map->block_count / 64; i++) {
+        uint64_t before = atomic_exchange(&map->present[i], 0);
+
+        (void)atomic_fetch_sub(&map->present_count, (unsigned)__builtin_popcountll(before));
+    }
 }
 
 void atd_block_map_refresh(struct atd_block_map *map, uint64_t block, uint64_t count)

@@ -1,8 +1,8 @@
 /*
  * The .map file of a cached object: which blocks lie in the data file, and what they sum to.
  *
- *   0     header, ATD_MAP_HEADER_BYTES: a pure function of (URL, size, ETag, time), so that it is
- *         checked by comparing it whole; nothing in it is ever decoded
+ *   0     header, ATD_MAP_HEADER_BYTES: a pure function of (URL, size, ETag or else time), so
+ *         that it is checked by comparing it whole; nothing in it is ever decoded
  *   4096  8 bytes a block: the block's sum, and the same sum again XORed with a constant. A hole,
  *         a torn pair or a flipped bit is thus "absent". All little endian.
  *
@@ -41,7 +41,7 @@ struct atd_block_map {
     atomic_uint_fast64_t *present; /* a bit a block */
 };
 
-/* Names the version of the object: SHA-256 of (layout, URL, size, ETag, time). */
+/* Names the version of the object: SHA-256 of (layout, URL, size, ETag or else time). */
 void atd_block_map_hash(struct atd_str url, const struct atd_object_info *info,
                         uint8_t ret_hash[ATD_SHA256_BYTES]);
 

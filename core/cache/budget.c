@@ -1,6 +1,7 @@
 #include "cache/budget.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -18,6 +19,7 @@ struct atd_budget {
     void (*wake)(void *ctx);
     void *ctx;
 
+    atomic_uint_fast64_t drops;
     struct atd_lock lock;
     /* guarded by lock */
     uint64_t used_bytes;  /* charged by buffers with memory; with the spares never over the limit */
@@ -156,6 +158,7 @@ static bool drop_one_locked(struct atd_budget *budget, bool only_passed)
     for (struct atd_buffer *buffer = budget->oldest; buffer; buffer = buffer->newer) {
         if (buffer->holds == 0 && (!only_passed || is_passed(buffer))) {
             drop_memory_locked(budget, buffer);
+            (void)atomic_fetch_add(&budget->drops, 1);
             return true;
         }
     }
@@ -347,6 +350,11 @@ void atd_budget_pass(struct atd_budget *budget, struct atd_buffer *buffer)
     buffer->consumed_end = buffer->size;
     count_as_read_locked(budget, buffer);
     atd_lock_give(&budget->lock);
+}
+
+uint64_t atd_budget_drops(const struct atd_budget *budget)
+{
+    return atomic_load(&budget->drops);
 }
 
 bool atd_budget_is_dropped(struct atd_budget *budget, const struct atd_buffer *buffer)

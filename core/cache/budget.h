@@ -88,6 +88,8 @@ void atd_budget_keep(struct atd_budget *budget, struct atd_buffer *buffer, uint6
 void atd_budget_pass(struct atd_budget *budget, struct atd_buffer *buffer);
 
 bool atd_budget_is_dropped(struct atd_budget *budget, const struct atd_buffer *buffer);
+/* A count of dropped ones: while it stays the same, none was. Without a lock. */
+uint64_t atd_budget_drops(const struct atd_budget *budget);
 /* False when the memory is gone. */
 bool atd_budget_hold(struct atd_budget *budget, struct atd_buffer *buffer);
 /* Bytes [from, to) of it were served (from == to: none). */

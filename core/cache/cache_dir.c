@@ -390,6 +390,7 @@ int atd_cache_file_open(struct atd_cache_dir *dir, struct atd_str url,
     file = find_locked(dir, fresh->hash);
     if (file) {
         file->refs++;
+        atomic_store(&file->cancel_verify, false); /* somebody needs it again */
         rc = wait_open_locked(dir, file, err);
         atd_lock_give(&dir->lock);
         free(fresh);

@@ -5,8 +5,8 @@
  *   XX/HASH.data   the object's bytes at their own offsets; holes where nothing was fetched
  *   XX/HASH.map    header (magic, version, URL, size, ETag, sum of the header), then 8 bytes a
  *                  block of 64 KiB: CRC32C of (object, block number, bytes) and a present mark
- * HASH is of (version of the layout, URL, size, ETag, mtime): another version of the object is
- * another file.
+ * HASH is of (version of the layout, URL, size, ETag; without ETag: mtime): another version of the
+ * object is another file.
  *
  * Crash safety costs no fsync: a block counts only if its bytes match its CRC, so a map that is
  * ahead of the data (power cut) makes a refetch, never wrong bytes; after kill -9 both are whole,
@@ -55,7 +55,8 @@ uint64_t atd_cache_dir_used_bytes(struct atd_cache_dir *dir);
 /*
  * The file of one version of an object, made when missing; one shared handle a process and
  * version, counted. Blocks. Errors: ENOSPC, EIO, EMFILE, ...: the caller goes on without a file.
- * What lies there and is unsound (bad header, wrong lengths) is replaced.
+ * What lies there and is unsound (bad header, wrong lengths) is replaced. ENOTSUP: neither ETag nor
+ * time is known, so that nothing tells this version from a later one.
  */
 int atd_cache_file_open(struct atd_cache_dir *dir, struct atd_str url,
                         const struct atd_object_info *info, struct atd_cache_file **ret_file,

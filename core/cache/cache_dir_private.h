@@ -1,6 +1,6 @@
 /*
  * What the files of the cache directory share: cache_dir.c (the directory and its table of open
- * files), cache_file.c (one file), evict.c (room).
+ * files), cache_file.c (one file), verify.c (checking it whole), evict.c (room).
  *
  * Lock order: one lock, ATD_RANK_CACHE; never held across a system call on the disk.
  */
@@ -15,6 +15,7 @@
 #include "cache/cache_dir.h"
 
 #define ATD_CACHE_BUCKETS 1024u
+#define ATD_CACHE_PREFIXES 256u /* sub-directories, by the first byte of the hash */
 /* Verified versions remembered; one more displaces another. */
 #define ATD_CACHE_VERIFIED_MAX 4096u
 /* "XX/" + 64 digits + ".data" and the terminator */
@@ -89,7 +90,9 @@ struct atd_cache_dir {
     atomic_bool scan_wanted; /* set under the lock: something was written since the last look */
     atomic_bool interrupted;
     atomic_uint_fast64_t used_bytes;
-    atomic_uint_fast64_t written_bytes;     /* by this process, ever */
+    atomic_bool has_written;
+    /* By this process, ever, into each sub-directory. */
+    atomic_uint_fast64_t written_bytes[ATD_CACHE_PREFIXES];
     atomic_int_fast64_t fruitless_until_ms; /* nothing can be evicted: no use in looking again */
     atomic_int_fast64_t free_credit_bytes;  /* evicted for the floor, not yet used up */
 
@@ -127,6 +130,17 @@ int atd_cache_file_attach(struct atd_cache_file *file, struct atd_str url,
                           const struct atd_object_info *info, struct atd_error *err) ATD_MUST_USE;
 void atd_cache_file_detach(struct atd_cache_file *file);
 
+int atd_cache_file_error(int code, const char *what, struct atd_error *err);
+
+size_t atd_cache_file_bytes_of(const struct atd_cache_file *file, uint64_t block, size_t count);
+
+/*
+ * Reads and checks at most ATD_MAP_BATCH_MAX blocks from `fd`, the data file. With `nowait` a bad
+ * block is EAGAIN: whoever may block looks again, and records it.
+ */
+int atd_cache_file_read_batch(struct atd_cache_file *file, int fd, uint64_t block, size_t count,
+                              bool nowait, uint8_t *into, struct atd_error *err) ATD_MUST_USE;
+
 /* ------------------------------------------------------------------ evict.c */
 
 uint64_t atd_cache_free_bytes(struct atd_cache_dir *dir);
@@ -136,7 +150,8 @@ int atd_cache_make_room(struct atd_cache_dir *dir, uint64_t bytes,
                         struct atd_error *err) ATD_MUST_USE;
 /* The disk is full. True when something was evicted. */
 bool atd_cache_evict_for_full_disk(struct atd_cache_dir *dir, uint64_t bytes);
-void atd_cache_note_written(struct atd_cache_dir *dir, uint64_t bytes);
+void atd_cache_note_written(struct atd_cache_dir *dir, const uint8_t hash[ATD_SHA256_BYTES],
+                            uint64_t bytes);
 
 /* The thread. */
 void *atd_cache_evict_until_stopped(void *ctx);

@@ -20,11 +20,10 @@
 #define REFRESH_MS 200
 #define REFRESH_BLOCKS 4096u
 #define FULL_DISK_TRIES 3
-#define VERIFY_BLOCKS 16u
 
 /* ------------------------------------------------------------------ opening */
 
-static int file_error(int code, const char *what, struct atd_error *err)
+int atd_cache_file_error(int code, const char *what, struct atd_error *err)
 {
     return atd_error_set(err, code, "cannot %s a file in the cache: %s", what, strerror(code));
 }
@@ -49,18 +48,18 @@ static int open_name(struct atd_cache_dir *dir, const char *name, int flags, int
         const char prefix[] = {name[0], name[1], '\0'};
 
         if (mkdirat(dir->fd, prefix, 0700) != 0 && errno != EEXIST)
-            return file_error(errno, "make", err);
+            return atd_cache_file_error(errno, "make", err);
         fd = openat(dir->fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
     }
     if (fd < 0 && errno == ELOOP && unlinkat(dir->fd, name, 0) == 0)
         return atd_error_set(err, EAGAIN, "a symbolic link was in the place of a cached file");
     if (fd < 0)
-        return file_error(errno, "open", err);
+        return atd_cache_file_error(errno, "open", err);
     if (fstat(fd, ret_st) != 0)
-        return file_error(errno, "open", err);
+        return atd_cache_file_error(errno, "open", err);
     if (!S_ISREG(ret_st->st_mode) || ret_st->st_uid != geteuid()) {
         if (unlinkat(dir->fd, name, 0) != 0)
-            return file_error(errno, "replace", err);
+            return atd_cache_file_error(errno, "replace", err);
         return atd_error_set(err, EAGAIN, "something else was in the place of a cached file");
     }
     *ret_fd = atd_steal_fd(&fd);
@@ -77,7 +76,7 @@ static int load_pair(struct atd_cache_file *file, int data_fd, struct atd_str ur
     int rc;
 
     if (fstat(data_fd, &st) != 0)
-        return file_error(errno, "open", err);
+        return atd_cache_file_error(errno, "open", err);
     if ((uint64_t)st.st_size != info->size_bytes)
         return atd_error_set(err, EBADMSG, "a data file in the cache has another length");
     file->device = st.st_dev;
@@ -110,19 +109,19 @@ static int make_pair(struct atd_cache_file *file, int data_fd, struct atd_str ur
     atd_cache_name(file->hash, ".data", data_name);
     atd_cache_name(file->hash, ".map", map_name);
     if (fstat(data_fd, &st) != 0)
-        return file_error(errno, "make", err);
+        return atd_cache_file_error(errno, "make", err);
     if (unlinkat(file->dir->fd, map_name, 0) != 0 && errno != ENOENT)
-        return file_error(errno, "replace", err);
+        return atd_cache_file_error(errno, "replace", err);
     if (st.st_size != 0) {
         if (unlinkat(file->dir->fd, data_name, 0) != 0 && errno != ENOENT)
-            return file_error(errno, "replace", err);
+            return atd_cache_file_error(errno, "replace", err);
         return atd_error_set(err, EAGAIN, "an unsound file in the cache was taken away");
     }
     rc = open_name(file->dir, map_name, O_CREAT | O_EXCL, &map_fd, &st, err);
     if (rc)
         return rc == -EEXIST ? -EAGAIN : rc;
     if (ftruncate(data_fd, (off_t)info->size_bytes) != 0)
-        return file_error(errno, "make", err);
+        return atd_cache_file_error(errno, "make", err);
     return atd_block_map_format(map_fd, url, info, err);
 }
 
@@ -172,7 +171,7 @@ static int try_attach(struct atd_cache_file *file, struct atd_str url,
     file->inode = st.st_ino;
     rc = lock_file(data_fd, LOCK_SH);
     if (rc)
-        return file_error(-rc, "lock", err);
+        return atd_cache_file_error(-rc, "lock", err);
     if (!atd_cache_names(file->dir, name, file->device, file->inode))
         return atd_error_set(err, EAGAIN, "a file in the cache was evicted just now");
     rc = load_or_make(file, data_fd, name, url, info, err);
@@ -203,6 +202,9 @@ int atd_cache_file_attach(struct atd_cache_file *file, struct atd_str url,
     if (info->size_bytes > ATD_MAP_OBJECT_BYTES_MAX)
         return atd_error_set(err, EFBIG, "an object of %llu bytes is too large for the cache",
                              (unsigned long long)info->size_bytes);
+    if (!info->etag[0] && !info->mtime_s)
+        return atd_error_set(err, ENOTSUP,
+                             "an object of which neither ETag nor time is known is not cached");
     file->size_bytes = info->size_bytes;
     for (int tries = 0; tries < OPEN_TRIES; tries++) {
         rc = try_attach(file, url, info, &why);
@@ -240,7 +242,7 @@ void atd_cache_file_detach(struct atd_cache_file *file)
 
 bool atd_cache_file_has(const struct atd_cache_file *file, uint64_t block)
 {
-    return atd_block_map_has(&file->map, block);
+    return !atomic_load(&file->discarded) && atd_block_map_has(&file->map, block);
 }
 
 bool atd_cache_file_is_complete(const struct atd_cache_file *file)
@@ -253,7 +255,7 @@ uint64_t atd_cache_file_present_blocks(const struct atd_cache_file *file)
     return atomic_load(&file->map.present_count);
 }
 
-static size_t bytes_of(const struct atd_cache_file *file, uint64_t block, size_t count)
+size_t atd_cache_file_bytes_of(const struct atd_cache_file *file, uint64_t block, size_t count)
 {
     uint64_t start = block * ATD_BLOCK_BYTES;
     uint64_t left = file->size_bytes - start;
@@ -292,27 +294,23 @@ static void note_bad(struct atd_cache_file *file, uint64_t block)
     ATD_CACHE_COUNT(file->dir->stats, bad_blocks, 1);
 }
 
-/*
- * Reads and checks at most ATD_MAP_BATCH_MAX blocks from `fd`, the data file. With `nowait` a bad
- * block is EAGAIN: whoever may block looks again, and records it.
- */
-static int read_batch(struct atd_cache_file *file, int fd, uint64_t block, size_t count,
-                      bool nowait, uint8_t *into, struct atd_error *err)
+int atd_cache_file_read_batch(struct atd_cache_file *file, int fd, uint64_t block, size_t count,
+                              bool nowait, uint8_t *into, struct atd_error *err)
 {
     uint32_t sums[ATD_MAP_BATCH_MAX];
     size_t bad = 0;
     int rc = atd_block_map_sums(&file->map, block, count, nowait, sums, err);
 
     if (rc == 0)
-        rc =
-            read_data(fd, block * ATD_BLOCK_BYTES, into, bytes_of(file, block, count), nowait, err);
+        rc = read_data(fd, block * ATD_BLOCK_BYTES, into,
+                       atd_cache_file_bytes_of(file, block, count), nowait, err);
     if (rc == -ENODATA && !nowait && atd_block_map_has(&file->map, block + count - 1)) {
         /* Cut short behind our back: whatever is beyond the end is not there. */
         struct stat st;
         uint64_t end = fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 
         for (size_t i = 0; i < count; i++) {
-            if ((block + i) * ATD_BLOCK_BYTES + bytes_of(file, block + i, 1) > end)
+            if ((block + i) * ATD_BLOCK_BYTES + atd_cache_file_bytes_of(file, block + i, 1) > end)
                 note_bad(file, block + i);
         }
     }
@@ -320,7 +318,7 @@ static int read_batch(struct atd_cache_file *file, int fd, uint64_t block, size_
         return rc;
     for (size_t i = 0; i < count; i++) {
         if (atd_block_map_sum(&file->map, block + i, into + i * ATD_BLOCK_BYTES,
-                              bytes_of(file, block + i, 1)) == sums[i])
+                              atd_cache_file_bytes_of(file, block + i, 1)) == sums[i])
             continue;
         if (nowait)
             return atd_error_set_retryable(err, EAGAIN, "the disk would have to be asked");
@@ -344,7 +342,7 @@ int atd_cache_file_read(struct atd_cache_file *file, uint64_t block, size_t coun
     while (count > 0 && rc == 0) {
         size_t step = count < ATD_MAP_BATCH_MAX ? count : ATD_MAP_BATCH_MAX;
 
-        rc = read_batch(file, file->data_fd, block, step, nowait, into, err);
+        rc = atd_cache_file_read_batch(file, file->data_fd, block, step, nowait, into, err);
         block += step;
         count -= step;
         into += step * ATD_BLOCK_BYTES;
@@ -361,7 +359,7 @@ static int write_data(struct atd_cache_file *file, uint64_t offset, const uint8_
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return file_error(got < 0 ? errno : EIO, "write", err);
+            return atd_cache_file_error(got < 0 ? errno : EIO, "write", err);
         bytes += got;
         len -= (size_t)got;
         offset += (uint64_t)got;
@@ -383,7 +381,7 @@ static int write_and_mark(struct atd_cache_file *file, uint64_t block, const uin
         for (size_t i = 0; i < step; i++)
             sums[i] = atd_block_map_sum(&file->map, block + done + i,
                                         bytes + (done + i) * ATD_BLOCK_BYTES,
-                                        bytes_of(file, block + done + i, 1));
+                                        atd_cache_file_bytes_of(file, block + done + i, 1));
         rc = atd_block_map_mark(&file->map, block + done, step, sums, err);
         done += step;
     }
@@ -429,7 +427,7 @@ static int write_with_room(struct atd_cache_file *file, uint64_t block, const ui
     if (rc)
         return atd_error_set(err, EIO, "%s", why.text);
     ATD_CACHE_COUNT(file->dir->stats, blocks_written, count);
-    atd_cache_note_written(file->dir, (count - known) * ATD_BLOCK_BYTES);
+    atd_cache_note_written(file->dir, file->hash, (count - known) * ATD_BLOCK_BYTES);
     if (block + count < file->map.block_count)
         refresh(file, block + count);
     else
@@ -464,146 +462,7 @@ int atd_cache_file_dup(const struct atd_cache_file *file, int *ret_fd, struct at
     (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", file->data_fd);
     fd = open(link, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return file_error(errno, "open", err);
+        return atd_cache_file_error(errno, "open", err);
     *ret_fd = fd;
     return 0;
-}
-
-bool atd_cache_file_is_verified(const struct atd_cache_file *file)
-{
-    return atomic_load(&file->verified);
-}
-
-static int parse_sha(const char *hex, uint8_t ret_sha[ATD_SHA256_BYTES], struct atd_error *err)
-{
-    for (size_t i = 0; i < 2 * ATD_SHA256_BYTES; i++) {
-        char c = hex[i];
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-
-        if (digit < 0)
-            return atd_error_set(err, EINVAL, "a SHA-256 is not 64 hexadecimal digits");
-        ret_sha[i / 2] = (uint8_t)(i % 2 ? ret_sha[i / 2] | digit : digit << 4);
-    }
-    if (hex[2 * ATD_SHA256_BYTES])
-        return atd_error_set(err, EINVAL, "a SHA-256 is not 64 hexadecimal digits");
-    return 0;
-}
-
-/* Every block, and into `sha` (may be NULL) the whole. Errors: ENODATA, ECANCELED, EIO. */
-static int check_blocks(struct atd_cache_file *file, int fd, struct atd_sha256 *sha,
-                        struct atd_error *err)
-{
-    atd_auto_free uint8_t *buffer = malloc((size_t)VERIFY_BLOCKS * ATD_BLOCK_BYTES);
-    int result = 0;
-
-    if (!buffer)
-        return atd_error_set(err, ENOMEM, "checking a file in the cache: out of memory");
-    for (uint64_t block = 0; block < file->map.block_count; block += VERIFY_BLOCKS) {
-        uint64_t left = file->map.block_count - block;
-        size_t count = left < VERIFY_BLOCKS ? (size_t)left : VERIFY_BLOCKS;
-        int rc;
-
-        if (atomic_load(&file->cancel_verify) || atomic_load(&file->dir->interrupted))
-            return atd_error_set(err, ECANCELED, "nobody needs the check any more");
-        rc = read_batch(file, fd, block, count, false, buffer, err);
-        if (rc && rc != -ENODATA)
-            return rc;
-        /* Goes on after bad blocks, so that all are found and fetched together. */
-        if (rc)
-            result = rc;
-        else if (sha)
-            atd_sha256_add(sha, buffer, bytes_of(file, block, count));
-    }
-    return result;
-}
-
-/* It is not what the index says: nobody shall find it again. */
-static void discard(struct atd_cache_file *file)
-{
-    struct atd_cache_dir *dir = file->dir;
-    char name[ATD_CACHE_NAME_MAX];
-
-    atomic_store(&file->discarded, true);
-    atomic_store(&file->verified, false);
-    atd_lock_take(&dir->lock);
-    atd_cache_unlist_locked(file);
-    atd_lock_give(&dir->lock);
-    atd_cache_name(file->hash, ".data", name);
-    if (atd_cache_names(dir, name, file->device, file->inode)) {
-        char map_name[ATD_CACHE_NAME_MAX];
-
-        atd_cache_name(file->hash, ".map", map_name);
-        (void)unlinkat(dir->fd, map_name, 0);
-        (void)unlinkat(dir->fd, name, 0);
-    }
-    atd_block_map_forget(&file->map);
-    ATD_CACHE_COUNT(dir->stats, mismatched_objects, 1);
-}
-
-static int check_whole(struct atd_cache_file *file, const uint8_t *want, struct atd_error *err)
-{
-    atd_auto_sha256 struct atd_sha256 *sha = want ? atd_sha256_new() : NULL;
-    atd_auto_fd int fd = -1;
-    struct stat st;
-    int rc;
-
-    if (want && !sha)
-        return atd_error_set(err, ENOMEM, "checking a file in the cache: out of memory");
-    if (!atd_cache_file_is_complete(file))
-        atd_block_map_refresh(&file->map, 0, file->map.block_count);
-    if (!atd_cache_file_is_complete(file))
-        return atd_error_set(err, ENODATA, "the file in the cache is not complete");
-    rc = atd_cache_file_dup(file, &fd, err);
-    if (rc)
-        return rc;
-    if (fstat(fd, &st) != 0)
-        return file_error(errno, "read", err);
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    rc = check_blocks(file, fd, sha, err);
-    if (rc == 0 && sha) {
-        uint8_t got[ATD_SHA256_BYTES];
-
-        atd_sha256_finish(sha, got);
-        if (memcmp(got, want, sizeof(got)) != 0) {
-            discard(file);
-            return atd_error_set(err, EBADMSG,
-                                 "the object's bytes do not have the SHA-256 that the index tells");
-        }
-    }
-    if (rc == 0) {
-        /* As it was before: if it was written to since, a later open does not trust it. */
-        const struct atd_cache_stamp stamp = atd_cache_stamp_of(&st);
-
-        atd_cache_remember_verified(file, &stamp, want);
-        ATD_CACHE_COUNT(file->dir->stats, verified_objects, 1);
-    }
-    return rc;
-}
-
-int atd_cache_file_verify(struct atd_cache_file *file, const char *sha256_hex,
-                          struct atd_error *err)
-{
-    struct atd_cache_dir *dir = file->dir;
-    uint8_t want[ATD_SHA256_BYTES];
-    bool known;
-    int rc = sha256_hex ? parse_sha(sha256_hex, want, err) : 0;
-
-    if (rc)
-        return rc;
-    atd_lock_take(&dir->lock);
-    known = atomic_load(&file->verified) &&
-            (!sha256_hex || (file->has_sha && memcmp(file->sha, want, sizeof(want)) == 0));
-    if (!known && file->verifiers++ == 0)
-        atomic_store(&file->cancel_verify, false);
-    atd_lock_give(&dir->lock);
-    if (known)
-        return 0;
-    rc = check_whole(file, sha256_hex ? want : NULL, err);
-    atd_lock_take(&dir->lock);
-    file->verifiers--;
-    atd_lock_give(&dir->lock);
-    return rc;
 }

@@ -45,7 +45,10 @@ static struct atd_cursor *find_cursor(struct atd_cursors *cursors, uint64_t offs
                             : end < cursor->position ? cursor->position - end
                                                      : 0;
 
-        if (distance > (ahead ? ATD_SEEK_AHEAD_BYTES : ATD_SEEK_BACK_BYTES))
+        /* Far ahead belongs to a stream; after a single read it is another seek. */
+        if (distance > (!ahead                ? ATD_SEEK_BACK_BYTES
+                        : cursor->has_gone_on ? ATD_SEEK_AHEAD_BYTES
+                                              : ATD_FIRST_BYTES))
             continue;
         if (distance < best_distance) {
             best = cursor;
@@ -72,9 +75,18 @@ static struct atd_cursor *new_cursor(struct atd_cursors *cursors)
     return oldest;
 }
 
-static void go_on(struct atd_cursors *cursors, struct atd_cursor *cursor, bool forward,
-                  uint64_t window_max_bytes, bool waited)
+static void go_on(struct atd_cursors *cursors, struct atd_cursor *cursor, uint64_t offset,
+                  uint64_t end, uint64_t window_max_bytes, bool waited)
 {
+    bool forward = end > cursor->position;
+
+    if (forward)
+        cursor->run_bytes += end - (offset > cursor->position ? offset : cursor->position);
+    else
+        cursor->run_bytes += (end < cursor->run_first ? end : cursor->run_first) - offset;
+    if (offset < cursor->run_first)
+        cursor->run_first = offset;
+    cursor->position = end;
     if (!cursor->has_gone_on) {
         if (cursors->lone_seeks >= 2 && cursor->run_bytes <= ATD_EXACT_RUN_BYTES)
             return;
@@ -100,29 +112,29 @@ struct atd_fetch_plan atd_cursors_plan(struct atd_cursors *cursors, uint64_t off
     bool is_first = cursors->count == 0;
     struct atd_cursor *cursor = find_cursor(cursors, offset, end);
     struct atd_fetch_plan plan;
-    bool forward = true;
+    bool backward = false;
     uint64_t from = block;
 
     atd_assert(size > 0 && end <= object_bytes);
-    if (cursor) {
-        forward = end > cursor->position;
+    if (!cursor) {
+        cursor = new_cursor(cursors);
+        cursor->run_first = offset;
+        cursor->run_bytes = size;
+        cursor->position = end;
+        if (!is_first && cursors->lone_seeks < UINT32_MAX)
+            cursors->lone_seeks++;
+    } else if (offset < cursor->run_first || end > cursor->position) {
+        backward = end <= cursor->position;
         /* What a short hop leaves out comes along: one stream instead of many gaps. The kernel
          * also sends the reads of one stream in any order. */
         if (offset > cursor->position && offset - cursor->position <= ATD_FIRST_BYTES)
             from = round_down(cursor->position, ATD_BLOCK_BYTES);
-        cursor->run_bytes += size;
-        go_on(cursors, cursor, forward, window_max_bytes, waited);
-    } else {
-        cursor = new_cursor(cursors);
-        cursor->run_bytes = size;
-        if (!is_first && cursors->lone_seeks < UINT32_MAX)
-            cursors->lone_seeks++;
+        go_on(cursors, cursor, offset, end, window_max_bytes, waited);
     }
-    cursor->position = end;
     cursor->last_use = ++cursors->uses;
 
     plan.cursor = cursor;
-    if (cursor->has_gone_on && forward) {
+    if (cursor->has_gone_on && !backward) {
         uint64_t part_end = round_up(end, ATD_PART_BYTES, object_bytes);
         uint64_t reach =
             add_capped(block, max_u64(cursor->window_bytes, ATD_FIRST_BYTES), object_bytes);

@@ -19,10 +19,11 @@
 #define ATD_EXACT_RUN_BYTES (512u << 10)
 
 struct atd_cursor {
-    uint64_t position;     /* just behind the last read */
+    uint64_t position;     /* just behind the last read that went on */
+    uint64_t run_first;    /* what was read since the seek begins here */
     uint64_t window_bytes; /* how far ahead is worth fetching; 0 until it goes on */
     uint64_t last_use;     /* a count */
-    uint64_t run_bytes;    /* read since the seek that made it */
+    uint64_t run_bytes;    /* so far it has gone on since the seek */
     bool has_gone_on;      /* later reads continued the first */
 };
 
@@ -49,7 +50,7 @@ struct atd_fetch_plan {
  * A cursor that goes on demands up to the end of the part it ends in (a step back: the 1 MiB that
  * end with it), within its window, and what is ahead ends with a part. After two far seeks in a row
  * that nobody went on from, a read demands exactly itself, until a cursor has read
- * ATD_EXACT_RUN_BYTES in one go.
+ * ATD_EXACT_RUN_BYTES in one go. Reading the same again changes nothing.
  *
  * A read [offset, offset + size) of an object of `object_bytes`. `window_max_bytes`: what memory
  * and the line allow now. `waited`: the bytes were not there (the window doubles).

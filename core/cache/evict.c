@@ -29,6 +29,7 @@
 /* The oldest files that one scan remembers. */
 #define CANDIDATES_MAX 1024u
 #define LEFTOVER_AGE_S 60
+#define SHRINK_TRIES 2
 /* Evict down to 15/16 of the limit, in the background from 31/32 on. */
 #define LOW_SHARE 16u
 #define HIGH_SHARE 32u
@@ -251,16 +252,20 @@ static bool scan_prefix(struct scan *scan, unsigned prefix)
 
 static bool scan_all(struct scan *scan)
 {
-    uint64_t written_before = atomic_load(&scan->dir->written_bytes);
+    uint64_t before[ATD_CACHE_PREFIXES];
+    uint64_t written = 0;
 
     scan->total_bytes = 0;
     scan->count = 0;
-    for (unsigned prefix = 0; prefix < 256; prefix++) {
+    for (unsigned prefix = 0; prefix < ATD_CACHE_PREFIXES; prefix++) {
+        before[prefix] = atomic_load(&scan->dir->written_bytes[prefix]);
         if (!scan_prefix(scan, prefix))
             return false;
     }
-    atomic_store(&scan->dir->used_bytes,
-                 scan->total_bytes + atomic_load(&scan->dir->written_bytes) - written_before);
+    /* What was written where the scan had been already. */
+    for (unsigned prefix = 0; prefix < ATD_CACHE_PREFIXES; prefix++)
+        written += atomic_load(&scan->dir->written_bytes[prefix]) - before[prefix];
+    atomic_store(&scan->dir->used_bytes, scan->total_bytes + written);
     return true;
 }
 
@@ -315,6 +320,11 @@ static bool begin(struct atd_cache_dir *dir, const struct want *want)
     atd_lock_take(&dir->lock);
     while (dir->evicting && !dir->stopping) {
         waited = true;
+        if (!want->polite) {
+            /* A look that nobody waited for has somebody waiting now. */
+            dir->evict_wanted = true;
+            (void)pthread_cond_broadcast(&dir->wake);
+        }
         atd_cond_wait(&dir->changed, &dir->lock);
     }
     mine = !dir->stopping && !(waited && want->bytes &&
@@ -468,14 +478,15 @@ bool atd_cache_evict_for_full_disk(struct atd_cache_dir *dir, uint64_t bytes)
     return false;
 }
 
-void atd_cache_note_written(struct atd_cache_dir *dir, uint64_t bytes)
+void atd_cache_note_written(struct atd_cache_dir *dir, const uint8_t hash[ATD_SHA256_BYTES],
+                            uint64_t bytes)
 {
     uint64_t high = dir->size_max_bytes - dir->size_max_bytes / HIGH_SHARE;
-    uint64_t before = atomic_fetch_add(&dir->written_bytes, bytes);
     uint64_t used = atomic_fetch_add(&dir->used_bytes, bytes) + bytes;
 
+    (void)atomic_fetch_add(&dir->written_bytes[hash[0]], bytes);
     /* The first write makes the first look due: until then other files' size is not known. */
-    if (before == 0 || (used > high && !is_fruitless(dir)))
+    if (!atomic_exchange(&dir->has_written, true) || (used > high && !is_fruitless(dir)))
         wake_thread(dir, true);
     else if (!atomic_load(&dir->scan_wanted))
         wake_thread(dir, false);
@@ -518,11 +529,11 @@ void *atd_cache_evict_until_stopped(void *ctx)
         const struct want shrink = {.used_max = low};
 
         (void)run(dir, &look);
-        if (atomic_load(&dir->used_bytes) > high) {
+        /* Again, because what is written meanwhile is known only roughly. */
+        for (int tries = 0; tries < SHRINK_TRIES && atomic_load(&dir->used_bytes) > high; tries++)
             (void)run(dir, &shrink);
-            if (atomic_load(&dir->used_bytes) > high)
-                note_fruitless(dir);
-        }
+        if (atomic_load(&dir->used_bytes) > high)
+            note_fruitless(dir);
         due_ms = atd_clock_monotonic_ms() + RESCAN_MS;
     }
     return NULL;

@@ -72,19 +72,31 @@ static void on_progress(struct atd_store_get *get, size_t received)
     atd_read_serve_list(object, ready);
 }
 
+/* May the waiter try again after this? Who came late to a get that then ran out of time has not
+ * waited that long himself. */
+static bool may_retry(const struct atd_object *object, const struct atd_read *read,
+                      const struct atd_error *why)
+{
+    if (read->tries >= ATD_READ_TRIES_MAX || why->code == ECANCELED)
+        return false;
+    if (why->code == ETIMEDOUT)
+        return atd_clock_monotonic_ms() - read->since_ms < object->reader->timeout_ms / 2;
+    return why->retryable || why->code == EIO || why->code == ECONNRESET;
+}
+
 /*
- * The waiters over the lost range [first, end) that still need it: those that had their try are
- * taken off into *ret_failed, the others into *ret_again.
+ * The waiters over the lost range [first, end) that still need it: those that may try again are
+ * taken off into *ret_again, the others into *ret_failed.
  */
 static void take_losers_locked(struct atd_object *object, uint64_t first, uint64_t end,
-                               bool may_retry, struct atd_read **ret_failed,
+                               const struct atd_error *why, struct atd_read **ret_failed,
                                struct atd_read **ret_again)
 {
     struct atd_read **at = &object->waiters;
 
     while (*at && first < end) {
         struct atd_read *read = *at;
-        bool again = may_retry && read->tries < ATD_READ_TRIES_MAX;
+        bool again = may_retry(object, read, why);
 
         if (read->offset >= end || read->offset + read->size <= first ||
             atd_read_is_ready_locked(object, read)) {
@@ -100,6 +112,50 @@ static void take_losers_locked(struct atd_object *object, uint64_t first, uint64
     }
 }
 
+/* Ends the flight's range with what it received. With a cache file the rest of the last block is
+ * left to the next flight, so that it gets whole blocks to write. */
+static void cut_locked(struct atd_flight *flight)
+{
+    struct atd_object *object = flight->object;
+    uint64_t end = flight->first + flight->received;
+
+    if (end < flight->end && object->file && !object->file_bad) {
+        uint64_t whole = end - end % ATD_BLOCK_BYTES;
+
+        if (whole > flight->first)
+            end = whole;
+    }
+    flight->end = end;
+    flight->received = (size_t)(end - flight->first);
+}
+
+/* Removes a kept flight; `lost` fetched bytes go with it. */
+static void drop_kept_locked(struct atd_object *object, struct atd_flight *flight, uint64_t lost)
+{
+    unlist_locked(object, flight);
+    object->kept_flights--;
+    atd_budget_release(object->reader->budget, flight->buffer, lost);
+    free(flight);
+}
+
+/* The flight stays readable until the memory is wanted, or there are too many. */
+static void keep_locked(struct atd_flight *flight, uint64_t lost)
+{
+    struct atd_object *object = flight->object;
+    struct atd_flight *oldest = flight;
+
+    flight->state = ATD_FLIGHT_KEPT;
+    flight->kept_as = ++object->keeps;
+    atd_budget_keep(object->reader->budget, flight->buffer, lost);
+    if (++object->kept_flights <= ATD_KEPT_MAX)
+        return;
+    for (struct atd_flight *at = object->flights; at; at = at->next) {
+        if (at->state == ATD_FLIGHT_KEPT && at->kept_as < oldest->kept_as)
+            oldest = at;
+    }
+    drop_kept_locked(object, oldest, oldest->buffer->lost);
+}
+
 static void write_out(struct atd_work *work);
 
 /*
@@ -111,7 +167,7 @@ static bool land_locked(struct atd_flight *flight, bool *ret_to_writer)
     struct atd_object *object = flight->object;
     struct atd_reader *reader = object->reader;
 
-    flight->end = flight->first + flight->received;
+    cut_locked(flight);
     uncount_live_locked(object);
     *ret_to_writer = false;
     if (flight->received == 0 || object->dead) {
@@ -123,18 +179,9 @@ static bool land_locked(struct atd_flight *flight, bool *ret_to_writer)
         flight->work.run = write_out;
         *ret_to_writer = atd_workers_submit(reader->writers, &flight->work, NULL) == 0;
     }
-    if (!*ret_to_writer) {
-        flight->state = ATD_FLIGHT_KEPT;
-        atd_budget_keep(reader->budget, flight->buffer, flight->received);
-    }
+    if (!*ret_to_writer)
+        keep_locked(flight, flight->received);
     return false;
-}
-
-/* May a waiter try again after this? */
-static bool may_retry(const struct atd_error *why)
-{
-    return why->code != ETIMEDOUT && why->code != ECANCELED &&
-           (why->retryable || why->code == EIO || why->code == ECONNRESET);
 }
 
 static void free_flight(struct atd_flight *flight)
@@ -154,11 +201,14 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
     struct atd_read *ready = NULL;
     struct atd_read *failed = NULL;
     struct atd_read *again = NULL;
+    struct atd_read *stuck = NULL;
     struct atd_error failure = why ? *why : (struct atd_error)ATD_ERROR_INIT;
     uint64_t lost_end;
     bool to_writer;
     bool gone;
 
+    /* Its own: the get's one goes to the writer, which may be done before this. */
+    atd_object_ref_job(object);
     atd_lock_take(&object->lock);
     flight->ended = true; /* from here on nobody cancels it */
     atd_lock_give(&object->lock);
@@ -179,11 +229,14 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
         uint64_t lost_first = flight->end;
 
         ready = atd_read_take_ready_locked(object, flight->first, lost_end);
-        take_losers_locked(object, lost_first, lost_end, may_retry(why), &failed, &again);
+        take_losers_locked(object, lost_first, lost_end, why, &failed, &again);
     }
+    if (object->waiters)
+        stuck = atd_read_take_stuck_locked(object, flight->first, lost_end);
     atd_lock_give(&object->lock);
     atd_read_serve_list(object, ready);
     atd_read_serve_list(object, again);
+    atd_read_serve_list(object, stuck);
     while (failed) {
         struct atd_read *next = failed->next;
 
@@ -194,6 +247,7 @@ static void on_done(struct atd_store_get *get, const struct atd_error *why)
         free_flight(flight);
     if (!to_writer)
         atd_object_unref_job(object);
+    atd_object_unref_job(object);
 }
 
 /* ------------------------------------------------------------------ starting */
@@ -242,7 +296,7 @@ static void on_granted(struct atd_budget_claim *claim, struct atd_buffer *buffer
         uncount_live_locked(object);
         unlist_locked(object, flight);
         if (!buffer)
-            take_losers_locked(object, flight->first, flight->end, false, &failed, &again);
+            take_losers_locked(object, flight->first, flight->end, &err, &failed, &again);
     } else {
         start_get_locked(flight);
     }
@@ -316,7 +370,7 @@ struct atd_flight *atd_flight_cancel_locked(struct atd_flight *flight)
         return NULL;
     if (flight->state == ATD_FLIGHT_UNDER_WAY) {
         flight->canceled = true;
-        flight->end = flight->first + flight->received;
+        cut_locked(flight);
         if (flight->received == 0)
             unlist_locked(object, flight);
         ATD_CACHE_COUNT(reader->stats, flights_canceled, 1);
@@ -387,8 +441,7 @@ static void write_out(struct atd_work *work)
     if (rc == 0 && all) {
         unlist_locked(object, flight);
     } else {
-        flight->state = ATD_FLIGHT_KEPT;
-        atd_budget_keep(object->reader->budget, flight->buffer, flight->received - written);
+        keep_locked(flight, flight->received - written);
         flight = NULL;
     }
     atd_lock_give(&object->lock);
@@ -405,19 +458,17 @@ static void write_out(struct atd_work *work)
 
 void atd_flight_purge_locked(struct atd_object *object)
 {
-    struct atd_flight **at = &object->flights;
+    uint64_t drops = atd_budget_drops(object->reader->budget);
+    struct atd_flight *next;
 
-    while (*at) {
-        struct atd_flight *flight = *at;
-
-        if (flight->state != ATD_FLIGHT_KEPT ||
-            !atd_budget_is_dropped(object->reader->budget, flight->buffer)) {
-            at = &flight->next;
-            continue;
-        }
-        *at = flight->next;
-        atd_budget_release(object->reader->budget, flight->buffer, 0);
-        free(flight);
+    if (drops == object->purged_drops)
+        return;
+    object->purged_drops = drops;
+    for (struct atd_flight *flight = object->flights; flight; flight = next) {
+        next = flight->next;
+        if (flight->state == ATD_FLIGHT_KEPT &&
+            atd_budget_is_dropped(object->reader->budget, flight->buffer))
+            drop_kept_locked(object, flight, 0);
     }
 }
 
@@ -427,8 +478,6 @@ void atd_flight_free_all(struct atd_object *object)
         struct atd_flight *flight = object->flights;
 
         atd_assert(flight->state == ATD_FLIGHT_KEPT);
-        object->flights = flight->next;
-        atd_budget_release(object->reader->budget, flight->buffer, flight->buffer->lost);
-        free(flight);
+        drop_kept_locked(object, flight, flight->buffer->lost);
     }
 }

@@ -145,8 +145,8 @@ static bool is_wanted_locked(const struct atd_object *object, const struct atd_f
     return false;
 }
 
-/* `waiting_only`: those under way may end. */
-static void cancel_unwanted(struct atd_object *object, bool waiting_only)
+/* `silent_since_ms`: those that brought something after that may end. */
+static void cancel_unwanted(struct atd_object *object, int64_t silent_since_ms)
 {
     struct atd_flight *withdrawn = NULL;
     struct atd_flight *next;
@@ -155,7 +155,7 @@ static void cancel_unwanted(struct atd_object *object, bool waiting_only)
     for (struct atd_flight *flight = object->flights; flight; flight = next) {
         next = flight->next;
         if (is_wanted_locked(object, flight) ||
-            (waiting_only && flight->state != ATD_FLIGHT_WAITING))
+            (flight->state == ATD_FLIGHT_UNDER_WAY && flight->progress_ms > silent_since_ms))
             continue;
         if (atd_flight_cancel_locked(flight)) {
             flight->next = withdrawn;
@@ -172,7 +172,7 @@ static void cancel_unwanted(struct atd_object *object, bool waiting_only)
 
 void atd_object_cancel_unwanted(struct atd_object *object)
 {
-    cancel_unwanted(object, false);
+    cancel_unwanted(object, INT64_MAX);
 }
 
 static struct atd_read *take_all_locked(struct atd_object *object)
@@ -196,16 +196,6 @@ static void fail_list(struct atd_object *object, struct atd_read *list, const st
     }
 }
 
-void atd_object_fail_waiters(struct atd_object *object, const struct atd_error *why)
-{
-    struct atd_read *list;
-
-    atd_lock_take(&object->lock);
-    list = take_all_locked(object);
-    atd_lock_give(&object->lock);
-    fail_list(object, list, why);
-}
-
 void atd_object_kill(struct atd_object *object, const struct atd_error *why)
 {
     struct atd_error kept = *why;
@@ -227,12 +217,18 @@ void atd_object_kill(struct atd_object *object, const struct atd_error *why)
 static int64_t progress_of_locked(const struct atd_object *object, const struct atd_read *read)
 {
     int64_t last = read->since_ms;
+    bool has_live = false;
 
     for (const struct atd_flight *flight = object->flights; flight; flight = flight->next) {
-        if (read->offset < flight->end && read->offset + read->size > flight->first &&
-            flight->state == ATD_FLIGHT_UNDER_WAY && flight->progress_ms > last)
+        if (read->offset >= flight->end || read->offset + read->size <= flight->first)
+            continue;
+        if (flight->state == ATD_FLIGHT_UNDER_WAY && flight->progress_ms > last)
             last = flight->progress_ms;
+        has_live = has_live || flight->state == ATD_FLIGHT_UNDER_WAY ||
+                   flight->state == ATD_FLIGHT_WAITING;
     }
+    atd_paranoid(has_live); /* nobody waits for nothing */
+    (void)has_live;
     return last;
 }
 
@@ -268,7 +264,8 @@ int64_t atd_object_expire(struct atd_object *object, int64_t now_ms)
         (void)atd_error_set_retryable(
             &err, ETIMEDOUT, "reading '" ATD_STR_FMT "': nothing came for %g seconds",
             ATD_STR_ARG(atd_object_url(object)), (double)timeout_ms / 1000);
-        cancel_unwanted(object, true);
+        /* Whoever reads next must not wait for a get that is as good as dead. */
+        cancel_unwanted(object, now_ms - timeout_ms);
         fail_list(object, late, &err);
     }
     return due;

@@ -13,8 +13,10 @@
  * which its contract allows (it never blocks or calls back from within). Answers (done), the disk
  * and the last unref are outside every lock.
  *
- * A waiter always has a flight that is not yet landed over its first missing byte; whoever moves a
- * flight on takes the waiters that are ready from the list and serves them again from scratch.
+ * A waiter always has a flight over one of its missing bytes that has not landed. Whoever moves a
+ * flight on takes the waiters that are ready from the list and serves them again from scratch; who
+ * lands it also takes those that now wait for nothing, because what they had beside it is gone (a
+ * block turned out bad, a kept flight lost its memory).
  */
 #ifndef ATD_CACHE_OBJECT_H
 #define ATD_CACHE_OBJECT_H
@@ -33,8 +35,11 @@
 #define ATD_READER_WRITE_THREADS 2u /* flights that go into cache files */
 #define ATD_VERSIONS_MAX 65536u     /* remembered ones; beyond, nothing new */
 #define ATD_PIECES_MAX 128 /* of one read; more than ATD_READ_IOV_MAX are copied together */
-/* Blocks of the cache file can turn out bad while a read looks at them: so often it looks again. */
+/* Blocks of the cache file can turn out bad while a read looks at them: so often it looks again,
+ * and then does without the file. */
 #define ATD_SERVE_ROUNDS_MAX 32u
+/* Of one object: a bound on the walks along its flights. */
+#define ATD_KEPT_MAX 1024u
 /* Failed gets that one read survives: the store itself has retried each. */
 #define ATD_READ_TRIES_MAX 1u
 
@@ -69,6 +74,8 @@ struct atd_flight {
     bool canceled;       /* its end is cut; done follows */
     bool ended;          /* done was called */
     bool listed;         /* in object->flights */
+    bool passed;         /* kept, and the readers are past it */
+    uint64_t kept_as;    /* kept: object->keeps then */
     int64_t progress_ms; /* when bytes came last */
     struct atd_buffer *buffer;
     struct atd_budget_claim claim;
@@ -103,11 +110,14 @@ struct atd_object {
     struct atd_read *waiters; /* oldest first */
     struct atd_cursors cursors;
     unsigned live_flights; /* waiting or under way */
-    bool file_bad;         /* the disk failed: the file is not used any more */
-    bool ahead_failed;     /* no read-ahead until a flight succeeds */
+    unsigned kept_flights;
+    uint64_t keeps;    /* a count */
+    bool file_bad;     /* the disk failed: the file is not used any more */
+    bool ahead_failed; /* no read-ahead until a flight succeeds */
     bool verify_queued;
     bool dead; /* stale or mismatched; reads fail with why */
     struct atd_error why;
+    uint64_t purged_drops; /* atd_budget_drops() when kept flights were looked through last */
     uint64_t window_max_bytes;
     int64_t window_asked_ms;
 };
@@ -176,8 +186,6 @@ void atd_object_cancel_unwanted(struct atd_object *object);
 void atd_object_kill(struct atd_object *object, const struct atd_error *why);
 /* Fails waiters whose time is up; the earliest time of the others. No lock held. */
 int64_t atd_object_expire(struct atd_object *object, int64_t now_ms);
-/* Fails the waiters. No lock held. */
-void atd_object_fail_waiters(struct atd_object *object, const struct atd_error *why);
 /* True when the block can be read from the cache file. */
 bool atd_object_has_locked(const struct atd_object *object, uint64_t block);
 
@@ -190,8 +198,12 @@ void atd_read_serve_list(struct atd_object *object, struct atd_read *list);
 void atd_read_fail(struct atd_object *object, struct atd_read *read, const struct atd_error *why);
 /* True when every byte is there. */
 bool atd_read_is_ready_locked(struct atd_object *object, const struct atd_read *read);
-/* Takes the waiters off that are ready and overlap [first, end). */
+/* True when it need not wait, or waits for nothing: no flight brings its first missing byte. */
+bool atd_read_is_stuck_locked(struct atd_object *object, const struct atd_read *read);
+/* Takes the waiters off that are ready (stuck) and overlap [first, end). */
 struct atd_read *atd_read_take_ready_locked(struct atd_object *object, uint64_t first,
+                                            uint64_t end);
+struct atd_read *atd_read_take_stuck_locked(struct atd_object *object, uint64_t first,
                                             uint64_t end);
 
 /* ------------------------------------------------------------------ plan.c */

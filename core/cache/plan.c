@@ -8,14 +8,13 @@
 #define WINDOW_EVERY_MS 200
 #define WINDOW_UNKNOWN_BYTES (32u << 20)
 #define WINDOW_LEAST_BYTES (16u << 20)
-/* Of what memory gives to read-ahead, each object that fetches gets an equal share. */
-
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
 
-/* How far ahead one cursor may go now: twice what is on the line, within the share of memory. */
+/* How far ahead one cursor may go now: twice what is on the line, and of what memory gives to
+ * read-ahead the share of one of the objects that fetch. */
 static uint64_t window_max_locked(struct atd_object *object)
 {
     struct atd_reader *reader = object->reader;
@@ -112,6 +111,8 @@ static int demand_locked(struct atd_object *object, const struct atd_read *read,
         from = cut;
         if (cut <= read->offset || first >= read_end)
             continue;
+        /* Not less when memory is short: it is short because a disk is slower than the line, and
+         * many small gets would be slower still. Among many objects the window is small. */
         rc = atd_flight_start_locked(object, first, cut, true, err);
         if (rc)
             return rc;
@@ -141,8 +142,10 @@ static void pass_locked(struct atd_object *object, uint64_t offset)
 {
     for (struct atd_flight *flight = object->flights; flight && flight->end <= offset;
          flight = flight->next) {
-        if (flight->state == ATD_FLIGHT_KEPT)
-            atd_budget_pass(object->reader->budget, flight->buffer);
+        if (flight->state != ATD_FLIGHT_KEPT || flight->passed)
+            continue;
+        flight->passed = true;
+        atd_budget_pass(object->reader->budget, flight->buffer);
     }
 }
 

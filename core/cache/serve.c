@@ -153,7 +153,8 @@ static int gather_locked(struct atd_object *object, const struct atd_read *read,
     return 0;
 }
 
-bool atd_read_is_ready_locked(struct atd_object *object, const struct atd_read *read)
+/* The first byte of the read that is not there; its end when all are. */
+static uint64_t first_missing_locked(struct atd_object *object, const struct atd_read *read)
 {
     uint64_t at = read->offset;
     uint64_t end = read->offset + read->size;
@@ -165,10 +166,28 @@ bool atd_read_is_ready_locked(struct atd_object *object, const struct atd_read *
         if (len == 0)
             len = cached_locked(object, at, end);
         if (len == 0)
-            return false;
+            return at;
         at += len;
     }
-    return true;
+    return end;
+}
+
+bool atd_read_is_ready_locked(struct atd_object *object, const struct atd_read *read)
+{
+    return first_missing_locked(object, read) == read->offset + read->size;
+}
+
+bool atd_read_is_stuck_locked(struct atd_object *object, const struct atd_read *read)
+{
+    uint64_t missing = first_missing_locked(object, read);
+    const struct atd_flight *flight = object->flights;
+
+    if (missing == read->offset + read->size)
+        return true;
+    while (flight && flight->end <= missing)
+        flight = flight->next;
+    return !flight || flight->first > missing ||
+           (flight->state != ATD_FLIGHT_UNDER_WAY && flight->state != ATD_FLIGHT_WAITING);
 }
 
 /* ------------------------------------------------------------------ waiters */
@@ -197,7 +216,10 @@ static void remove_waiter_locked(struct atd_object *object, struct atd_read *rea
     ATD_CACHE_UNCOUNT(object->reader->stats, waiters, 1);
 }
 
-struct atd_read *atd_read_take_ready_locked(struct atd_object *object, uint64_t first, uint64_t end)
+/* Takes the waiters off that overlap [first, end) and for which `choose` is true. */
+static struct atd_read *take_locked(struct atd_object *object, uint64_t first, uint64_t end,
+                                    bool (*choose)(struct atd_object *object,
+                                                   const struct atd_read *read))
 {
     struct atd_read **at = &object->waiters;
     struct atd_read *ready = NULL;
@@ -206,8 +228,7 @@ struct atd_read *atd_read_take_ready_locked(struct atd_object *object, uint64_t 
     while (*at) {
         struct atd_read *read = *at;
 
-        if (read->offset >= end || read->offset + read->size <= first ||
-            !atd_read_is_ready_locked(object, read)) {
+        if (read->offset >= end || read->offset + read->size <= first || !choose(object, read)) {
             at = &read->next;
             continue;
         }
@@ -219,6 +240,16 @@ struct atd_read *atd_read_take_ready_locked(struct atd_object *object, uint64_t 
         last = &read->next;
     }
     return ready;
+}
+
+struct atd_read *atd_read_take_ready_locked(struct atd_object *object, uint64_t first, uint64_t end)
+{
+    return take_locked(object, first, end, atd_read_is_ready_locked);
+}
+
+struct atd_read *atd_read_take_stuck_locked(struct atd_object *object, uint64_t first, uint64_t end)
+{
+    return take_locked(object, first, end, atd_read_is_stuck_locked);
 }
 
 /* ------------------------------------------------------------------ answering */
@@ -329,9 +360,10 @@ static int answer_with(struct atd_object *object, struct atd_read *read,
 
 enum step { STEP_ENDED, STEP_AGAIN, STEP_WORKER };
 
-/* Answers with what was gathered, or says what is next. */
+/* Answers with what was gathered, or says what is next. After the last round, or when the disk
+ * fails, the file is not used any more: then a next look ends it. */
 static enum step try_pieces(struct atd_object *object, struct atd_read *read,
-                            const struct pieces *pieces, bool may_block)
+                            const struct pieces *pieces, bool may_block, bool is_last)
 {
     struct atd_budget *budget = object->reader->budget;
     struct scratch *scratch = NULL;
@@ -360,7 +392,7 @@ static enum step try_pieces(struct atd_object *object, struct atd_read *read,
         atd_read_fail(object, read, &err);
         return STEP_ENDED;
     }
-    if (rc != -ENODATA) {
+    if (rc != -ENODATA || is_last) {
         atd_lock_take(&object->lock);
         object->file_bad = true;
         atd_lock_give(&object->lock);
@@ -368,66 +400,92 @@ static enum step try_pieces(struct atd_object *object, struct atd_read *read,
     return STEP_AGAIN;
 }
 
-/* One look: a failure or a place among the waiters ends it (true), or the pieces are gathered. */
+/* The pieces (0), or -EAGAIN: the read must wait; else why it fails, in *err. */
+static int find_pieces_locked(struct atd_object *object, const struct atd_read *read,
+                              struct pieces *pieces, struct atd_error *err)
+{
+    int rc;
+
+    if (atomic_load(&object->reader->stopping))
+        return atd_error_set(err, ECANCELED, "the reader has been stopped");
+    if (object->dead) {
+        *err = object->why;
+        return -err->code;
+    }
+    rc = gather_locked(object, read, pieces);
+    /* A kept flight has just lost its memory: what it hid may be in the file. */
+    while (rc == -EAGAIN) {
+        atd_flight_purge_locked(object);
+        if (!atd_read_is_ready_locked(object, read))
+            break;
+        rc = gather_locked(object, read, pieces);
+    }
+    if (rc == -E2BIG)
+        return atd_error_set(err, EIO, "a read of '" ATD_STR_FMT "' is in too many pieces",
+                             ATD_STR_ARG(atd_object_url(object)));
+    return rc;
+}
+
+/* Makes the read a waiter and starts what it needs. -EAGAIN: it waits; 0: look again; else why it
+ * fails. */
+static int wait_locked(struct atd_object *object, struct atd_read *read, bool is_new,
+                       struct atd_error *err)
+{
+    int rc;
+
+    if (!read->since_ms)
+        read->since_ms = atd_clock_monotonic_ms();
+    add_waiter_locked(object, read);
+    rc = is_new ? atd_plan_new_read_locked(object, read, true, err)
+                : atd_plan_again_locked(object, read, err);
+    /* Blocks can come into the file from elsewhere between the two looks at it: another process,
+     * or the same version with another SHA-256. Then there may be nothing to wait for. */
+    if (rc == 0 && !atd_read_is_stuck_locked(object, read))
+        return -EAGAIN;
+    remove_waiter_locked(object, read);
+    return rc;
+}
+
+/* A failure or a place among the waiters ends it (true), or the pieces are gathered. */
 static bool look(struct atd_object *object, struct atd_read *read, struct pieces *pieces)
 {
     struct atd_error err = ATD_ERROR_INIT;
     bool is_new = !read->planned;
+    bool waits = false;
     int rc;
-    bool waits;
 
     atd_lock_take(&object->lock);
-    if (atomic_load(&object->reader->stopping))
-        rc = atd_error_set(&err, ECANCELED, "the reader has been stopped");
-    else if (object->dead) {
-        err = object->why;
-        rc = -err.code;
-    } else {
-        rc = gather_locked(object, read, pieces);
-        /* A kept flight has just lost its memory: what it hid may be in the file. */
-        while (rc == -EAGAIN) {
-            atd_flight_purge_locked(object);
-            if (!atd_read_is_ready_locked(object, read))
-                break;
-            rc = gather_locked(object, read, pieces);
-        }
+    do {
+        rc = find_pieces_locked(object, read, pieces, &err);
+        if (rc != -EAGAIN || err.code != 0)
+            break;
+        rc = wait_locked(object, read, is_new, &err);
+        waits = rc == -EAGAIN && err.code == 0;
+        is_new = false;
+    } while (rc == 0);
+    if (rc == 0 && is_new) {
+        rc = atd_plan_new_read_locked(object, read, false, &err);
+        atd_assert(rc == 0); /* only read-ahead, which cannot fail */
     }
-    read->planned = true;
-    waits = rc == -EAGAIN && err.code == 0;
-    if (rc == -E2BIG && err.code == 0)
-        rc = atd_error_set(&err, EIO, "a read of '" ATD_STR_FMT "' is in too many pieces",
-                           ATD_STR_ARG(atd_object_url(object)));
-    if (waits) {
-        if (!read->since_ms)
-            read->since_ms = atd_clock_monotonic_ms();
-        add_waiter_locked(object, read);
-        rc = is_new ? atd_plan_new_read_locked(object, read, true, &err)
-                    : atd_plan_again_locked(object, read, &err);
-        if (rc)
-            remove_waiter_locked(object, read);
-    } else if (rc == 0 && is_new) {
-        /* Only read-ahead: it cannot fail. */
-        (void)atd_plan_new_read_locked(object, read, false, NULL);
-    }
+    read->planned = true; /* under the lock, a waiter too is still there */
     atd_lock_give(&object->lock);
-    if (rc)
+    if (rc && !waits)
         atd_read_fail(object, read, &err);
-    return rc != 0 || waits;
+    return rc != 0;
 }
 
 void atd_read_serve(struct atd_object *object, struct atd_read *read, bool may_block)
 {
     struct pieces pieces;
-    struct atd_error err = ATD_ERROR_INIT;
 
     if (answering > 0) {
         serve_on_worker(object, read);
         return;
     }
-    for (unsigned round = 0; round < ATD_SERVE_ROUNDS_MAX; round++) {
+    for (unsigned round = 1;; round++) {
         if (look(object, read, &pieces))
             return;
-        switch (try_pieces(object, read, &pieces, may_block)) {
+        switch (try_pieces(object, read, &pieces, may_block, round == ATD_SERVE_ROUNDS_MAX)) {
         case STEP_ENDED:
             return;
         case STEP_WORKER:
@@ -437,9 +495,6 @@ void atd_read_serve(struct atd_object *object, struct atd_read *read, bool may_b
             break;
         }
     }
-    (void)atd_error_set(&err, EIO, "'" ATD_STR_FMT "': the cache directory's disk gives bad data",
-                        ATD_STR_ARG(atd_object_url(object)));
-    atd_read_fail(object, read, &err);
 }
 
 void atd_read_serve_list(struct atd_object *object, struct atd_read *list)

@@ -69,6 +69,10 @@ static int take_bytes(struct atd_attempt *attempt, const uint8_t *data, size_t l
 
 static int collect_bytes(struct atd_attempt *attempt, const uint8_t *data, size_t len)
 {
+    if (attempt->impl->call->into && len > ATD_CALL_REFUSED_BODY_MAX - attempt->body.len) {
+        attempt->enough = true;
+        return -EFBIG;
+    }
     if (len > ATD_CALL_BODY_MAX - attempt->body.len)
         return atd_error_set(&attempt->why, EPROTO, "the reply of %s is larger than %u MiB",
                              attempt->impl->host, ATD_CALL_BODY_MAX >> 20);
@@ -150,6 +154,7 @@ void atd_attempt_start(struct atd_attempt *attempt, bool duplicate)
     attempt->duplicate = duplicate;
     attempt->given_up = false;
     attempt->stale = false;
+    attempt->enough = false;
     attempt->begin = impl->done_bytes;
     attempt->mode = ATD_ATTEMPT_UNDECIDED;
     attempt->skips_body = false;

@@ -154,7 +154,7 @@ static void on_stall_timer(struct atd_http_timer *timer)
     unsigned limit_ms = impl->call->stall_timeout_ms;
     int64_t left_ms = impl->progress_ms + limit_ms - atd_clock_monotonic_ms();
     struct atd_error why = ATD_ERROR_INIT;
-    char seen[ATD_ERROR_TEXT_MAX];
+    char seen[ATD_ERROR_TEXT_MAX + 32];
 
     if (left_ms > 0) {
         if (atd_http_timer_arm(impl->loop, timer, (unsigned)left_ms, &why) != 0)
@@ -257,6 +257,7 @@ static void begin_attempt(struct atd_call_impl *impl)
     if (rc) {
         if (why.code == 0)
             (void)atd_error_set(&why, -rc, "the request cannot be made");
+        impl->state = ATD_CALL_PAUSING; /* neither waiting nor with a turn: both end here */
         atd_endpoint_turn_give(impl->endpoint);
         finish(impl, &why);
         return;

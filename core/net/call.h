@@ -87,6 +87,7 @@ struct atd_call_ops {
     void (*done)(struct atd_call *call, const struct atd_error *why);
 };
 
+#define ATD_CALL_REFUSED_BODY_MAX (64u << 10)
 #define ATD_CALL_BODY_MAX (4u << 20) /* a LIST page of 1000 keys of 1 KiB, encoded, fits */
 
 struct atd_call {

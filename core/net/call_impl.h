@@ -59,6 +59,7 @@ struct atd_attempt {
     bool active;
     bool duplicate;
     bool given_up; /* another one won, or the call ends */
+    bool enough;   /* of the body was collected for judge */
     bool stale;    /* the body went on elsewhere while this one waited for its head */
     size_t begin;  /* the first byte of `into` that it asks for */
     enum atd_attempt_mode mode;

@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "base/lock.h"
 #include "base/workers.h"
-#include "net/credentials_clock.h"
+#include "net/credentials_testing.h"
 #include "net/creds_chain.h"
 
 /* A new value is fetched so long before the old one expires, or half its life if that is less. */
@@ -133,7 +133,7 @@ static int64_t due_of(const struct atd_credential *value, int64_t now_s)
 
     if (value->expires_s == 0)
         return NEVER;
-    if (due_s < now_s + life_s / 2 && life_s < 2 * REFRESH_AHEAD_S)
+    if (life_s < 2 * REFRESH_AHEAD_S)
         due_s = now_s + life_s / 2;
     if (due_s < now_s + REFRESH_LEAST_S)
         due_s = now_s + REFRESH_LEAST_S;
@@ -332,6 +332,12 @@ void atd_credentials_set_clock(struct atd_credentials *credentials, int64_t (*no
 {
     credentials->env.now_s = now_s;
     credentials->env.now_ctx = ctx;
+}
+
+void atd_credentials_set_patience(struct atd_credentials *credentials, unsigned factor)
+{
+    atd_assert(factor >= 1 && factor <= 100);
+    credentials->env.patience = factor;
 }
 
 bool atd_credentials_free(struct atd_credentials *credentials, unsigned timeout_ms)

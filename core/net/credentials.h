@@ -29,7 +29,8 @@ struct atd_credentials_options {
     const char *env_file; /* NULL: none */
     const char *profile;  /* NULL: AWS_PROFILE, else "default" */
     const char *ca_file;  /* for STS; NULL: the system's */
-    /* The environment; NULL: getenv(). */
+    /* The environment; NULL: getenv(). Called by _new and, for ${NAME} in an env file that is read
+     * again, by the thread. */
     const char *(*getenv)(void *ctx, const char *name);
     void *getenv_ctx;
     /* For tests: where 169.254.170.2 is; NULL: there. (IMDS and STS have variables for that.) */

@@ -99,6 +99,7 @@ int atd_creds_env_init(struct atd_creds_env *env, const struct atd_credentials_o
         .getenv = options->getenv ? options->getenv : real_getenv,
         .getenv_ctx = options->getenv_ctx,
         .now_s = real_now_s,
+        .patience = 1,
         .stop_fd = -1,
     };
     rc = read_vars(env, arena, err);

@@ -44,7 +44,7 @@ enum atd_creds_var {
         ATD_CREDS_VAR_COUNT
 };
 
-/* Fixed after init, but for the clock, which tests replace before anything is fetched. */
+/* Fixed after init, but for clock and patience, which tests set before anything is fetched. */
 struct atd_creds_env {
     const char *vars[ATD_CREDS_VAR_COUNT]; /* NULL: unset or empty */
     const char *env_file;                  /* NULL: none */
@@ -58,7 +58,8 @@ struct atd_creds_env {
     void *getenv_ctx;
     int64_t (*now_s)(void *ctx);
     void *now_ctx;
-    int stop_fd; /* readable when the fetch shall end; -1: never */
+    unsigned patience; /* factor of time-outs */
+    int stop_fd;       /* readable when the fetch shall end; -1: never */
 };
 
 /* Copies all it keeps into `arena`. Errors: E2BIG a variable that is too long; ENOMEM. */

@@ -45,8 +45,8 @@ static int fetch(const struct atd_creds_env *env, const char *method, const char
     message->url = url;
     if (header.name.len)
         message->headers[message->header_count++] = header;
-    rc = atd_http_fetch(message, timeout_ms, true, env->ca_file, ATD_CREDS_REPLY_MAX, arena, head,
-                        &body, err);
+    rc = atd_http_fetch(message, timeout_ms * env->patience, true, env->ca_file,
+                        ATD_CREDS_REPLY_MAX, arena, head, &body, err);
     if (rc)
         return rc;
     *ret_status = head->status;

@@ -270,8 +270,9 @@ static int try_once(const struct sts_call *call, const struct atd_credential *wi
     if (with)
         rc = sign(call, with, message, err);
     if (rc == 0)
-        rc = atd_http_fetch(message, ATD_CREDS_STS_TIMEOUT_MS, false, call->env->ca_file,
-                            ATD_CREDS_REPLY_MAX, call->arena, &head, &body, err);
+        rc =
+            atd_http_fetch(message, ATD_CREDS_STS_TIMEOUT_MS * call->env->patience, false,
+                           call->env->ca_file, ATD_CREDS_REPLY_MAX, call->arena, &head, &body, err);
     if (rc)
         return rc;
     if (head.status != 200)

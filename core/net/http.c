@@ -15,9 +15,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/workers.h"
 #include "net/http_loop.h"

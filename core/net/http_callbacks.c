@@ -120,7 +120,8 @@ int atd_http_on_seek(void *ctx, curl_off_t offset, int origin)
 /*
  * Where clouds answer questions about a machine's own credentials: a URL from an index must not
  * reach it. 169.254.0.0/16, also written as IPv6; fe80::/10; fd00:ec2::254 (AWS), fd20:ce::254
- * (Google), 100.100.100.200 (Alibaba).
+ * (Google), 100.100.100.200 (Alibaba). With a proxy the address is the proxy's: what that one may
+ * reach is not this machine's secret.
  */
 static bool is_link_local_v4(const uint8_t a[4])
 {

@@ -30,6 +30,7 @@ struct atd_http_intake {
     struct atd_http_head head;
     size_t used;      /* of bytes */
     size_t all_bytes; /* lines of every reply of this transfer */
+    bool in_head;     /* the status line was taken, the empty line not yet */
     bool has_location;
     bool has_transfer_encoding;
     char *bytes; /* ATD_HTTP_HEADER_BYTES_MAX of them */
@@ -70,7 +71,6 @@ struct atd_http_exchange {
     int refusal; /* what head or data returned */
     struct atd_http_intake intake;
     struct atd_error error;
-    long connects;
     char curl_text[CURL_ERROR_SIZE];
 };
 

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/check.h"
 #include "base/cleanup.h"
@@ -259,11 +260,10 @@ static int errno_of(CURL *curl, CURLcode code)
     case CURLE_SSL_INVALIDCERTSTATUS:
         return EACCES;
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
         return EINVAL;
     case CURLE_OUT_OF_MEMORY:
         return ENOMEM;
-    default: /* a short body, no HTTP, a bad chunk */
+    default: /* a short body, a bad chunk; UNSUPPORTED_PROTOCOL: the reply is not HTTP */
         return EPROTO;
     }
 }
@@ -278,6 +278,8 @@ static int set_error(CURL *curl, CURLcode code, const struct fetch *fetch, const
     url_text(url, text);
     if (fetch->refused == EFBIG)
         why = "the reply is too long";
+    else if (code == CURLE_UNSUPPORTED_PROTOCOL)
+        why = "the reply is not HTTP";
     else if (fetch->refused)
         why = "the reply's headers are too many, too long or none";
     if (number == ETIMEDOUT || number == ECONNREFUSED || number == ECONNRESET ||
@@ -313,9 +315,13 @@ static int perform(CURL *curl, const struct atd_http_message *message, unsigned 
                    bool no_proxy, const char *ca_file, struct fetch *fetch, struct atd_error *err)
 {
     struct curl_slist *lines = NULL;
-    int rc = make_lines(message, &lines, err);
     CURLcode code;
+    int rc;
 
+    if (strncasecmp(message->url, "http://", 7) != 0 &&
+        strncasecmp(message->url, "https://", 8) != 0)
+        return atd_error_set(err, EINVAL, "http: the URL is neither http nor https");
+    rc = make_lines(message, &lines, err);
     if (rc == 0) {
         rc = set_options(curl, message, timeout_ms, no_proxy, ca_file, fetch);
         if (rc == 0)

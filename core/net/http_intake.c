@@ -56,6 +56,7 @@ static int read_status(struct atd_str line)
 
 static void begin_reply(struct atd_http_intake *intake, struct atd_str line)
 {
+    intake->in_head = true;
     intake->head.status = read_status(line);
     intake->head.header_count = 0;
     intake->head.content_length = -1;
@@ -68,6 +69,7 @@ static void begin_reply(struct atd_http_intake *intake, struct atd_str line)
 void atd_http_intake_reset(struct atd_http_intake *intake)
 {
     begin_reply(intake, ATD_STR(""));
+    intake->in_head = false;
     intake->all_bytes = 0;
 }
 
@@ -119,11 +121,12 @@ enum atd_http_intake_step atd_http_intake_line(struct atd_http_intake *intake, s
     *ret_why = "the reply's headers are too long";
     if (intake->all_bytes > ATD_HTTP_ALL_HEADER_BYTES_MAX)
         return ATD_INTAKE_BAD;
-    if (atd_str_starts_with(line, ATD_STR("HTTP/"))) {
+    if (!intake->in_head) {
         begin_reply(intake, line);
         return ATD_INTAKE_MORE;
     }
     if (trim(line).len == 0) {
+        intake->in_head = false;
         if (intake->has_transfer_encoding)
             head->content_length = -1; /* it does not count then */
         return ATD_INTAKE_END;

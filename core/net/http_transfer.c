@@ -196,6 +196,18 @@ static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool
     }
 }
 
+/* curl's sentence in the form of ours: "Failed to ..." begins small, "SSL ..." stays. */
+static const char *curl_sentence(struct atd_http_exchange *exchange, CURLcode code)
+{
+    char *text = exchange->curl_text;
+
+    if (!text[0])
+        (void)snprintf(text, sizeof(exchange->curl_text), "%s", curl_easy_strerror(code));
+    if (text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a' && text[1] <= 'z')
+        text[0] = (char)(text[0] - 'A' + 'a');
+    return text;
+}
+
 void atd_http_exchange_end_by_curl(struct atd_http_exchange *exchange, CURLcode code)
 {
     bool retryable;
@@ -212,9 +224,7 @@ void atd_http_exchange_end_by_curl(struct atd_http_exchange *exchange, CURLcode 
         atd_http_exchange_end(exchange, 0, false, "%s", "");
     } else {
         errno_code = errno_of_curl(exchange, code, &retryable);
-        atd_http_exchange_end(exchange, errno_code, retryable, "%s",
-                              exchange->curl_text[0] ? exchange->curl_text
-                                                     : curl_easy_strerror(code));
+        atd_http_exchange_end(exchange, errno_code, retryable, "%s", curl_sentence(exchange, code));
     }
 }
 
@@ -273,7 +283,6 @@ void atd_http_transfer_start(struct atd_http_loop *loop, struct atd_http_transfe
     exchange->head_given = false;
     exchange->refused_address = false;
     exchange->refusal = 0;
-    exchange->connects = 0;
     exchange->curl_text[0] = '\0';
     atd_http_intake_reset(&exchange->intake);
     transfer->impl = exchange;
@@ -370,7 +379,9 @@ static void put_away(struct atd_http_exchange *exchange, struct atd_http_result 
     free(exchange->line_text);
     exchange->line_text = NULL;
     exchange->transfer = NULL;
-    if (loop->idle.count < ATD_HTTP_IDLE_EXCHANGES_MAX) {
+    /* libcurl 7.88 leaves things behind in a handle whose transfer failed (a redirect that it may
+     * not follow: its buffer, after which CURLOPT_BUFFERSIZE is refused). */
+    if (ret_result->error.code == 0 && loop->idle.count < ATD_HTTP_IDLE_EXCHANGES_MAX) {
         move(exchange, ATD_EXCHANGE_IDLE);
     } else {
         unlink_from(&loop->over, exchange);

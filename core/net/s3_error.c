@@ -128,7 +128,9 @@ static const struct meaning meanings[] = {
     {"InvalidBucketName", 0, FINAL, EINVAL, true, "cannot exist: the server refuses the name"},
     {"KeyTooLongError", 0, FINAL, ENAMETOOLONG, false, "has a key that is too long"},
     {"XMinioInvalidObjectName", 0, FINAL, EINVAL, false,
-     "cannot exist: MinIO refuses keys with '.' or '..' between slashes"},
+     "cannot exist: MinIO refuses keys with '.', '..' or nothing between slashes"},
+    {"XMinioInvalidResourceName", 0, FINAL, EINVAL, false,
+     "cannot exist: MinIO refuses keys with '.', '..' or nothing between slashes"},
 
     {"AccessDenied", 0, FINAL, EACCES, false, FORBIDDEN},
     {"AllAccessDisabled", 0, FINAL, EACCES, false, "may not be read: the owner disabled access"},

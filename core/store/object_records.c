@@ -75,6 +75,16 @@ static enum atd_record_found pass_over(struct atd_bytes bytes, size_t *ret_used)
     return ATD_RECORD_BAD;
 }
 
+/* An ETag becomes part of a request's header again. */
+static bool is_plain(const uint8_t *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < 0x20 || text[i] == 0x7f)
+            return false;
+    }
+    return true;
+}
+
 enum atd_record_found atd_record_read(struct atd_bytes bytes, struct atd_record *ret_record,
                                       size_t *ret_used)
 {
@@ -101,6 +111,8 @@ enum atd_record_found atd_record_read(struct atd_bytes bytes, struct atd_record 
     if (bytes.len < len)
         return ATD_RECORD_SHORT;
     if (atd_crc32c(0, at + AT_LENGTH, len - AT_LENGTH) != get_le(at + AT_CRC, 4))
+        return pass_over(bytes, ret_used);
+    if (!is_plain(at + len - etag_len, etag_len))
         return pass_over(bytes, ret_used);
     memset(ret_record, 0, sizeof(*ret_record));
     ret_record->is_drop = at[AT_KIND] == KIND_DROP;

@@ -29,7 +29,7 @@ struct atd_record {
     struct atd_object_info info;
 };
 
-/* True when both are within their maxima. */
+/* True when both are within their maxima. An ETag with control characters is never read back. */
 bool atd_record_fits(struct atd_str scope, struct atd_str url);
 
 void atd_record_append(struct atd_buf *buf, const struct atd_record *record);

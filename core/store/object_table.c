@@ -261,8 +261,8 @@ static int append(struct atd_object_table *table, const struct atd_record *recor
         return -EFBIG;
     rc = write_whole(table->fd, buf.ptr, buf.len);
     if (rc) {
-        (void)ftruncate(table->fd, (off_t)table->replayed_bytes);
-        return rc;
+        /* Where that fails too, what stays is passed over by whoever replays it. */
+        return ftruncate(table->fd, (off_t)table->replayed_bytes) == 0 ? rc : -EIO;
     }
     table->replayed_bytes += buf.len;
     table->records++;

@@ -77,7 +77,8 @@ bool atd_places_region(struct atd_places *places, struct atd_str name,
 
 bool atd_places_set_region(struct atd_places *places, struct atd_str name, const char *region)
 {
-    size_t len = strspn(region, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+    size_t len =
+        strspn(region, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
     struct atd_place *place;
 
     if (len == 0 || len > ATD_REGION_MAX || region[len] != '\0')

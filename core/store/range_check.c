@@ -49,7 +49,21 @@ void atd_if_match_text(const struct atd_object_info *info, char ret_text[ATD_ETA
     ret_text[len + 2] = '\0';
 }
 
-/* A 206, or a 416 whose Content-Range tells the size only. */
+/* Not every server says in a 416 how long the object is (MinIO does not). */
+static enum atd_range_outcome check_unsatisfied(const struct atd_http_head *head, uint64_t end,
+                                                const struct atd_object_info *expect,
+                                                struct atd_object_info *info)
+{
+    struct atd_str value = atd_http_head_find(head, "content-range");
+    uint64_t first;
+    uint64_t last;
+
+    if (value.ptr && (!atd_content_range_parse(value, &first, &last, &info->size_bytes) ||
+                      info->size_bytes >= end))
+        return ATD_RANGE_WRONG;
+    return expect ? ATD_RANGE_CHANGED : ATD_RANGE_SHORT;
+}
+
 static enum atd_range_outcome check_part(const struct atd_http_head *head, uint64_t first,
                                          uint64_t end, const struct atd_object_info *expect,
                                          struct atd_object_info *info)
@@ -60,11 +74,6 @@ static enum atd_range_outcome check_part(const struct atd_http_head *head, uint6
 
     if (!value.ptr || !atd_content_range_parse(value, &got_first, &got_last, &info->size_bytes))
         return ATD_RANGE_WRONG;
-    if (head->status == 416) {
-        if (info->size_bytes >= end)
-            return ATD_RANGE_WRONG;
-        return expect ? ATD_RANGE_CHANGED : ATD_RANGE_SHORT;
-    }
     if (expect && !atd_same_version(info, expect))
         return ATD_RANGE_CHANGED;
     if (info->size_bytes < end)
@@ -84,8 +93,10 @@ enum atd_range_outcome atd_range_check(const struct atd_http_head *head, uint64_
 
     *ret_info = (struct atd_object_info){0};
     has_size = atd_object_info_from_head(head, ret_info);
-    if (head->status == 206 || head->status == 416)
+    if (head->status == 206)
         return check_part(head, first, end, expect, ret_info);
+    if (head->status == 416)
+        return check_unsatisfied(head, end, expect, ret_info);
     if (head->status != 200)
         return ATD_RANGE_WRONG;
     /* The whole object. Without its length nothing of it can be checked before it is too late. */

@@ -170,8 +170,8 @@ static enum atd_verdict judge_probe(struct atd_remote_call *call, const struct a
     bool has_range = range.ptr && atd_content_range_parse(range, &first, &last, &total);
 
     if (head->status == 416) {
-        /* No byte has no range: the object is empty. */
-        if (has_range && total == 0)
+        /* The object is empty: there is no first byte. Not every server says so once more. */
+        if (!range.ptr || (has_range && total == 0))
             return ATD_VERDICT_DONE;
     } else if (head->status < 200 || head->status > 299) {
         return call->remote->ops->judge_error(call, head, body, err);

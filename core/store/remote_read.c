@@ -98,9 +98,8 @@ static enum atd_verdict judge_read(struct atd_call *net_call, const struct atd_h
         return ATD_VERDICT_FAIL;
     case ATD_RANGE_SHORT:
         (void)atd_error_set(err, ESTALE,
-                            "%s has only %" PRIu64 " bytes, and bytes up to %" PRIu64
-                            " were asked for",
-                            what, info.size_bytes, call->get->end);
+                            "%s ends before byte %" PRIu64 ", up to which it was asked for", what,
+                            call->get->end);
         return ATD_VERDICT_FAIL;
     case ATD_RANGE_IGNORED:
         if (!call->remote->may_ignore_ranges)

@@ -16,7 +16,8 @@
 #define R2_SUFFIX ".r2.cloudflarestorage.com"
 /* Memory of one decoded page: 1000 keys of 1 KiB and their facts (ETAG_MAX each) fit. */
 #define LIST_ARENA_MAX (8u << 20)
-#define LISTED_URL_MAX 4096u
+#define KEY_BYTES_MAX 1024u  /* of S3: what is longer could not be asked for */
+#define LISTED_URL_MAX 4096u /* bucket and key, each at most KEY_BYTES_MAX */
 /* A server whose clock is said to be wrong by less than this has another complaint. */
 #define CLOCK_SLACK_S 5
 
@@ -182,6 +183,7 @@ static bool adopt_clock(struct s3_call *call, const struct atd_http_head *head)
     if (llabs(offset_s - call->clock_offset_s) < CLOCK_SLACK_S)
         return false;
     atd_endpoint_set_clock_offset(store->remote.endpoint, offset_s);
+    ATD_NET_COUNT(atd_http_stats(store->remote.engine), clock_corrections, 1);
     return true;
 }
 
@@ -289,7 +291,8 @@ static int report_page(struct s3_call *call, atd_store_list_fn fn, void *ctx, bo
         struct atd_str key = list->keys[i].key;
         int rc;
 
-        if (!atd_str_starts_with(key, call->key) || atd_str_compare(key, last) <= 0)
+        if (key.len > KEY_BYTES_MAX || !atd_str_starts_with(key, call->key) ||
+            atd_str_compare(key, last) <= 0)
             continue;
         last = key;
         reported = true;

@@ -16,6 +16,8 @@
 #include "support/fake_http.h"
 
 #define RUN_MS 1500
+#define ENOUGH 50         /* calls that succeed */
+#define PATIENCE_MS 60000 /* for that, on a busy machine */
 #define OBJECT_BYTES 20000
 #define SLOTS 8 /* calls that a thread has under way */
 
@@ -200,6 +202,7 @@ int main(void)
     };
     struct atd_http_options options = {.threads = 2, .user_agent = "race"};
     pthread_t players;
+    int64_t until_ms;
 
     for (size_t i = 0; i < sizeof(object); i++)
         object[i] = (uint8_t)(i * 31 + i / 256);
@@ -214,11 +217,14 @@ int main(void)
     MUST(atd_http_start(&options, &engine, NULL) == 0);
     MUST(atd_endpoint_new(engine, &limits, &endpoint, NULL) == 0);
     MUST(pthread_create(&players, NULL, race_players, NULL) == 0);
-    (void)usleep(RUN_MS * 1000);
+    until_ms = atd_clock_monotonic_ms() + RUN_MS;
+    while (atd_clock_monotonic_ms() < until_ms ||
+           (atomic_load(&succeeded) < ENOUGH && atd_clock_monotonic_ms() < until_ms + PATIENCE_MS))
+        (void)usleep(10000);
     atomic_store(&stop, true);
     MUST(pthread_join(players, NULL) == 0);
     /* Many are still under way. */
-    MUST(atd_http_stop(engine, 60000));
+    MUST(atd_http_stop(engine, PATIENCE_MS));
     for (int i = 0; i < RACE_THREADS; i++) {
         for (int j = 0; j < SLOTS; j++)
             MUST(!slots[i][j].running);
@@ -228,7 +234,7 @@ int main(void)
     curl_global_cleanup();
     (void)printf("%u succeeded, %u cancelled, %u failed\n", atomic_load(&succeeded),
                  atomic_load(&cancelled), atomic_load(&failed));
-    MUST(atomic_load(&succeeded) > 10);
+    MUST(atomic_load(&succeeded) >= ENOUGH);
     MUST(atomic_load(&cancelled) > 0);
     return 0;
 }

@@ -89,8 +89,9 @@ static inline struct server_rule server_pick(struct server *server, const char *
     struct server_rule picked = {"", 599, "no rule", 0, false};
 
     (void)pthread_mutex_lock(&server->mutex);
-    server_must(server->request_count < SERVER_REQUESTS_MAX, "too many requests");
-    server->requests[server->request_count++] = strdup(text);
+    if (server->request_count < SERVER_REQUESTS_MAX) /* later ones are only counted */
+        server->requests[server->request_count] = strdup(text);
+    server->request_count++;
     for (int i = 0; i < server->rule_count; i++) {
         struct server_rule *rule = &server->rules[i];
 
@@ -206,6 +207,16 @@ static inline void server_forget_rules(struct server *server)
     (void)pthread_mutex_unlock(&server->mutex);
 }
 
+/* In place of all others, in one step. */
+static inline void server_only_rule(struct server *server, const char *start, int status,
+                                    const char *body)
+{
+    (void)pthread_mutex_lock(&server->mutex);
+    server->rule_count = 1;
+    server->rules[0] = (struct server_rule){start, status, body, 0, false};
+    (void)pthread_mutex_unlock(&server->mutex);
+}
+
 static inline int server_count(struct server *server)
 {
     int count;
@@ -222,7 +233,7 @@ static inline void server_stop(struct server *server)
     (void)pthread_join(server->thread, NULL);
     for (int i = 0; i < server->hung_count; i++)
         (void)close(server->hung[i]);
-    for (int i = 0; i < server->request_count; i++)
+    for (int i = 0; i < SERVER_REQUESTS_MAX; i++)
         free(server->requests[i]);
     (void)close(server->listener);
     (void)close(server->stop[0]);

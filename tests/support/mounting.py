@@ -26,6 +26,8 @@ def environment(home, state, **more):
         "LANG": "C.UTF-8",
         "HOME": str(home),
         "TMPDIR": str(state / "tmp"),
+        # Where the tests run there may be an instance's metadata service: none of our business.
+        "AWS_EC2_METADATA_DISABLED": "true",
     }
     for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
         env[name] = f"{os.environ.get(name, '')}:{options}"

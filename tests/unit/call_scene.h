@@ -31,6 +31,7 @@ struct job {
     size_t begin;                 /* of the range in the object */
     enum atd_verdict bad_verdict; /* of a reply that is no success; DONE: by its status */
     atomic_uint not_ready;        /* so often prepare says EAGAIN */
+    int cannot;                   /* and then this errno; 0: it goes on */
     /* seen */
     atomic_uint prepares;
     atomic_size_t last_done_bytes;
@@ -57,6 +58,8 @@ static int job_prepare(struct atd_call *call, size_t done_bytes, struct atd_aren
         return -EAGAIN;
     }
     (void)atomic_fetch_add(&job->prepares, 1);
+    if (job->cannot)
+        return atd_error_set(err, job->cannot, "no credentials");
     atomic_store(&job->last_done_bytes, done_bytes);
     ret_message->method = call->kind == ATD_CALL_HEAD ? "HEAD" : "GET";
     ret_message->url = job->url;

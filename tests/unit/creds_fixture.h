@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 
 #include "base/clock.h"
 #include "net/credentials.h"
-#include "net/credentials_clock.h"
+#include "net/credentials_testing.h"
 #include "support/creds_server.h"
 
 #define SECRET "sEcReT/that+is/never+told0123456789abcdef"
@@ -126,10 +127,12 @@ static inline int try_open(const char *env_file, const char *profile,
     };
     int rc = atd_credentials_new(&options, ret_credentials, err);
 
-    if (rc == 0)
+    if (rc == 0) {
         atd_credentials_set_clock(*ret_credentials, test_now, NULL);
-    else
+        atd_credentials_set_patience(*ret_credentials, 50);
+    } else {
         no_secret_in(err->text);
+    }
     return rc;
 }
 
@@ -213,7 +216,8 @@ static inline void expect_request(int n, const char *want)
         want = at + 4;
     }
     (void)snprintf(text + len, sizeof(text) - len, "%s", want);
-    cr_assert(n < server_count(&server), "only %d requests", server_count(&server));
+    cr_assert(n < server_count(&server) && n < SERVER_REQUESTS_MAX, "only %d requests",
+              server_count(&server));
     cr_assert_str_eq(server.requests[n], text);
 }
 

@@ -305,6 +305,30 @@ Test(call, collected_body_is_bounded)
     free(huge);
 }
 
+static void answer_whole(void *ctx, const struct fake_request *request, struct fake_reply *reply)
+{
+    (void)ctx;
+    (void)request;
+    reply->body = object;
+    reply->body_len = sizeof(object);
+}
+
+Test(call, whole_object_instead_of_a_range_is_not_read_to_its_end)
+{
+    struct job *job;
+
+    open_scene(answer_whole, &quick_limits);
+    job = new_job(10, 1000);
+    start(job);
+    wait_end(job);
+    cr_assert_str_eq(job->why.text, "status 200");
+    cr_assert_leq(job->body_len, ATD_CALL_REFUSED_BODY_MAX);
+    cr_assert_lt(STAT(received_bytes), sizeof(object));
+    cr_assert_eq(job->into[0], 0xee);
+    free_job(job);
+    close_scene();
+}
+
 Test(call, store_that_is_not_ready_is_asked_again)
 {
     struct job *job;

@@ -1,6 +1,29 @@
 /* What ends a call that gets nowhere, whose turn it is, cancelling, duplicates. */
 #include "call_scene.h"
 
+/* ------------------------------------------------------------------ no request */
+
+/* At once, or after having waited for credentials: the turn comes back once. */
+Test(call_states, request_that_cannot_be_made)
+{
+    for (unsigned waits = 0; waits < 3; waits++) {
+        struct job *job;
+
+        open_scene(NULL, &quick_limits);
+        job = new_job(0, 1000);
+        job->not_ready = waits;
+        job->cannot = EACCES;
+        start(job);
+        wait_end(job);
+        cr_assert_eq(job->why.code, EACCES);
+        cr_assert_str_eq(job->why.text, "no credentials");
+        cr_assert_eq(atomic_load(&job->prepares), 1);
+        cr_assert_eq(STAT(waiting), 0);
+        free_job(job);
+        close_scene();
+    }
+}
+
 /* ------------------------------------------------------------------ no progress */
 
 static void answer_nothing(void *ctx, const struct fake_request *request, struct fake_reply *reply)
@@ -301,6 +324,18 @@ Test(call_states, duplicate_wins_over_a_slow_answer)
     cr_assert_eq(STAT(retries), 0);
     UNTIL(STAT(in_flight) == 0);
     cr_assert_geq(fake_http_connections(server), 2, "the duplicate shares a connection");
+    free_job(job);
+    close_scene();
+}
+
+Test(call_states, loser_is_cancelled_as_soon_as_another_wins)
+{
+    struct job *job = run_slow_one(delayed(PATIENCE_MS), (struct fake_reply){.drip_ms = 40});
+
+    UNTIL(atomic_load(&job->received) > 0 && STAT(in_flight) == 1);
+    cr_assert(!atomic_load(&job->ended));
+    expect_bytes(job);
+    cr_assert_eq(STAT(hedges_won), 1);
     free_job(job);
     close_scene();
 }

@@ -143,6 +143,42 @@ Test(disk_store, another_version_is_stale)
     one_get_free(one);
 }
 
+/* Between two steps: the first was of the old version, and more of it is not to be had. */
+static void write_meanwhile(struct atd_store_get *get, size_t received)
+{
+    int fd = open(path, O_WRONLY);
+
+    if (received < SIZE / 2)
+        cr_assert_eq(pwrite(fd, "x", 1, SIZE - 1), 1);
+    (void)close(fd);
+    one_get_progress(get, received);
+}
+
+Test(disk_store, file_written_during_the_read_is_stale)
+{
+    struct one_get one = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct timespec past[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+
+    /* So that the clock's grain cannot hide the write. */
+    cr_assert_eq(utimensat(AT_FDCWD, path, past, 0), 0);
+    one.get = (struct atd_store_get){
+        .url = atd_str_from(path),
+        .end = SIZE,
+        .into = malloc(SIZE),
+        .stall_timeout_ms = 10000,
+        .progress = write_meanwhile,
+        .done = one_get_done,
+        .ctx = &one,
+    };
+    atd_store_get_start(store, &one.get);
+    cr_assert(one_get_wait_done(&one));
+    cr_assert_eq(one.why.code, ESTALE, "%d: %s", one.why.code, one.why.text);
+    cr_assert(one.received > 0 && one.received < SIZE);
+    for (size_t i = 0; i < one.received; i++)
+        cr_assert_eq(one.get.into[i], byte_at(i));
+    free(one.get.into);
+}
+
 Test(disk_store, refuses_what_is_not_below_a_root_or_no_path)
 {
     static const struct {

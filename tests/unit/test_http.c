@@ -243,6 +243,9 @@ static void answer_by_path(void *ctx, const struct fake_request *request, struct
     } else if (strcmp(what, "redirect-file") == 0) {
         text_reply(reply, 301, "");
         (void)strcpy(reply->headers, "Location: file:///etc/passwd\r\n");
+    } else if (strcmp(what, "redirect-link-local") == 0) {
+        text_reply(reply, 301, "");
+        (void)strcpy(reply->headers, "Location: http://169.254.169.254/latest/\r\n");
     } else if (strcmp(what, "none") == 0) {
         text_reply(reply, 404, "");
     } else if (strcmp(what, "304") == 0) {
@@ -373,6 +376,11 @@ Test(http, redirects_only_when_asked_and_not_anywhere)
     get->transfer.follow_redirects = true;
     expect_error(get, EPROTO, "file");
     free(get);
+    get = new_get("/redirect-link-local");
+    get->transfer.follow_redirects = true;
+    get->transfer.refuse_link_local = true;
+    expect_error(get, EACCES, "link-local");
+    free(get);
     close_scene();
 }
 
@@ -390,7 +398,7 @@ Test(http, broken_replies_are_errors)
         {"/endless-interim", EPROTO, "headers are too long", false},
         {"/bad-length", EPROTO, "not a number", false},
         {"/two-lengths", EPROTO, "two different lengths", false},
-        {"/short", EPROTO, "5 bytes remaining", true},
+        {"/short", EPROTO, "5 bytes", true},
         {"/reset", ECONNRESET, "", true},
         {"/gone", ECONNRESET, "", true},
         {"/bad-chunk", ECONNRESET, "", true},
@@ -420,7 +428,7 @@ Test(http, errors_hold_no_query)
         "http://127.0.0.1:1SECRET/x?y=SECRET",
         "gopher://127.0.0.1:1/x?y=SECRET",
         "http://no-such-host.invalid/?SECRET",
-        "http:///SECRET",
+        "http:///x?y=SECRET",
         "",
     };
 

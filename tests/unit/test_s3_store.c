@@ -1,8 +1,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "store/stores.h"
@@ -261,7 +263,7 @@ Test(s3_store, changed_objects_are_stale)
     }
     server_say(PART "Content-Range: bytes 10-14/15\r\nContent-Length: 5\r\nETag: \"abc\"\r\n\r\n"
                     "01234");
-    read_fails(URL, 10, 20, NULL, ESTALE, "only 15 bytes");
+    read_fails(URL, 10, 20, NULL, ESTALE, "ends before byte 20");
 }
 
 #define TEN "0123456789"
@@ -444,6 +446,20 @@ Test(s3_store, clock_is_corrected)
                "Content-Length: 48\r\n\r\n<Error><Code>RequestTimeTooSkewed</Code></Error>");
     read_fails(URL, 0, 2, NULL, EACCES, "clock");
     cr_assert_eq(server_asked(), 3);
+    cr_assert_eq(atomic_load(&atd_http_stats(engine)->clock_corrections), 1);
+}
+
+Test(s3_store, clock_is_corrected_by_a_head_that_says_nothing)
+{
+    struct atd_object_info info;
+    struct atd_error err = ATD_ERROR_INIT;
+    char value[64];
+
+    server_say("HTTP/1.1 403 Forbidden\r\nDate: Fri, 01 Jan 2038 00:00:00 GMT\r\n\r\n");
+    server_say(OK "Content-Length: 5\r\n\r\n");
+    cr_assert_eq(atd_store_stat(store, ATD_STR(URL), 20000, &info, &err), 0, "%s", err.text);
+    cr_assert_eq(strncmp(server_header(1, "x-amz-date", value), "20380101T00", 11), 0, "%s", value);
+    cr_assert_str_eq(server_request_line(1), "HEAD /bucket/dir/a.tar HTTP/1.1");
 }
 
 #define EXPIRED                                    \
@@ -563,7 +579,11 @@ Test(s3_store, refused_head_is_replaced_by_a_get_and_remembered)
     cr_assert_eq(stat_of("s3://bucket/b", &info, &err), 0, "%s", err.text);
     cr_assert_eq(info.size_bytes, 0);
     cr_assert_str_eq(server_request_line(2), "GET /bucket/b HTTP/1.1");
-    cr_assert_eq(server_asked(), 3);
+    /* MinIO's does not say the size. */
+    server_say("HTTP/1.1 416 Range\r\nContent-Length: 0\r\n\r\n");
+    cr_assert_eq(stat_of("s3://bucket/b", &info, &err), 0, "%s", err.text);
+    cr_assert_eq(info.size_bytes, 0);
+    cr_assert_eq(server_asked(), 4);
 
     /* Far more than anybody wants: it is not read. */
     server_say_and_wait(OK "Content-Length: 100000000000\r\nETag: \"abc\"\r\n\r\nxxx");
@@ -571,7 +591,7 @@ Test(s3_store, refused_head_is_replaced_by_a_get_and_remembered)
     cr_assert_eq(info.size_bytes, 100000000000);
     server_say(OK "Content-Length: 5\r\n\r\n");
     cr_assert_eq(stat_of("s3://other/b", &info, &err), 0);
-    cr_assert_str_eq(server_request_line(4), "HEAD /other/b HTTP/1.1");
+    cr_assert_str_eq(server_request_line(5), "HEAD /other/b HTTP/1.1");
 }
 
 Test(s3_store, refused_head_and_get_is_refused_for_the_reason_of_the_get)
@@ -614,6 +634,51 @@ Test(s3_store, stat_gives_up_in_time)
     server_say_and_wait("");
     cr_assert_eq(atd_store_stat(store, ATD_STR(URL), 200, &info, &err), -ETIMEDOUT, "%s", err.text);
     cr_assert(atd_clock_monotonic_ms() - start_ms < 20000);
+}
+
+static atomic_bool gate;
+static atomic_uint at_gate;
+
+static void wait_at_gate(struct atd_store_get *get, size_t received)
+{
+    (void)atomic_fetch_add(&at_gate, 1);
+    while (!atomic_load(&gate))
+        (void)usleep(1000);
+    one_get_progress(get, received);
+}
+
+/* Both loops hang (which nothing may make them): the call is left behind, and ends later. */
+Test(s3_store, stat_outlives_a_hanging_engine)
+{
+    struct one_get reads[2];
+    uint8_t into[2][2];
+    struct atd_object_info info;
+    struct atd_error err = ATD_ERROR_INIT;
+
+    for (unsigned i = 0; i < 2; i++) {
+        reads[i] = (struct one_get){.mutex = PTHREAD_MUTEX_INITIALIZER,
+                                    .changed = PTHREAD_COND_INITIALIZER};
+        reads[i].get = (struct atd_store_get){
+            .url = ATD_STR(URL),
+            .end = 2,
+            .into = into[i],
+            .stall_timeout_ms = 60000,
+            .progress = wait_at_gate,
+            .done = one_get_done,
+            .ctx = &reads[i],
+        };
+        server_say(HI);
+        atd_store_get_start(store, &reads[i].get);
+        while (atomic_load(&at_gate) <= i)
+            (void)usleep(1000);
+    }
+    cr_assert_eq(atd_store_stat(store, ATD_STR(URL), 10, &info, &err), -ETIMEDOUT, "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "no answer within 10 ms"), "%s", err.text);
+    atomic_store(&gate, true);
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert(one_get_wait_done(&reads[i]));
+        cr_assert_eq(reads[i].why.code, 0, "%s", reads[i].why.text);
+    }
 }
 
 /* ------------------------------------------------------------------ listing and signing */
