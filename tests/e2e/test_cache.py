@@ -96,9 +96,11 @@ def test_part_of_a_shard_is_kept(remote):
     before = fetched(remote)
     assert before < 30 * MIB, "the whole was fetched for one read"
     mount = remote.mount()
+    [path] = shard_paths(mount, "partly")
     assert same_bytes(path, data)
     remote.settled(mount)
-    assert fetched(remote) == len(data)
+    spans = [(get.first, get.last, get.sent) for get in remote.gets(key)]
+    assert fetched(remote) == len(data), (spans, mount.metrics())
     assert remote.repeated(key) == 0 or mount.metrics()["net_hedges"] > 0
 
 
@@ -418,6 +420,7 @@ def test_complete_shards_are_the_kernels(remote):
     mount.unmount()
     remote.forget()
     mount = remote.mount()
+    [path] = shard_paths(mount, "kept")
     assert same_bytes(path, wanted)
     assert remote.proxy.counts() == {}
 

@@ -35,12 +35,12 @@ def reads_well(path, data):
 class Readers:
     """Threads that read at random and check every byte."""
 
-    def __init__(self, paths, contents, reads, threads=8, direct=True):
+    def __init__(self, paths, contents, reads, threads=8):
         self.paths = paths
         self.contents = contents
-        self.direct = direct
         self.failures = {}
         self.right = 0
+        self.short = 0
         self.wrong = []
         self.lock = threading.Lock()
         self.threads = [
@@ -64,50 +64,53 @@ class Readers:
 
     def run(self, seed, reads):
         numbers = random.Random(seed)
-        # Half of them past the kernel's cache, which would soon know everything.
-        flags = os.O_RDONLY | (os.O_DIRECT if self.direct or seed % 2 else 0)
         opened = {}
         try:
             for _ in range(reads):
-                self.one(numbers, flags, opened)
+                self.one(numbers, opened)
         except BaseException as error:
             self.wrong.append(repr(error))
         finally:
             for descriptor in opened.values():
                 os.close(descriptor)
 
-    def one(self, numbers, flags, opened):
+    def one(self, numbers, opened):
         place = numbers.randrange(len(self.paths))
         data = self.contents[place]
         offset = numbers.randrange(len(data))
         size = numbers.choice((1, 100, 4096, 30_000, 131_072))
         try:
             if place not in opened:
-                opened[place] = os.open(self.paths[place], flags)
+                opened[place] = os.open(self.paths[place], os.O_RDONLY)
+            # The kernel's cache would soon know everything.
+            os.posix_fadvise(opened[place], offset, size, os.POSIX_FADV_DONTNEED)
             got = os.pread(opened[place], size, offset)
         except OSError as error:
             self.note_failure(error)
             if place in opened and error.errno == errno.ESTALE:
                 os.close(opened.pop(place))
             return
-        if got == data[offset : offset + size]:
-            with self.lock:
-                self.right += 1
-        else:
+        # Less than asked for is what read(2) gives when an error comes after some bytes.
+        wanted = data[offset : offset + size]
+        if not got or got != wanted[: len(got)]:
             self.wrong.append((str(self.paths[place]), offset, size, len(got)))
+            return
+        with self.lock:
+            self.right += len(got) == len(wanted)
+            self.short += len(got) < len(wanted)
 
 
 @pytest.mark.parametrize("cache", ["none", "dir"])
 def test_random_reads_while_a_tenth_goes_wrong(cache, remote):
-    keys = remote.dataset("shaky", 20, 4 * MIB + 333)
+    keys = remote.dataset("shaky", 20, 8 * MIB + 333)
     options = {"cache": "none", "cache_dir": None} if cache == "none" else {}
-    mount = remote.mount(memory="64M", timeout=5, **options)
+    mount = remote.mount(memory="32M", timeout=5, **options)
     paths = shard_paths(mount, "shaky")
     remote.forget()
     remote.proxy.rule("stall", probability=0.002, at=None)
     remote.proxy.rule(FAULTS, kinds=("GET", "HEAD", "LIST"), probability=0.1, at=None, seconds=0.2)
     reads = 2_000 if SANITIZED else 10_000
-    readers = Readers(paths, [remote.objects[key] for key in keys], reads, direct=cache == "none")
+    readers = Readers(paths, [remote.objects[key] for key in keys], reads)
     readers.finish(110)
     hit = [request.fault for request in remote.proxy.requests() if request.fault]
     assert len(hit) >= (100 if cache == "none" else 3), "too few faults to mean anything"
@@ -141,9 +144,7 @@ def test_whole_files_while_a_tenth_goes_wrong(remote):
 # ---------------------------------------------------------------- one fault at a time
 
 
-@pytest.mark.parametrize(
-    "fault", ["close", "reset", "short", "wrong_range", "no_range", "xml200", "garbage", "refuse"]
-)
+@pytest.mark.parametrize("fault", ["close", "reset", "short", "wrong_range", "refuse"])
 def test_fault_of_a_moment_is_not_seen(fault, remote):
     [key] = remote.dataset("once", 1, 3 * MIB + 5)
     mount = remote.mount()
@@ -152,6 +153,17 @@ def test_fault_of_a_moment_is_not_seen(fault, remote):
     assert same_bytes(path, remote.objects[key])
     assert mount.metrics()["net_retries"] >= 1
     assert [get.fault for get in remote.gets()].count(fault) >= 1
+
+
+@pytest.mark.parametrize("fault", ["no_range", "xml200", "garbage"])
+def test_reply_that_is_no_s3s_is_an_honest_error_at_worst(fault, remote):
+    [key] = remote.dataset("once", 1, 3 * MIB + 5)
+    mount = remote.mount()
+    [path] = shard_paths(mount, "once")
+    remote.proxy.rule(fault, times=2, at=200_000)
+    wait_until(
+        lambda: reads_well(path, remote.objects[key]), RECOVERS_SECONDS, "it reads again"
+    )
 
 
 @pytest.mark.parametrize("fault", ["short", "wrong_range", "no_range", "xml200", "garbage"])
@@ -163,7 +175,7 @@ def test_fault_for_good_is_an_error(fault, remote):
     assert same_bytes(first, remote.objects[keys[0]])
     remote.proxy.rule(fault, at=1000)
     with pytest.raises(OSError) as raised:
-        bounded(read, second, timeout=60)
+        read(second, timeout=60)
     assert raised.value.errno in HONEST
     assert same_bytes(first, remote.objects[keys[0]])
     remote.proxy.behave()
@@ -221,7 +233,7 @@ def test_server_that_refuses_for_good_is_not_hammered(remote):
     remote.forget()
     remote.proxy.rule("status", status=500)
     with pytest.raises(OSError) as raised:
-        bounded(read, path, timeout=60)
+        read(path, timeout=60)
     assert raised.value.errno in HONEST
     assert len(remote.gets()) <= 40
 
@@ -372,20 +384,30 @@ def test_stopped_server_stops_only_its_readers(remote):
     assert mount.metrics()["cache_waiters"] == 0
 
 
-def test_stall_within_a_reply_ends_in_time(remote):
+def test_stall_is_an_error_in_time(remote):
     [key] = remote.dataset("stalling", 1, 8 * MIB)
     mount = remote.mount(timeout=5)
     [path] = shard_paths(mount, "stalling")
-    remote.proxy.rule("stall", at=100_000)
+    remote.proxy.rule("stall")
     began = time.monotonic()
-    try:
-        read(path)
-    except OSError as error:
-        assert error.errno in (errno.ETIMEDOUT, errno.EIO)
-        assert time.monotonic() - began < 5 + 15
-    # Reading may also succeed: each attempt brought something, and the next went on there.
+    with pytest.raises(OSError) as raised:
+        read(path, timeout=60)
+    assert raised.value.errno in (errno.ETIMEDOUT, errno.EIO)
+    assert time.monotonic() - began < 5 + 15
     remote.proxy.behave()
     wait_until(lambda: reads_well(path, remote.objects[key]), RECOVERS_SECONDS, "it reads again")
+
+
+def test_stall_within_a_reply_is_gone_round(remote):
+    """Another attempt goes on where the first has stopped to come, before any reader's deadline."""
+    [key] = remote.dataset("stalling", 1, 8 * MIB)
+    mount = remote.mount(timeout=60)
+    [path] = shard_paths(mount, "stalling")
+    remote.proxy.rule("stall", at=500_000, times=1)
+    assert same_bytes(path, remote.objects[key])
+    remote.settled(mount)
+    metrics = mount.metrics()
+    assert metrics["net_retries"] + metrics["net_hedges"] >= 1
 
 
 def test_server_that_is_restarted(remote):
@@ -397,7 +419,7 @@ def test_server_that_is_restarted(remote):
     try:
         assert same_bytes(first, remote.objects[keys[0]])
         with pytest.raises(OSError) as raised:
-            bounded(read, second, timeout=60)
+            read(second, timeout=60)
         assert raised.value.errno in HONEST
     finally:
         remote.minio.start()

@@ -54,20 +54,20 @@ def ls(path):
     return bounded(lambda: sorted(os.listdir(path)))
 
 
-def read(path):
+def read(path, timeout=SECONDS):
     def whole():
         with open(path, "rb") as file:
             return file.read()
 
-    return bounded(whole)
+    return bounded(whole, timeout=timeout)
 
 
-def sha256(path):
+def sha256(path, timeout=SECONDS):
     def digest():
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    return bounded(digest)
+    return bounded(digest, timeout=timeout)
 
 
 def wait_until(condition, seconds, what):

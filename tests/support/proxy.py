@@ -177,7 +177,10 @@ class Proxy:
         self._call("forget")
 
     def serve(self, bucket, key, data):
-        """An object of the proxy's own, for keys that MinIO refuses; signatures are not checked."""
+        """An object of the proxy's own, for keys that MinIO refuses; signatures are not checked.
+
+        A LIST of that bucket shows only these.
+        """
         self._call("serve_object", bucket, key, data)
 
 
@@ -357,6 +360,10 @@ class Server:
 
     # -------- for connections
 
+    def own_keys(self, bucket):
+        with self.lock:
+            return {key: data for (place, key), data in self.objects.items() if place == bucket}
+
     def note(self, connection, head):
         with self.lock:
             self.numbers += 1
@@ -473,6 +480,8 @@ class Client:
         own = self.server.objects.get((request.bucket, request.key))
         if own is not None:
             return self.serve_own(request, head, own)
+        if request.kind == "LIST" and (keys := self.server.own_keys(request.bucket)):
+            return self.list_own(request, head, keys)
         return self.forward(request, head, rule)
 
     def fail(self, request, rule):
@@ -483,6 +492,26 @@ class Client:
         head.set("Date", formatdate(usegmt=True))
         self.server.update(request, status=status)
         self.down.sock.sendall(head.encode() + (b"" if request.kind == "HEAD" else body))
+        return True
+
+    def list_own(self, request, head, keys):
+        query = urllib.parse.parse_qs(head.start.split(" ")[1].partition("?")[2])
+        prefix, after = (query.get(name, [""])[0] for name in ("prefix", "start-after"))
+        body = '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult>'
+        body += f"<Name>{request.bucket}</Name><EncodingType>url</EncodingType>"
+        for key in sorted(keys, key=lambda key: key.encode()):
+            if key.startswith(prefix) and key > after:
+                data = keys[key]
+                body += f"<Contents><Key>{urllib.parse.quote(key, safe='/')}</Key>"
+                body += "<LastModified>2023-11-14T22:13:20.000Z</LastModified>"
+                body += f"<ETag>&quot;{md5(data).hexdigest()}&quot;</ETag>"
+                body += f"<Size>{len(data)}</Size></Contents>"
+        body = (body + "<IsTruncated>false</IsTruncated></ListBucketResult>").encode()
+        reply = Head(b"HTTP/1.1 200 OK")
+        reply.headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
+        reply.set("Date", formatdate(usegmt=True))
+        self.server.update(request, status=200)
+        self.down.sock.sendall(reply.encode() + body)
         return True
 
     def serve_own(self, request, head, data):

@@ -108,6 +108,6 @@ def shard_paths(mount, name):
     return [directory / file for file in ls(directory) if file.endswith(".tar")]
 
 
-def same_bytes(path, data):
+def same_bytes(path, data, timeout=60):
     """The file has these bytes (by digest: a difference would print megabytes)."""
-    return sha256(path) == hashlib.sha256(data).hexdigest()
+    return sha256(path, timeout) == hashlib.sha256(data).hexdigest()
