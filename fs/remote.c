@@ -96,6 +96,7 @@ static int start_reader(struct remote *remote,
         .memory_bytes = remote->options->memory_bytes,
         .timeout_ms = remote->options->timeout_s * 1000,
         .stats = &remote->stats,
+        .scope = remote->endpoint,
         .local_changed = local_changed,
         .ctx = ctx,
     };
