@@ -54,7 +54,7 @@ Test(cache_dir, what_is_written_is_read_and_survives_a_restart)
 Test(cache_dir, made_late_it_is_made_by_the_first_file)
 {
     const struct atd_object_info info = object_info(SIZE, "e1");
-    char below[PATH_MAX];
+    char below[PATH_MAX + 8];
     struct atd_cache_dir_options options = {
         .path = below, .size_max_bytes = 1u << 30, .stats = &stats, .make_late = true};
     struct atd_cache_dir *dir = NULL;

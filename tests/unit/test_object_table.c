@@ -322,8 +322,8 @@ Test(object_table, without_a_usable_file_it_lives_in_memory)
 /* What knows nothing leaves nothing behind. */
 Test(object_table, its_directory_is_made_by_the_first_record)
 {
-    char below[PATH_MAX];
-    char file[PATH_MAX + 16];
+    char below[PATH_MAX + 8];
+    char file[PATH_MAX + 32];
     struct atd_object_table *table;
 
     (void)snprintf(below, sizeof(below), "%s.dir/a", path);

@@ -249,7 +249,8 @@ Test(reader, flipped_bit_is_fetched_again, .init = start_with, .fini = stop)
     cr_assert_eq(rig_read(handle, 0, 0, 0, MIB), 0);
     cr_assert_geq(asked() - before, 65536);
     cr_assert_leq(asked() - before, 2 * MIB - 65536 * 4);
-    cr_assert_eq(atomic_load(&rig.stats.bad_blocks), 1);
+    /* By the read, and perhaps by the check of the whole at the same moment. */
+    cr_assert_geq(atomic_load(&rig.stats.bad_blocks), 1);
     cr_assert(RIG_EVENTUALLY(rig_is_local(&rig, 0)));
     atd_reader_close(handle);
 }
