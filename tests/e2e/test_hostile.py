@@ -128,8 +128,8 @@ def test_urls_that_may_not_be_read(hostile):
         assert shard["url"] == url and shard["file"] is None
         assert reason in shard["error"], (url, shard["error"])
         # Stores are asked when somebody looks: those shards are told of from then on.
-        [told] = [p for p in hostile.mount.status()["problems"] if p["key"] == url]
-        assert told["reason"] == shard["error"]
+        told = [p["reason"] for p in hostile.mount.status()["problems"] if p["key"] == url]
+        assert shard["error"] in told
         names = ls(hostile.mount / "by-cid" / f"url-{place}")
         assert names == ["entry.json", "metadata.json", "schema.json", "schema.py"]
         for name in (url.rpartition("/")[2], "secret.tar", "shadow"):
