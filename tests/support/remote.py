@@ -1,6 +1,7 @@
 """A team's storage for one test: an index in Redis, a bucket in MinIO, the proxy before it, and
 mounts of them."""
 
+import errno
 import hashlib
 import uuid
 
@@ -10,6 +11,8 @@ from redis_index import RedisIndex
 from servers import content
 
 MIB = 1 << 20
+HONEST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT}  # what a read that fails may say
+RECOVERS_SECONDS = 60  # from whatever a store has done
 
 
 class Remote:
@@ -111,3 +114,12 @@ def shard_paths(mount, name):
 def same_bytes(path, data, timeout=60):
     """The file has these bytes (by digest: a difference would print megabytes)."""
     return sha256(path, timeout) == hashlib.sha256(data).hexdigest()
+
+
+def reads_well(path, data):
+    """The file has these bytes; false when reading it fails honestly."""
+    try:
+        return same_bytes(path, data)
+    except OSError as error:
+        assert error.errno in HONEST, error
+        return False
