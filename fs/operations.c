@@ -18,11 +18,12 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
                             FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA;
 
     conn->want |= conn->capable & wanted;
-    /* Always PLUS: the adaptive mode makes du and find ask for every file (FUSE 3.1). Splice is
+    /* Asynchronous O_DIRECT would wait even for a killed reader's answer; without it the kernel
+     * says that he is gone (on_interrupt). Always PLUS: the adaptive mode makes du and find ask for every file (FUSE 3.1). Splice is
      * no gain and silently slow at 1 MiB (FUSE 1.3). */
     conn->want &=
         ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO);
     conn->max_background = MAX_BACKGROUND;
     conn->congestion_threshold = CONGESTION;
     conn->time_gran = 1;

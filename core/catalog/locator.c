@@ -254,11 +254,18 @@ static void failed(struct lesson *lesson, size_t at, const struct atd_error *why
     lesson->fn(lesson->ctx, lesson->order[at], NULL, why);
 }
 
-/* Nothing was heard from the store: nothing is said about its objects. */
-static bool is_no_answer(const struct atd_error *why)
+/* The store said so; anything else says nothing about the object, and it is asked again soon. */
+static bool is_answer(const struct atd_error *why)
 {
-    return why->code != ENOENT && why->code != EACCES && why->code != ENOTSUP &&
-           why->code != EINVAL;
+    return why->code == ENOENT || why->code == EACCES || why->code == ENOTSUP ||
+           why->code == EINVAL;
+}
+
+/* It cannot be reached: there is no use in asking it about others now. */
+static bool is_down(const struct atd_error *why)
+{
+    return why->code == ETIMEDOUT || why->code == ECONNREFUSED || why->code == ECONNRESET ||
+           why->code == EHOSTUNREACH || why->code == ENETUNREACH;
 }
 
 /* The end of those from `at` on that the same server is asked for: all of S3's. */
@@ -532,11 +539,12 @@ static int learn_by_stat(struct lesson *lesson, struct atd_error *why)
             atd_object_table_put(locator->options.table, scope_of(locator, url), url->text,
                                  &works[i].info);
             learned(lesson, lesson->at, &works[i].info);
-        } else if (is_no_answer(&works[i].why)) {
+        } else if (is_down(&works[i].why)) {
             *why = works[i].why;
             rc = -works[i].why.code;
             break;
         } else {
+            works[i].why.retryable = !is_answer(&works[i].why);
             failed(lesson, lesson->at, &works[i].why);
         }
     }
@@ -579,9 +587,10 @@ int atd_locator_learn(struct atd_locator *locator, const struct atd_shard_url *u
         rc = first->scheme == ATD_URL_S3 && !alone && !refuses_list(locator, first->bucket)
                  ? learn_by_list(&lesson, &why)
                  : -EAGAIN;
-        if (rc == -EAGAIN)
+        /* Also when the listing failed for no reason that concerns the objects. */
+        if (rc == -EAGAIN || (rc && rc != -ENOMEM && !is_answer(&why) && !is_down(&why)))
             rc = learn_by_stat(&lesson, &why);
-        if (rc && rc != -ENOMEM && !is_no_answer(&why)) {
+        if (rc && rc != -ENOMEM && is_answer(&why)) {
             /* The bucket itself: it does not exist, or is none. */
             for (size_t end = lesson.at + same_bucket(&lesson); lesson.at < end; lesson.at++)
                 failed(&lesson, lesson.at, &why);

@@ -165,6 +165,7 @@ static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool
         return ETIMEDOUT;
     case CURLE_PARTIAL_FILE:
     case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_UNSUPPORTED_PROTOCOL: /* no status line: "HTTP/0.9" */
         return EPROTO;
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:

@@ -306,6 +306,31 @@ Test(locator, a_dead_host_says_nothing_about_another)
     end();
 }
 
+Test(locator, a_listing_that_fails_by_chance_is_gone_round)
+{
+    start(NULL);
+    put("s3://b/1.tar", 1);
+    put("s3://b/2.tar", 2);
+    want("s3://b/1.tar");
+    want("s3://b/2.tar");
+    counting.list_error = EIO;
+    learn();
+    cr_assert_eq(heard.size[0], 1);
+    cr_assert_eq(heard.size[1], 2);
+    end();
+    start(NULL);
+    want("s3://b/1.tar");
+    counting.stat_error = EPROTO;
+    learn();
+    cr_assert_eq(heard.code[0], EPROTO);
+    cr_assert(heard.retryable[0]);
+    counting.stat_error = 0;
+    put("s3://b/1.tar", 1);
+    learn();
+    cr_assert_eq(heard.code[0], 0, "that says nothing about the store");
+    end();
+}
+
 Test(locator, who_may_not_read_anything_is_told_so)
 {
     start(NULL);
