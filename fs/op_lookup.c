@@ -40,11 +40,10 @@ static bool reply_refused_shard(fuse_req_t req, const struct node *directory,
 
     if (!shard || !shard->store || !shard->error_code || shard->error_code == ENOENT)
         return false;
-    (void)atd_error_set(&why,
-                        shard->error_code == EACCES || shard->error_code == ETIMEDOUT
-                            ? shard->error_code
-                            : EIO,
-                        "%.*s", (int)shard->reason.len, shard->reason.ptr);
+    (void)atd_error_set(
+        &why,
+        shard->error_code == EACCES || shard->error_code == ETIMEDOUT ? shard->error_code : EIO,
+        "%.*s", (int)shard->reason.len, shard->reason.ptr);
     reply_node_error(fs_of(req), req, "lookup in", directory, &why);
     return true;
 }

@@ -3,11 +3,13 @@
  * asked for by the io workers, what a store must be asked for by the thread that fetches it.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "file.h"
 #include "layout.h"
 #include "reply.h"
@@ -172,7 +174,9 @@ static void read_text(fuse_req_t req, const struct file *file, size_t size, off_
 
 struct remote_read {
     struct atd_read read;
+    struct atd_work interrupt; /* answers when the read was taken back */
     fuse_req_t req;
+    struct atd_reader_handle *reader;
     const struct node *node; /* the kernel sends no FORGET before the reply */
 };
 
@@ -233,6 +237,8 @@ static void on_remote_read(struct atd_read *read, const struct iovec *pieces, in
     struct fs *fs = fs_of(req);
     struct atd_error shown;
 
+    /* Waits for an on_interrupt() that is under way; none comes afterwards. */
+    fuse_req_interrupt_func(req, NULL, NULL);
     if (!why) {
         METRICS_ADD(&fs->metrics, read_bytes, read->size);
         (void)fuse_reply_iov(req, pieces, piece_count);
@@ -240,6 +246,11 @@ static void on_remote_read(struct atd_read *read, const struct iovec *pieces, in
         return;
     }
     shown = *why;
+    if (atomic_load(&read->is_canceled)) {
+        (void)fuse_reply_err(req, EINTR);
+        free(remote_read);
+        return;
+    }
     /* What programs understand of read(2): another version, too late, or no good. */
     if (shown.code == ENOENT)
         shown.code = ESTALE;
@@ -249,6 +260,32 @@ static void on_remote_read(struct atd_read *read, const struct iovec *pieces, in
         forget_later(fs, remote_read->node);
     reply_node_error(fs, req, "read", remote_read->node, &shown);
     free(remote_read);
+}
+
+static void answer_interrupted(struct atd_work *work)
+{
+    struct remote_read *remote_read =
+        (struct remote_read *)(void *)((char *)work - offsetof(struct remote_read, interrupt));
+
+    fuse_req_interrupt_func(remote_read->req, NULL, NULL);
+    (void)fuse_reply_err(remote_read->req, EINTR);
+    free(remote_read);
+}
+
+/*
+ * Whoever waits for the read was interrupted or killed: the kernel tells so of reads past its page
+ * cache (O_DIRECT). Called with the request's lock held, so that a worker has to answer it.
+ */
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    struct remote_read *remote_read = data;
+
+    if (!atd_reader_cancel(remote_read->reader, &remote_read->read))
+        return; /* it is being answered */
+    remote_read->interrupt.run = answer_interrupted;
+    /* Refused only when the mount ends, and with it every request. */
+    if (atd_workers_submit(fs_of(req)->io_workers, &remote_read->interrupt, NULL) != 0)
+        atd_log(ATD_LOG_DEBUG, "an interrupted read is left to the end of the mount");
 }
 
 static void read_remote(fuse_req_t req, struct file *file, size_t size, off_t offset)
@@ -271,6 +308,8 @@ static void read_remote(fuse_req_t req, struct file *file, size_t size, off_t of
     remote_read->read.offset = (uint64_t)offset;
     remote_read->read.size = size;
     remote_read->read.done = on_remote_read;
+    remote_read->reader = file->reader;
+    fuse_req_interrupt_func(req, on_interrupt, remote_read);
     atd_reader_read(file->reader, &remote_read->read);
 }
 

@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -59,19 +58,6 @@ static int start_s3(struct remote *remote, struct atd_error *err)
     return atd_store_s3_new(remote->engine, &s3, &remote->s3, err);
 }
 
-/* Makes the directories above the cache's own, as mkdir -p does. */
-static void make_parents(const char *path)
-{
-    char copy[4096];
-
-    (void)snprintf(copy, sizeof(copy), "%s", path);
-    for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        (void)mkdir(copy, 0700);
-        *slash = '/';
-    }
-}
-
 /* Opens the cache directory and the object table in it. */
 static int start_cache(struct remote *remote, struct atd_error *err)
 {
@@ -81,14 +67,13 @@ static int start_cache(struct remote *remote, struct atd_error *err)
         .size_max_bytes = options->cache_size_bytes,
         .free_floor_bytes = options->cache_floor_bytes,
         .stats = &remote->stats,
+        .make_late = !options->cache_named,
     };
     atd_auto_free char *table = NULL;
     int rc = 0;
 
-    if (options->cache_dir) {
-        make_parents(options->cache_dir);
+    if (options->cache_dir)
         rc = atd_cache_dir_open(&dir, &remote->dir, &remote->cache_why);
-    }
     if (rc && options->cache_named) {
         *err = remote->cache_why;
         return rc;
@@ -111,6 +96,7 @@ static int start_reader(struct remote *remote,
         .memory_bytes = remote->options->memory_bytes,
         .timeout_ms = remote->options->timeout_s * 1000,
         .stats = &remote->stats,
+        .scope = remote->endpoint,
         .local_changed = local_changed,
         .ctx = ctx,
     };

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/dirs.h"
 #include "base/workers.h"
 #include "cache/cache_dir_private.h"
 
@@ -72,7 +73,7 @@ static int dir_error(int code, const char *path, struct atd_error *err)
     case EPERM:
         return atd_error_set(err, EACCES,
                              "cache directory '%s': no permission; choose another with "
-                             "-o cache=DIR",
+                             "-o cache_dir=DIR",
                              path);
     case EROFS:
         return atd_error_set(err, EROFS,
@@ -97,30 +98,6 @@ static int dir_error(int code, const char *path, struct atd_error *err)
     }
 }
 
-/* Makes the directory and what is missing above it. */
-static int make_dirs(const char *path, struct atd_error *err)
-{
-    char part[PATH_MAX];
-
-    for (const char *slash = path; slash;) {
-        size_t len;
-
-        slash = strchr(slash + 1, '/');
-        len = slash ? (size_t)(slash - path) : strlen(path);
-        memcpy(part, path, len);
-        part[len] = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
-            int code = errno;
-
-            /* Where it exists, EROFS and EACCES are possible too, and mean nothing: the open that
-             * follows decides. */
-            if (access(part, F_OK) != 0)
-                return dir_error(code, path, err);
-        }
-    }
-    return 0;
-}
-
 /* Nobody else may put files there, or our own could be made to lie. */
 static int check_owner(int fd, const char *path, struct atd_error *err)
 {
@@ -131,7 +108,7 @@ static int check_owner(int fd, const char *path, struct atd_error *err)
     if (st.st_uid != geteuid())
         return atd_error_set(err, EACCES,
                              "cache directory '%s' belongs to somebody else; choose another with "
-                             "-o cache=DIR",
+                             "-o cache_dir=DIR",
                              path);
     if (st.st_mode & 022)
         return atd_error_set(err, EACCES,
@@ -182,6 +159,42 @@ static void free_dir(struct atd_cache_dir *dir)
     free(dir);
 }
 
+/* Makes the directory where it is missing, opens it, and starts the thread. */
+static int make(struct atd_cache_dir *dir, struct atd_error *err)
+{
+    int rc = atd_make_dirs(dir->path);
+
+    if (rc)
+        return dir_error(-rc, dir->path, err);
+    rc = open_layout(dir->path, &dir->fd, err);
+    if (rc == 0)
+        rc = atd_thread_start("atd-evict", atd_cache_evict_until_stopped, dir, &dir->thread, err);
+    if (rc == 0)
+        atomic_store(&dir->made, true);
+    return rc;
+}
+
+/* The same at the first use, by the first who comes. */
+static int make_late(struct atd_cache_dir *dir, struct atd_error *err)
+{
+    int rc = 0;
+
+    atd_lock_take(&dir->lock);
+    while (dir->making)
+        atd_cond_wait(&dir->changed, &dir->lock);
+    dir->making = !atomic_load(&dir->made);
+    rc = dir->making;
+    atd_lock_give(&dir->lock);
+    if (!rc)
+        return 0;
+    rc = make(dir, err);
+    atd_lock_take(&dir->lock);
+    dir->making = false;
+    (void)pthread_cond_broadcast(&dir->changed);
+    atd_lock_give(&dir->lock);
+    return rc;
+}
+
 int atd_cache_dir_open(const struct atd_cache_dir_options *options, struct atd_cache_dir **ret_dir,
                        struct atd_error *err)
 {
@@ -211,12 +224,8 @@ int atd_cache_dir_open(const struct atd_cache_dir_options *options, struct atd_c
     dir->verified = calloc(ATD_CACHE_VERIFIED_MAX, sizeof(*dir->verified));
     rc = dir->path && dir->verified ? 0
                                     : atd_error_set(err, ENOMEM, "cache directory: out of memory");
-    if (rc == 0)
-        rc = make_dirs(dir->path, err);
-    if (rc == 0)
-        rc = open_layout(dir->path, &dir->fd, err);
-    if (rc == 0)
-        rc = atd_thread_start("atd-evict", atd_cache_evict_until_stopped, dir, &dir->thread, err);
+    if (rc == 0 && !(options->make_late && access(dir->path, F_OK) != 0))
+        rc = make(dir, err);
     if (rc) {
         free_dir(dir);
         return rc;
@@ -240,7 +249,7 @@ bool atd_cache_dir_close(struct atd_cache_dir *dir)
     (void)pthread_cond_broadcast(&dir->wake);
     (void)pthread_cond_broadcast(&dir->changed);
     atd_lock_give(&dir->lock);
-    if (!atd_thread_join(dir->thread, JOIN_MS))
+    if (atomic_load(&dir->made) && !atd_thread_join(dir->thread, JOIN_MS))
         return false;
     for (size_t i = 0; i < ATD_CACHE_BUCKETS; i++)
         atd_assert(!dir->files[i]);
@@ -375,10 +384,13 @@ int atd_cache_file_open(struct atd_cache_dir *dir, struct atd_str url,
                         const struct atd_object_info *info, struct atd_cache_file **ret_file,
                         struct atd_error *err)
 {
-    struct atd_cache_file *fresh = calloc(1, sizeof(*fresh));
+    struct atd_cache_file *fresh;
     struct atd_cache_file *file;
-    int rc;
+    int rc = atomic_load(&dir->made) ? 0 : make_late(dir, err);
 
+    if (rc)
+        return rc;
+    fresh = calloc(1, sizeof(*fresh));
     if (!fresh)
         return atd_error_set(err, ENOMEM, "file in the cache: out of memory");
     fresh->dir = dir;

@@ -33,6 +33,9 @@ struct atd_cache_dir_options {
     uint64_t size_max_bytes;       /* of allocated bytes of all files; at least 1 MiB */
     uint64_t free_floor_bytes;     /* the file system keeps so much free */
     struct atd_cache_stats *stats; /* borrowed */
+    /* Where the directory is missing it is made by the first _file_open (which then has the errors
+     * of _open), so that who never reads a remote shard finds none. */
+    bool make_late;
 };
 
 /*

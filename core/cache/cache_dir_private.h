@@ -83,12 +83,14 @@ struct atd_cache_dir {
     struct atd_cache_file *files[ATD_CACHE_BUCKETS];
     struct atd_cache_verified *verified; /* ATD_CACHE_VERIFIED_MAX, by inode */
     bool stopping;
+    bool making;       /* somebody makes the directory, late */
     bool evicting;     /* somebody scans or evicts; one at a time */
     bool evict_wanted; /* now: nearly full */
 
     /* atomic */
     atomic_bool scan_wanted; /* set under the lock: something was written since the last look */
     atomic_bool interrupted;
+    atomic_bool made; /* `fd` and `thread` are there */
     atomic_uint_fast64_t used_bytes;
     atomic_bool has_written;
     /* By this process, ever, into each sub-directory. */

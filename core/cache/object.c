@@ -30,6 +30,25 @@ bool atd_object_has_locked(const struct atd_object *object, uint64_t block)
     return object->file && !object->file_bad && atd_cache_file_has(object->file, block);
 }
 
+/* Under the scope and the URL. */
+static void open_file(struct atd_object *object)
+{
+    const char *scope = object->reader->scope ? object->reader->scope : "";
+    size_t scope_len = strlen(scope);
+    char *name = malloc(scope_len + 1 + object->url_len);
+
+    if (!name)
+        return;
+    memcpy(name, scope, scope_len);
+    name[scope_len] = ' ';
+    memcpy(name + scope_len + 1, object->url, object->url_len);
+    if (atd_cache_file_open(object->reader->dir,
+                            (struct atd_str){name, scope_len + 1 + object->url_len}, &object->info,
+                            &object->file, NULL) != 0)
+        object->file = NULL;
+    free(name);
+}
+
 int atd_object_new(struct atd_reader *reader, const struct atd_reader_source *source, uint64_t hash,
                    struct atd_object **ret_object, struct atd_error *err)
 {
@@ -55,9 +74,8 @@ int atd_object_new(struct atd_reader *reader, const struct atd_reader_source *so
     atomic_init(&object->refs, 1);
     atd_lock_init(&object->lock, ATD_RANK_OBJECT);
     /* Whatever is wrong with the cache: the object is read without it. */
-    if (reader->dir && object->info.size_bytes > 0 &&
-        atd_cache_file_open(reader->dir, source->url, source->info, &object->file, NULL) != 0)
-        object->file = NULL;
+    if (reader->dir && object->info.size_bytes > 0)
+        open_file(object);
     ATD_CACHE_COUNT(reader->stats, open_objects, 1);
     *ret_object = object;
     return 0;
@@ -109,6 +127,7 @@ static void unref(struct atd_object *object, bool is_job)
             at = &(*at)->next;
         if (*at)
             *at = object->next;
+        atd_history_keep(&reader->history, object->hash, &object->cursors);
         (void)atomic_fetch_add(&reader->jobs, 1);
     }
     if (is_job && atomic_fetch_sub(&reader->jobs, 1) == 1)

@@ -27,6 +27,7 @@
 #include "base/workers.h"
 #include "cache/budget.h"
 #include "cache/cursor.h"
+#include "cache/history.h"
 #include "cache/reader.h"
 #include "cache/ticker.h"
 
@@ -143,6 +144,7 @@ struct atd_reader {
     struct atd_cache_dir *dir;
     unsigned timeout_ms;
     struct atd_cache_stats *stats;
+    char *scope; /* NULL: none */
     void (*local_changed)(void *ctx, struct atd_str url, const struct atd_object_info *info);
     void *ctx;
     struct atd_budget *budget;
@@ -161,6 +163,7 @@ struct atd_reader {
     struct atd_object *objects[ATD_READER_BUCKETS];
     struct atd_version *versions[ATD_READER_BUCKETS];
     unsigned version_count;
+    struct atd_history history;
 };
 
 static inline struct atd_str atd_object_url(const struct atd_object *object)
@@ -195,6 +198,8 @@ bool atd_object_has_locked(const struct atd_object *object, uint64_t block);
 void atd_read_serve(struct atd_object *object, struct atd_read *read, bool may_block);
 /* The same for a list of waiters that were taken off. */
 void atd_read_serve_list(struct atd_object *object, struct atd_read *list);
+/* See atd_reader_cancel(). */
+bool atd_read_cancel(struct atd_object *object, struct atd_read *read);
 void atd_read_fail(struct atd_object *object, struct atd_read *read, const struct atd_error *why);
 /* True when every byte is there. */
 bool atd_read_is_ready_locked(struct atd_object *object, const struct atd_read *read);

@@ -95,10 +95,13 @@ int atd_reader_new(const struct atd_reader_options *options, struct atd_reader *
     reader->stats = options->stats;
     reader->local_changed = options->local_changed;
     reader->ctx = options->ctx;
+    reader->scope = options->scope ? strdup(options->scope) : NULL;
     atd_lock_init(&reader->lock, ATD_RANK_READER);
     atd_cond_init(&reader->idle);
-    rc = atd_budget_new(options->memory_bytes, options->stats, wake_for_memory, reader,
-                        &reader->budget, err);
+    rc = options->scope && !reader->scope ? atd_error_set(err, ENOMEM, "reader: out of memory") : 0;
+    if (rc == 0)
+        rc = atd_budget_new(options->memory_bytes, options->stats, wake_for_memory, reader,
+                            &reader->budget, err);
     if (rc == 0)
         rc = atd_ticker_start(tick, reader, &reader->ticker, err);
     if (rc == 0)
@@ -174,6 +177,7 @@ void atd_reader_free(struct atd_reader *reader)
     }
     atd_version_free_all(reader);
     atd_budget_free(reader->budget);
+    free(reader->scope);
     (void)pthread_cond_destroy(&reader->idle);
     atd_lock_destroy(&reader->lock);
     free(reader);
@@ -228,6 +232,7 @@ static int get_object(struct atd_reader *reader, const struct atd_reader_source 
         object = find_and_ref_locked(reader, source, hash);
         if (!object) {
             object = atd_steal(fresh);
+            atd_history_recall(&reader->history, hash, &object->cursors);
             object->next = reader->objects[hash % ATD_READER_BUCKETS];
             reader->objects[hash % ATD_READER_BUCKETS] = object;
         }
@@ -261,6 +266,11 @@ int atd_reader_open(struct atd_reader *reader, const struct atd_reader_source *s
     atd_version_note_open(handle->object);
     *ret_handle = handle;
     return 0;
+}
+
+bool atd_reader_cancel(struct atd_reader_handle *handle, struct atd_read *read)
+{
+    return atd_read_cancel(handle->object, read);
 }
 
 void atd_reader_close(struct atd_reader_handle *handle)

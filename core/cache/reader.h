@@ -16,6 +16,7 @@
 #ifndef ATD_CACHE_READER_H
 #define ATD_CACHE_READER_H
 
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "base/workers.h"
@@ -34,6 +35,9 @@ struct atd_reader_options {
     uint64_t memory_bytes;         /* buffers never take more; at least 32 MiB */
     unsigned timeout_ms;           /* a read fails with ETIMEDOUT when nothing came for so long */
     struct atd_cache_stats *stats; /* borrowed */
+    /* Stands before URLs in the names of cache files (the endpoint: the same s3:// URL at two
+     * servers is two objects). NULL: nothing. Copied. */
+    const char *scope;
     /* An object became complete and verified, or stopped being so (evicted). From a thread of the
      * reader's, without a lock. May be NULL. */
     void (*local_changed)(void *ctx, struct atd_str url, const struct atd_object_info *info);
@@ -92,9 +96,18 @@ struct atd_read {
     int64_t since_ms; /* waits since then; 0: not yet */
     unsigned tries;
     bool planned; /* the cursors know of it */
+    /* The caller zeroes it with all the rest, before anything may call atd_reader_cancel(). */
+    atomic_bool is_canceled;
 };
 
 /* Never blocks: neither on the network nor on a disk. */
 void atd_reader_read(struct atd_reader_handle *handle, struct atd_read *read);
+
+/*
+ * Nobody wants its answer any more. True: it waited and is the caller's again, done will not be
+ * called. False: done was called, is being called, or soon will be (also before atd_reader_read():
+ * with ECANCELED then). Any thread, while the read's memory lives; never blocks.
+ */
+bool atd_reader_cancel(struct atd_reader_handle *handle, struct atd_read *read) ATD_MUST_USE;
 
 #endif

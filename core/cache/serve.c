@@ -216,6 +216,21 @@ static void remove_waiter_locked(struct atd_object *object, struct atd_read *rea
     ATD_CACHE_UNCOUNT(object->reader->stats, waiters, 1);
 }
 
+bool atd_read_cancel(struct atd_object *object, struct atd_read *read)
+{
+    struct atd_read *at;
+
+    atomic_store(&read->is_canceled, true);
+    atd_lock_take(&object->lock);
+    at = object->waiters;
+    while (at && at != read)
+        at = at->next;
+    if (at)
+        remove_waiter_locked(object, read);
+    atd_lock_give(&object->lock);
+    return at != NULL;
+}
+
 /* Takes the waiters off that overlap [first, end) and for which `choose` is true. */
 static struct atd_read *take_locked(struct atd_object *object, uint64_t first, uint64_t end,
                                     bool (*choose)(struct atd_object *object,
@@ -408,6 +423,8 @@ static int find_pieces_locked(struct atd_object *object, const struct atd_read *
 
     if (atomic_load(&object->reader->stopping))
         return atd_error_set(err, ECANCELED, "the reader has been stopped");
+    if (atomic_load(&read->is_canceled))
+        return atd_error_set(err, ECANCELED, "who wanted to read has been interrupted");
     if (object->dead) {
         *err = object->why;
         return -err->code;

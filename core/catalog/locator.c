@@ -22,8 +22,16 @@ struct refusal {
     int64_t until_ms;
 };
 
-/* Who asks one store now; the others wait, and then find most of what they want in the table. */
-struct turn {
+#define SERVERS_MAX 64
+#define SERVER_NAME_MAX 256
+
+/*
+ * The S3 endpoint, or one host of http(s) shards. One lesson at a time asks it; the others wait,
+ * and then find most of what they want in the table.
+ */
+struct server {
+    char name[SERVER_NAME_MAX]; /* "" the endpoint */
+    unsigned users;             /* lessons that hold it in their hands */
     bool taken;
     int64_t down_until_ms;
     struct atd_error down; /* why it is left alone */
@@ -36,7 +44,8 @@ struct atd_locator {
     struct atd_lock lock;
     pthread_cond_t turn_given;
     /* guarded by lock */
-    struct turn turns[2]; /* s3, http */
+    struct server servers[SERVERS_MAX];
+    unsigned server_count;
     struct refusal refusals[REFUSING_BUCKETS_MAX];
     unsigned refusal_count;
     struct atd_arena arena;
@@ -46,7 +55,7 @@ struct atd_locator {
 struct lesson {
     struct atd_locator *locator;
     struct atd_store *store;
-    struct turn *turn;
+    struct server *server; /* of the next one */
     const struct atd_shard_url *urls;
     uint32_t *order; /* places by URL */
     size_t count;
@@ -137,37 +146,85 @@ void atd_locator_forget(const struct atd_locator *locator, struct atd_str url)
 
 /* ------------------------------------------------------------------ one at a time */
 
-/* Waits for the store's turn. False: the store is down, *ret_why says why. */
-static bool take_turn(struct lesson *lesson, struct atd_error *ret_why)
+/* The part of an http(s) URL that names the server. */
+static struct atd_str host_of(const struct atd_shard_url *url)
+{
+    size_t start = url->scheme_text.len + strlen("://");
+    size_t end = start;
+
+    if (url->scheme != ATD_URL_HTTP || start > url->text.len)
+        return (struct atd_str){"", 0};
+    while (end < url->text.len && !strchr("/?#", url->text.ptr[end]))
+        end++;
+    if (end - start >= SERVER_NAME_MAX)
+        end = start + SERVER_NAME_MAX - 1; /* longer than any name can be */
+    return (struct atd_str){url->text.ptr + start, end - start};
+}
+
+/* Where a new server goes: a free place, or that of one nobody asks now. NULL: all are asked. */
+static struct server *free_place_locked(struct atd_locator *locator)
+{
+    struct server *oldest = NULL;
+
+    if (locator->server_count < SERVERS_MAX)
+        return &locator->servers[locator->server_count++];
+    for (unsigned i = 0; i < SERVERS_MAX; i++) {
+        struct server *server = &locator->servers[i];
+
+        if (server->users == 0 && (!oldest || server->down_until_ms < oldest->down_until_ms))
+            oldest = server;
+    }
+    return oldest;
+}
+
+/* Waits for the server's turn. False: it is down, *ret_why says why. */
+static bool take_turn(struct lesson *lesson, struct atd_str name, struct atd_error *ret_why)
 {
     struct atd_locator *locator = lesson->locator;
+    struct server *server = NULL;
     bool is_down;
 
     atd_lock_take(&locator->lock);
+    for (unsigned i = 0; i < locator->server_count && !server; i++) {
+        if (atd_str_equal(atd_str_from(locator->servers[i].name), name))
+            server = &locator->servers[i];
+    }
+    while (!server && !(server = free_place_locked(locator)))
+        atd_cond_wait(&locator->turn_given, &locator->lock);
+    if (!atd_str_equal(atd_str_from(server->name), name)) {
+        *server = (struct server){0};
+        memcpy(server->name, name.ptr, name.len);
+    }
+    server->users++;
     for (;;) {
-        is_down = atd_clock_monotonic_ms() < lesson->turn->down_until_ms;
-        if (is_down || !lesson->turn->taken)
+        is_down = atd_clock_monotonic_ms() < server->down_until_ms;
+        if (is_down || !server->taken)
             break;
         atd_cond_wait(&locator->turn_given, &locator->lock);
     }
-    if (is_down)
-        *ret_why = lesson->turn->down;
-    else
-        lesson->turn->taken = true;
+    if (is_down) {
+        *ret_why = server->down;
+        server->users--;
+    } else {
+        server->taken = true;
+        lesson->server = server;
+    }
     atd_lock_give(&locator->lock);
     return !is_down;
 }
 
-/* `why` not NULL: the store did not answer and is left alone for a while. */
+/* `why` not NULL: the server did not answer and is left alone for a while. */
 static void give_turn(struct lesson *lesson, const struct atd_error *why)
 {
     struct atd_locator *locator = lesson->locator;
+    struct server *server = lesson->server;
 
     atd_lock_take(&locator->lock);
-    lesson->turn->taken = false;
+    server->taken = false;
+    server->users--;
     if (why) {
-        lesson->turn->down = *why;
-        lesson->turn->down_until_ms = atd_clock_monotonic_ms() + DOWN_MS;
+        server->down = *why;
+        server->down_until_ms = atd_clock_monotonic_ms() + DOWN_MS;
     }
     (void)pthread_cond_broadcast(&locator->turn_given);
     atd_lock_give(&locator->lock);
@@ -204,12 +261,23 @@ static bool is_no_answer(const struct atd_error *why)
            why->code != EINVAL;
 }
 
-static void fail_rest(struct lesson *lesson, const struct atd_error *why)
+/* The end of those from `at` on that the same server is asked for: all of S3's. */
+static size_t server_end(const struct lesson *lesson)
+{
+    struct atd_str host = host_of(url_at(lesson, lesson->at));
+    size_t end = lesson->at;
+
+    while (end < lesson->count && atd_str_equal(host_of(url_at(lesson, end)), host))
+        end++;
+    return end;
+}
+
+static void fail_server(struct lesson *lesson, const struct atd_error *why)
 {
     struct atd_error retryable = *why;
 
     retryable.retryable = true;
-    for (; lesson->at < lesson->count; lesson->at++)
+    for (size_t end = server_end(lesson); lesson->at < end; lesson->at++)
         failed(lesson, lesson->at, &retryable);
 }
 
@@ -436,8 +504,8 @@ static void run_stat(struct atd_work *work)
 static int learn_by_stat(struct lesson *lesson, struct atd_error *why)
 {
     struct atd_locator *locator = lesson->locator;
-    size_t count =
-        lesson->count - lesson->at < STAT_BATCH ? lesson->count - lesson->at : STAT_BATCH;
+    size_t left = server_end(lesson) - lesson->at;
+    size_t count = left < STAT_BATCH ? left : STAT_BATCH;
     struct stat_batch batch = {.lesson = lesson, .left = count};
     struct stat_work *works = calloc(count, sizeof(*works));
     int rc = 0;
@@ -489,7 +557,6 @@ int atd_locator_learn(struct atd_locator *locator, const struct atd_shard_url *u
         return 0;
     lesson.store = atd_locator_store(locator, &urls[0], err);
     atd_assert(lesson.store);
-    lesson.turn = &locator->turns[urls[0].scheme == ATD_URL_HTTP];
     lesson.order = reallocarray(NULL, count, sizeof(*lesson.order));
     if (!lesson.order)
         return atd_error_set(err, ENOMEM, "the list of shards needs more memory than there is");
@@ -500,13 +567,14 @@ int atd_locator_learn(struct atd_locator *locator, const struct atd_shard_url *u
         const struct atd_shard_url *first = url_at(&lesson, lesson.at);
         bool alone = same_bucket(&lesson) == 1 && !locator->options.wide_prefix;
 
-        if (!take_turn(&lesson, &why)) {
-            fail_rest(&lesson, &why);
-            break;
+        if (!take_turn(&lesson, host_of(first), &why)) {
+            fail_server(&lesson, &why);
+            continue;
         }
-        if (!skip_known(&lesson)) {
+        if (!skip_known(&lesson) ||
+            !atd_str_equal(host_of(url_at(&lesson, lesson.at)), host_of(first))) {
             give_turn(&lesson, NULL);
-            break;
+            continue;
         }
         rc = first->scheme == ATD_URL_S3 && !alone && !refuses_list(locator, first->bucket)
                  ? learn_by_list(&lesson, &why)
@@ -521,7 +589,7 @@ int atd_locator_learn(struct atd_locator *locator, const struct atd_shard_url *u
         }
         give_turn(&lesson, rc && rc != -ENOMEM ? &why : NULL);
         if (rc && rc != -ENOMEM) {
-            fail_rest(&lesson, &why);
+            fail_server(&lesson, &why);
             rc = 0;
         }
     }

@@ -43,8 +43,7 @@ static int on_head(struct atd_http_transfer *transfer, const struct atd_http_hea
     attempt->mode = ATD_ATTEMPT_COLLECTING;
     if (!copy_head(attempt, head))
         return atd_error_set(&attempt->why, ENOMEM, "no memory for a reply's head");
-    attempt->skips_body = call->ops->wants_body && !call->ops->wants_body(call, head);
-    return attempt->skips_body ? -ECANCELED : 0;
+    return 0;
 }
 
 static int take_bytes(struct atd_attempt *attempt, const uint8_t *data, size_t len)
@@ -157,7 +156,6 @@ void atd_attempt_start(struct atd_attempt *attempt, bool duplicate)
     attempt->enough = false;
     attempt->begin = impl->done_bytes;
     attempt->mode = ATD_ATTEMPT_UNDECIDED;
-    attempt->skips_body = false;
     attempt->start_ms = atd_clock_monotonic_ms();
     atd_buf_clear(&attempt->body);
     attempt->unmetered_bytes = 0;

@@ -461,7 +461,7 @@ void atd_call_attempt_ended(struct atd_attempt *attempt, const struct atd_http_r
         !attempt->why.code)
         succeed(impl);
     else if (attempt->mode == ATD_ATTEMPT_COLLECTING &&
-             (result->error.code == 0 || attempt->skips_body))
+             (result->error.code == 0 || attempt->enough))
         attempt_answered(attempt);
     else
         attempt_failed(attempt, result);

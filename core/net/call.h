@@ -16,9 +16,9 @@
 struct atd_endpoint;
 
 struct atd_endpoint_limits {
-    unsigned concurrency_first;     /* attempts in flight at the start, e.g. 32 */
-    unsigned concurrency_max;       /* e.g. 64 */
-    unsigned connect_timeout_ms;    /* 5000 */
+    unsigned concurrency_first; /* attempts in flight at the start, e.g. 32 */
+    unsigned concurrency_max;   /* e.g. 64 */
+    unsigned connect_timeout_ms; /* 5000 */
     unsigned first_byte_timeout_ms; /* 10000 */
     unsigned idle_timeout_ms;       /* 10000 */
     unsigned retry_tokens;          /* 500 */
@@ -72,12 +72,9 @@ struct atd_call_ops {
      * May be NULL: always false.
      */
     bool (*accept)(struct atd_call *call, size_t done_bytes, const struct atd_http_head *head);
-    /*
-     * Looks at the head of a reply that was not accepted: is its body of use? False: it is not
-     * read (its connection is closed, it may be endless) and judge gets none. May be NULL: always.
-     */
-    bool (*wants_body)(struct atd_call *call, const struct atd_http_head *head);
-    /* A whole reply that was not accepted, with its collected body. */
+    /* A whole reply that was not accepted, with its collected body. Of a reply to a call with
+     * `into` only the first ATD_CALL_REFUSED_BODY_MAX bytes: an error, or a server that sends the
+     * whole object instead of the range. */
     enum atd_verdict (*judge)(struct atd_call *call, const struct atd_http_head *head,
                               struct atd_bytes body, struct atd_error *err);
     /* Bytes [0, received) of `into` are there. May be NULL. */

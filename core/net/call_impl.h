@@ -63,7 +63,6 @@ struct atd_attempt {
     bool stale;    /* the body went on elsewhere while this one waited for its head */
     size_t begin;  /* the first byte of `into` that it asks for */
     enum atd_attempt_mode mode;
-    bool skips_body; /* the store does not want it: ended by us, and judged by the head */
     int64_t start_ms;
     struct atd_arena arena;
     struct atd_http_message message;

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/dirs.h"
 #include "base/lock.h"
 #include "store/object_map.h"
 #include "store/object_records.h"
@@ -37,7 +38,8 @@ struct atd_object_table {
     int64_t looked_ms;
 
     /* of whoever has `busy` */
-    int fd; /* -1: in memory only */
+    int fd;       /* -1: in memory only */
+    bool is_late; /* its directory is missing; the first record makes both */
     uint64_t replayed_bytes;
     uint64_t records;
 
@@ -354,6 +356,20 @@ static bool is_news(struct atd_object_table *table, const struct atd_record *rec
            known.mtime_s != record->info.mtime_s || strcmp(known.etag, record->info.etag) != 0;
 }
 
+static void begin_file(struct atd_object_table *table, struct atd_error *ret_warning);
+
+/* The first fact is what the directory is made for. */
+static void make_file(struct atd_object_table *table)
+{
+    char directory[PATH_MAX];
+    const char *slash = strrchr(table->path, '/');
+
+    table->is_late = false;
+    (void)snprintf(directory, sizeof(directory), "%.*s", (int)(slash - table->path), table->path);
+    if (atd_make_dirs(directory) == 0)
+        begin_file(table, NULL);
+}
+
 static void change(struct atd_object_table *table, const struct atd_record *record)
 {
     int rc;
@@ -363,6 +379,8 @@ static void change(struct atd_object_table *table, const struct atd_record *reco
     begin(table);
     if (is_news(table, record)) {
         /* At once for finds; again behind what other processes wrote before this. */
+        if (table->is_late)
+            make_file(table);
         rc = apply(table, record);
         if (rc == 0 && table->fd >= 0) {
             rc = lock_current(table, NULL);
@@ -422,6 +440,22 @@ static int start_with_file(struct atd_object_table *table, struct atd_error *err
     return 0;
 }
 
+/* A file that cannot be had is done without. */
+static void begin_file(struct atd_object_table *table, struct atd_error *ret_warning)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc = start_with_file(table, &why);
+
+    table->is_late = rc == -ENOENT; /* the directory is missing */
+    if (rc && !table->is_late && ret_warning)
+        *ret_warning = why;
+    if (rc && table->fd >= 0) {
+        (void)close(table->fd);
+        table->fd = -1;
+        atomic_store(&table->file_bytes, 0);
+    }
+}
+
 int atd_object_table_open(const char *path, struct atd_object_table **ret_table,
                           struct atd_error *ret_warning, struct atd_error *err)
 {
@@ -438,11 +472,8 @@ int atd_object_table_open(const char *path, struct atd_object_table **ret_table,
         atd_object_table_close(table);
         return atd_error_set(err, ENOMEM, "object table: out of memory");
     }
-    if (path && start_with_file(table, ret_warning) != 0 && table->fd >= 0) {
-        (void)close(table->fd);
-        table->fd = -1;
-        atomic_store(&table->file_bytes, 0);
-    }
+    if (path)
+        begin_file(table, ret_warning);
     *ret_table = table;
     return 0;
 }

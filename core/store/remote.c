@@ -13,8 +13,6 @@
 #define GRACE_MS 2000u
 /* How long the end of the store waits for abandoned calls. */
 #define RELEASE_MS 5000u
-/* A body of no use is read up to this length, to keep the connection. */
-#define DRAIN_MAX 65536
 
 void atd_remote_what(struct atd_str url, char ret_text[ATD_REMOTE_WHAT_MAX])
 {
@@ -117,15 +115,6 @@ void atd_remote_call_free(struct atd_remote_call *call)
     free(call);
 }
 
-bool atd_remote_wants_body(struct atd_call *net_call, const struct atd_http_head *head)
-{
-    if (head->status < 200 || head->status > 299)
-        return true;
-    if (of_call(net_call)->operation == ATD_REMOTE_LIST)
-        return true;
-    return head->content_length >= 0 && head->content_length <= DRAIN_MAX;
-}
-
 static int prepare_waited(struct atd_call *net_call, size_t done_bytes, struct atd_arena *arena,
                           struct atd_http_message *ret_message, struct atd_error *err)
 {
@@ -226,7 +215,6 @@ static void done_waited(struct atd_call *net_call, const struct atd_error *why)
 
 static const struct atd_call_ops waited_ops = {
     .prepare = prepare_waited,
-    .wants_body = atd_remote_wants_body,
     .judge = judge_waited,
     .done = done_waited,
 };
@@ -290,6 +278,10 @@ static int start_waited(struct atd_remote_call *call, struct atd_str after, unsi
     call->call.kind = call->operation == ATD_REMOTE_HEAD    ? ATD_CALL_HEAD
                       : call->operation == ATD_REMOTE_PROBE ? ATD_CALL_GET
                                                             : ATD_CALL_LIST;
+    if (call->operation == ATD_REMOTE_PROBE) {
+        call->call.into = call->first_byte;
+        call->call.into_len = sizeof(call->first_byte);
+    }
     call->call.stall_timeout_ms = timeout_ms;
     call->call.urgent = true;
     atd_lock_take(&remote->lock);

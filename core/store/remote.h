@@ -43,8 +43,9 @@ struct atd_remote_call {
     char *texts;          /* copies of url and after: a call may outlive the wait */
     struct atd_str after; /* LIST */
     struct atd_object_info info;
-    int status;       /* of the last reply */
-    bool wants_probe; /* HEAD: a PROBE may tell what this did not */
+    int status;            /* of the last reply */
+    uint8_t first_byte[1]; /* PROBE: a call with a body of its own is not collected to its end */
+    bool wants_probe;      /* HEAD: a PROBE may tell what this did not */
     /* guarded by remote->lock */
     pthread_cond_t ended;
     bool has_ended;
@@ -115,9 +116,6 @@ int atd_remote_run(struct atd_remote *remote, enum atd_remote_operation operatio
                    struct atd_str url, struct atd_str after, unsigned timeout_ms,
                    struct atd_remote_call **ret_call, struct atd_error *err) ATD_MUST_USE;
 void atd_remote_call_free(struct atd_remote_call *call);
-
-/* For atd_call_ops: explanations and pages yes, objects that were not asked for no. */
-bool atd_remote_wants_body(struct atd_call *call, const struct atd_http_head *head);
 
 /* For remote.c and remote_read.c: a call that is not opened yet. Errors: ENOMEM. */
 int atd_remote_call_new(struct atd_remote *remote, enum atd_remote_operation operation,

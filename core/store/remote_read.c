@@ -144,7 +144,6 @@ static void done_read(struct atd_call *net_call, const struct atd_error *why)
 static const struct atd_call_ops read_ops = {
     .prepare = prepare_read,
     .accept = accept_read,
-    .wants_body = atd_remote_wants_body,
     .judge = judge_read,
     .progress = progress_read,
     .done = done_read,

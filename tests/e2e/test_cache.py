@@ -91,7 +91,7 @@ def test_part_of_a_shard_is_kept(remote):
     [path] = shard_paths(mount, "partly")
     with open(path, "rb", buffering=0) as file:
         assert bounded(os.pread, file.fileno(), 1000, 20 * MIB) == data[20 * MIB : 20 * MIB + 1000]
-        remote.settled(mount)  # closing would give up the rest
+        remote.settled(mount)  # closing would cancel what is still under way
     mount.unmount()
     before = fetched(remote)
     assert before < 30 * MIB, "the whole was fetched for one read"

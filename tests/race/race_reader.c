@@ -14,6 +14,7 @@ static struct rig rig;
 static atomic_uint_fast64_t gets;
 static atomic_uint served;
 static atomic_uint seed;
+static atomic_bool replaced;
 
 static struct atd_fault_rule decide(void *ctx, const struct atd_store_get *get)
 {
@@ -76,7 +77,7 @@ static void *use(void *ctx)
         }
         (void)rig_is_local(&rig, object);
         atd_reader_close(handle);
-        if (i == READS / 2)
+        if (i == READS / 2 && !atomic_exchange(&replaced, true))
             MUST(rig_put(&rig, 0, 1, size_of(0) + 10) == 0);
     }
     return NULL;
@@ -85,6 +86,7 @@ static void *use(void *ctx)
 static void run(bool with_dir)
 {
     memset(&rig, 0, sizeof(rig));
+    atomic_store(&replaced, false);
     rig.decide = decide;
     rig.timeout_ms = 300;
     rig.memory_bytes = 32 * MIB;

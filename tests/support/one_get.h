@@ -26,7 +26,7 @@ struct one_get {
     struct atd_error why; /* code 0: all of it came */
 };
 
-static void one_get_progress(struct atd_store_get *get, size_t received)
+static inline void one_get_progress(struct atd_store_get *get, size_t received)
 {
     struct one_get *one = get->ctx;
 
@@ -40,7 +40,7 @@ static void one_get_progress(struct atd_store_get *get, size_t received)
     (void)pthread_mutex_unlock(&one->mutex);
 }
 
-static void one_get_done(struct atd_store_get *get, const struct atd_error *why)
+static inline void one_get_done(struct atd_store_get *get, const struct atd_error *why)
 {
     struct one_get *one = get->ctx;
 
@@ -53,9 +53,10 @@ static void one_get_done(struct atd_store_get *get, const struct atd_error *why)
 }
 
 /* `url` stays the caller's until one_get_end(). */
-static struct one_get *one_get_start(struct atd_store *store, const char *url, uint64_t first,
-                                     uint64_t end, const struct atd_object_info *expect,
-                                     unsigned stall_timeout_ms)
+static inline struct one_get *one_get_start(struct atd_store *store, const char *url,
+                                            uint64_t first, uint64_t end,
+                                            const struct atd_object_info *expect,
+                                            unsigned stall_timeout_ms)
 {
     struct one_get *one = calloc(1, sizeof(*one));
 
@@ -79,7 +80,7 @@ static struct one_get *one_get_start(struct atd_store *store, const char *url, u
 }
 
 /* False when it did not happen in time. `received`: so many bytes, or done. */
-static bool one_get_wait(struct one_get *one, size_t received)
+static inline bool one_get_wait(struct one_get *one, size_t received)
 {
     struct timespec until;
     bool there;
@@ -95,12 +96,12 @@ static bool one_get_wait(struct one_get *one, size_t received)
     return there;
 }
 
-static bool one_get_wait_done(struct one_get *one)
+static inline bool one_get_wait_done(struct one_get *one)
 {
     return one_get_wait(one, SIZE_MAX);
 }
 
-static void one_get_free(struct one_get *one)
+static inline void one_get_free(struct one_get *one)
 {
     free(one->get.into);
     (void)pthread_cond_destroy(&one->changed);

@@ -14,6 +14,7 @@
 #include "support/fake_http.h"
 
 #define SERVER_REPLIES_MAX 64
+#define SERVER_FLOOD_BYTES 200000
 
 static struct atd_http_engine *engine;
 
@@ -109,6 +110,19 @@ static inline void server_say_and_cut(const char *text)
 static inline void server_say_and_wait(const char *text)
 {
     server_queue(text, FAKE_STALL);
+}
+
+/* And then more than anybody wants, and silence. */
+static inline void server_say_endlessly(const char *text)
+{
+    size_t len = strlen(text);
+    char *all = malloc(len + SERVER_FLOOD_BYTES + 1);
+
+    memcpy(all, text, len);
+    memset(all + len, 'x', SERVER_FLOOD_BYTES);
+    all[len + SERVER_FLOOD_BYTES] = '\0';
+    server_queue(all, FAKE_STALL);
+    free(all);
 }
 
 static inline unsigned server_asked(void)

@@ -51,6 +51,31 @@ Test(cache_dir, what_is_written_is_read_and_survives_a_restart)
     atd_cache_file_close(NULL);
 }
 
+Test(cache_dir, made_late_it_is_made_by_the_first_file)
+{
+    const struct atd_object_info info = object_info(SIZE, "e1");
+    char below[PATH_MAX + 8];
+    struct atd_cache_dir_options options = {
+        .path = below, .size_max_bytes = 1u << 30, .stats = &stats, .make_late = true};
+    struct atd_cache_dir *dir = NULL;
+    struct atd_cache_file *file;
+
+    (void)snprintf(below, sizeof(below), "%s/a/b", path);
+    cr_assert_eq(atd_cache_dir_open(&options, &dir, NULL), 0);
+    cr_assert_neq(access(below, F_OK), 0);
+    cr_assert(atd_cache_dir_close(dir));
+    cr_assert_eq(atd_cache_dir_open(&options, &dir, NULL), 0);
+    file = open_object(dir, URL, &info);
+    cr_assert_eq(write_blocks(file, 1, 0, 1), 0);
+    cr_assert_eq(access(below, F_OK), 0);
+    atd_cache_file_close(file);
+    cr_assert(atd_cache_dir_close(dir));
+    options.path = "/proc/nonexistent";
+    cr_assert_eq(atd_cache_dir_open(&options, &dir, NULL), 0);
+    cr_assert_neq(atd_cache_file_open(dir, URL, &info, &file, NULL), 0);
+    cr_assert(atd_cache_dir_close(dir));
+}
+
 Test(cache_dir, a_version_has_one_handle_and_another_version_another_file)
 {
     struct atd_cache_dir *dir = open_dir(1u << 30);

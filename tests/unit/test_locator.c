@@ -268,6 +268,44 @@ Test(locator, a_store_that_does_not_answer_says_nothing_about_its_objects)
     end();
 }
 
+/* Hosts that are down by name. */
+static int stat_by_host(struct atd_store *base, struct atd_str url, unsigned timeout_ms,
+                        struct atd_object_info *ret_info, struct atd_error *err)
+{
+    (void)timeout_ms;
+    __atomic_add_fetch(&((struct counting *)base)->stats, 1, __ATOMIC_SEQ_CST);
+    *ret_info = (struct atd_object_info){.size_bytes = 5};
+    return atd_str_starts_with(url, ATD_STR("http://dead")) ? atd_error_set(err, ETIMEDOUT, "dead")
+                                                            : 0;
+}
+
+Test(locator, a_dead_host_says_nothing_about_another)
+{
+    static const struct atd_store_ops ops = {.kind = "hosts", .stat = stat_by_host};
+    struct counting hosts = {.base = {&ops}};
+    struct atd_locator_options options = {.http = &hosts.base, .timeout_ms = 1000};
+
+    start(NULL);
+    cr_assert(atd_locator_free(locator));
+    options.table = table;
+    cr_assert_eq(atd_locator_new(&options, &locator, NULL), 0);
+    want("http://dead/1.tar");
+    want("http://alive/1.tar");
+    want("http://dead:81/1.tar");
+    want("http://zebra/1.tar");
+    learn();
+    cr_assert_eq(heard.calls, 4);
+    cr_assert_eq(heard.code[0], ETIMEDOUT);
+    cr_assert_eq(heard.code[1], 0);
+    cr_assert_eq(heard.code[2], ETIMEDOUT);
+    cr_assert_eq(heard.code[3], 0);
+    cr_assert_eq(hosts.stats, 4);
+    learn();
+    cr_assert_eq(hosts.stats, 4, "the living are known, the dead are left alone for a while");
+    cr_assert_eq(heard.code[0], ETIMEDOUT);
+    end();
+}
+
 Test(locator, who_may_not_read_anything_is_told_so)
 {
     start(NULL);

@@ -304,9 +304,9 @@ Test(object_table, without_a_usable_file_it_lives_in_memory)
     cr_assert(has(table, 1, 1));
     atd_object_table_close(table);
     cr_assert_eq(rmdir(path), 0);
-    table = open_table("/nonexistent/objects", ENOENT);
-    atd_object_table_close(table);
-    cr_assert_eq(atd_object_table_open("/nonexistent/objects", &table, NULL, &err), 0);
+    cr_assert_eq(atd_object_table_open("/proc/nonexistent/objects", &table, NULL, &err), 0);
+    put(table, 1, 1);
+    cr_assert(has(table, 1, 1));
     atd_object_table_close(table);
     cr_assert_eq(mkfifo(path, 0600), 0);
     table = open_table(path, EINVAL);
@@ -317,6 +317,30 @@ Test(object_table, without_a_usable_file_it_lives_in_memory)
     cr_assert_eq(chmod(path, 0666), 0);
     table = open_table(path, EACCES);
     atd_object_table_close(table);
+}
+
+/* What knows nothing leaves nothing behind. */
+Test(object_table, its_directory_is_made_by_the_first_record)
+{
+    char below[PATH_MAX + 8];
+    char file[PATH_MAX + 64];
+    struct atd_object_table *table;
+
+    (void)snprintf(below, sizeof(below), "%s.dir/a", path);
+    (void)snprintf(file, sizeof(file), "%.4100s/objects", below);
+    table = open_table(file, 0);
+    cr_assert_not(has(table, 1, 1));
+    cr_assert_neq(access(below, F_OK), 0);
+    put(table, 1, 1);
+    cr_assert_eq(access(file, F_OK), 0);
+    atd_object_table_close(table);
+    table = open_table(file, 0);
+    cr_assert(has(table, 1, 1));
+    atd_object_table_close(table);
+    cr_assert_eq(unlink(file), 0);
+    cr_assert_eq(rmdir(below), 0);
+    *strrchr(below, '/') = '\0';
+    cr_assert_eq(rmdir(below), 0);
 }
 
 /* ------------------------------------------------------------------ size */
