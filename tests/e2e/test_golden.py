@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import struct
-from pathlib import Path
 
 import msgpack
 import numpy as np
