@@ -392,7 +392,7 @@ Test(http, broken_replies_are_errors)
         const char *text;
         bool retryable;
     } cases[] = {
-        {"/garbage", EPROTO, "", false},
+        {"/garbage", EPROTO, "", true},
         {"/many-headers", EPROTO, "too many headers", false},
         {"/long-headers", EPROTO, "headers are too long", false},
         {"/endless-interim", EPROTO, "headers are too long", false},

@@ -322,12 +322,12 @@ Test(object_table, without_a_usable_file_it_lives_in_memory)
 /* What knows nothing leaves nothing behind. */
 Test(object_table, its_directory_is_made_by_the_first_record)
 {
-    char below[PATH_MAX + 8];
-    char file[PATH_MAX + 64];
+    char below[256];
+    char file[300];
     struct atd_object_table *table;
 
-    (void)snprintf(below, sizeof(below), "%s.dir/a", path);
-    (void)snprintf(file, sizeof(file), "%.4100s/objects", below);
+    (void)snprintf(below, sizeof(below), "%.200s.dir/a", path);
+    (void)snprintf(file, sizeof(file), "%s/objects", below);
     table = open_table(file, 0);
     cr_assert_not(has(table, 1, 1));
     cr_assert_neq(access(below, F_OK), 0);
