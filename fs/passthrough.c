@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fs.h"
+#include "mountpoint.h"
 
 /*
  * What Debian 12's <linux/fuse.h> lacks. Source: the FUSE protocol as of Linux 6.9
@@ -105,14 +106,20 @@ static void change_open(uint8_t *body, size_t len)
 /* A reply is a header, then (successful INIT and OPEN) one body. */
 static ssize_t write_reply(int fd, struct iovec *iov, int count, void *userdata)
 {
-    struct passthrough *passthrough = ((struct fs *)userdata)->passthrough;
+    struct fs *fs = userdata;
+    bool is_init = count == 2 && next_reply == REPLY_INIT;
+    ssize_t sent;
 
-    if (count == 2 && next_reply == REPLY_INIT)
-        change_init(passthrough, iov[1].iov_base, iov[1].iov_len);
+    if (is_init)
+        change_init(fs->passthrough, iov[1].iov_base, iov[1].iov_len);
     else if (count == 2 && next_reply == REPLY_OPEN)
         change_open(iov[1].iov_base, iov[1].iov_len);
     next_reply = REPLY_PLAIN;
-    return writev(fd, iov, count);
+    sent = writev(fd, iov, count);
+    /* Not earlier: the kernel lowers it to what it offered when it takes the INIT reply. */
+    if (is_init)
+        mountpoint_set_readahead(fs->options->mountpoint);
+    return sent;
 }
 
 int passthrough_attach(struct fuse_session *session, int device, struct passthrough **ret,

@@ -241,7 +241,6 @@ static int serve_mounted(struct fs *fs, struct atd_error *err)
     const struct atd_live_watcher watcher = {fs, notify_generation, notify_entry_shards};
     int rc;
 
-    mountpoint_set_readahead(fs->options->mountpoint);
     rc = notify_start(fs, &fs->notify, err);
     if (rc == 0)
         rc = atd_live_start(fs->live, &watcher, err);
