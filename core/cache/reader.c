@@ -189,6 +189,8 @@ void atd_reader_free(struct atd_reader *reader)
 static struct atd_object *find_and_ref_locked(struct atd_reader *reader,
                                               const struct atd_reader_source *source, uint64_t hash)
 {
+    bool is_dead;
+
     for (struct atd_object *object = reader->objects[hash % ATD_READER_BUCKETS]; object;
          object = object->next) {
         if (object->hash != hash || object->store != source->store ||
@@ -196,6 +198,12 @@ static struct atd_object *find_and_ref_locked(struct atd_reader *reader,
             !atd_object_info_same(&object->info, source->info) ||
             (source->sha256_hex.len > 0 &&
              !atd_str_equal(atd_str_from(object->sha256_hex), source->sha256_hex)))
+            continue;
+        /* What a server said once about a version need not hold for who opens it anew. */
+        atd_lock_take(&object->lock);
+        is_dead = object->dead;
+        atd_lock_give(&object->lock);
+        if (is_dead)
             continue;
         object->handles++;
         (void)atomic_fetch_add(&object->refs, 1);

@@ -141,6 +141,7 @@ Test(reader_faults, errors_reach_the_reader, .init = start_scripted, .fini = sto
                  {ATD_FAULT_WRONG_RANGE, EIO},
                  {ATD_FAULT_RESET, ECONNRESET},
                  {ATD_FAULT_CHANGED, ESTALE}};
+    struct atd_reader_handle *anew;
 
     for (size_t i = 0; i < ATD_ARRAY_LEN(cases); i++) {
         scripted = (struct atd_fault_rule){cases[i].fault, 0};
@@ -148,6 +149,11 @@ Test(reader_faults, errors_reach_the_reader, .init = start_scripted, .fini = sto
     }
     scripted = (struct atd_fault_rule){ATD_FAULT_NONE, 0};
     cr_assert_eq(rig_read(handle, 0, 0, 0, 10), ESTALE, "stale is for good");
+    /* But not for who opens that version anew, the old handle open or not. */
+    cr_assert_eq(rig_open(&rig, 0, NULL, &anew), 0);
+    cr_assert_eq(rig_read(anew, 0, 0, 0, 10), 0);
+    cr_assert_eq(rig_read(handle, 0, 0, 0, 10), ESTALE);
+    atd_reader_close(anew);
     atd_reader_close(handle);
 }
 
