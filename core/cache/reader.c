@@ -297,7 +297,7 @@ int atd_reader_local_fd(struct atd_reader_handle *handle, int *ret_fd, struct at
     dead = object->dead;
     atd_lock_give(&object->lock);
     if (dead || !object->file || !atd_cache_file_is_verified(object->file) ||
-        !atd_version_is_local(object->reader, atd_object_url(object), &object->info))
+        !atd_version_is_local_for(object))
         return atd_error_set(err, ENODATA, "'" ATD_STR_FMT "' is not complete in the cache",
                              ATD_STR_ARG(atd_object_url(object)));
     return atd_cache_file_dup(object->file, ret_fd, err);
