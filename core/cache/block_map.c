@@ -332,6 +332,24 @@ int atd_block_map_sums(struct atd_block_map *map, uint64_t block, size_t count, 
     return 0;
 }
 
+int atd_block_map_find_others(struct atd_block_map *map, uint64_t block, size_t count,
+                              const uint32_t *sums, bool *ret_is_other, struct atd_error *err)
+{
+    uint8_t entries[ATD_MAP_BATCH_MAX * ATD_MAP_ENTRY_BYTES];
+    int rc;
+
+    atd_assert(count <= ATD_MAP_BATCH_MAX && block + count <= map->block_count);
+    rc = read_whole(map->fd, entries, count * ATD_MAP_ENTRY_BYTES, entry_offset(block), false, err);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        uint32_t sum;
+
+        ret_is_other[i] = get_entry(entries + i * ATD_MAP_ENTRY_BYTES, &sum) && sum != sums[i];
+        if (ret_is_other[i])
+            set_bit(map, block + i, true);
+    }
+    return rc;
+}
+
 int atd_block_map_mark(struct atd_block_map *map, uint64_t block, size_t count,
                        const uint32_t *sums, struct atd_error *err)
 {

@@ -75,6 +75,12 @@ uint32_t atd_block_map_sum(const struct atd_block_map *map, uint64_t block, cons
 int atd_block_map_sums(struct atd_block_map *map, uint64_t block, size_t count, bool nowait,
                        uint32_t *ret_sums, struct atd_error *err) ATD_MUST_USE;
 
+/* Which of the blocks are recorded with another sum than `sums` has: somebody stored other bytes.
+ * Their bits are set. Errors: EIO. */
+int atd_block_map_find_others(struct atd_block_map *map, uint64_t block, size_t count,
+                              const uint32_t *sums, bool *ret_is_other,
+                              struct atd_error *err) ATD_MUST_USE;
+
 /* Records blocks as present. Their bytes are in the data file. Errors: ENOSPC, EDQUOT, EIO. */
 int atd_block_map_mark(struct atd_block_map *map, uint64_t block, size_t count,
                        const uint32_t *sums, struct atd_error *err) ATD_MUST_USE;

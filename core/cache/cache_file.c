@@ -367,22 +367,45 @@ static int write_data(struct atd_cache_file *file, uint64_t offset, const uint8_
     return 0;
 }
 
-/* Data first, then its marks: a mark without its data could only cost a second fetch. */
+/*
+ * At most ATD_MAP_BATCH_MAX blocks. Data first, then its marks: a mark without its data could only
+ * cost a second fetch. Where another process stored other bytes meanwhile, these stay: it may have
+ * verified the whole since, and the kernel be reading it. The same bytes do no harm.
+ */
+static int write_batch(struct atd_cache_file *file, uint64_t block, const uint8_t *bytes,
+                       size_t count, struct atd_error *err)
+{
+    uint32_t sums[ATD_MAP_BATCH_MAX];
+    bool is_other[ATD_MAP_BATCH_MAX];
+    int rc;
+
+    for (size_t i = 0; i < count; i++)
+        sums[i] = atd_block_map_sum(&file->map, block + i, bytes + i * ATD_BLOCK_BYTES,
+                                    atd_cache_file_bytes_of(file, block + i, 1));
+    rc = atd_block_map_find_others(&file->map, block, count, sums, is_other, err);
+    for (size_t i = 0, run; i < count && rc == 0; i += run) {
+        for (run = 1; i + run < count && is_other[i + run] == is_other[i];)
+            run++;
+        if (is_other[i])
+            continue;
+        rc = write_data(file, (block + i) * ATD_BLOCK_BYTES, bytes + i * ATD_BLOCK_BYTES,
+                        atd_cache_file_bytes_of(file, block + i, run), err);
+        if (rc == 0)
+            rc = atd_block_map_mark(&file->map, block + i, run, sums + i, err);
+    }
+    return rc;
+}
+
 static int write_and_mark(struct atd_cache_file *file, uint64_t block, const uint8_t *bytes,
                           size_t len, struct atd_error *err)
 {
     uint64_t count = atd_block_map_count(len);
-    int rc = write_data(file, block * ATD_BLOCK_BYTES, bytes, len, err);
+    int rc = 0;
 
     for (uint64_t done = 0; done < count && rc == 0;) {
-        uint32_t sums[ATD_MAP_BATCH_MAX];
         size_t step = count - done < ATD_MAP_BATCH_MAX ? (size_t)(count - done) : ATD_MAP_BATCH_MAX;
 
-        for (size_t i = 0; i < step; i++)
-            sums[i] = atd_block_map_sum(&file->map, block + done + i,
-                                        bytes + (done + i) * ATD_BLOCK_BYTES,
-                                        atd_cache_file_bytes_of(file, block + done + i, 1));
-        rc = atd_block_map_mark(&file->map, block + done, step, sums, err);
+        rc = write_batch(file, block + done, bytes + done * ATD_BLOCK_BYTES, step, err);
         done += step;
     }
     return rc;

@@ -245,6 +245,8 @@ bool atd_version_may_open(struct atd_reader *reader, const struct atd_reader_sou
                           uint64_t hash);
 /* An open found the version not to be local any more, if it was. No lock held. */
 void atd_version_note_open(struct atd_object *object);
+/* True when the object's version is local, and was checked against the object's SHA-256. */
+bool atd_version_is_local_for(const struct atd_object *object);
 bool atd_version_is_local(struct atd_reader *reader, struct atd_str url,
                           const struct atd_object_info *info);
 void atd_version_free_all(struct atd_reader *reader);

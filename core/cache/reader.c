@@ -185,7 +185,18 @@ void atd_reader_free(struct atd_reader *reader)
 
 /* ------------------------------------------------------------------ handles */
 
-/* One more handle of the object, if it is there. */
+static bool is_dead(struct atd_object *object)
+{
+    bool dead;
+
+    atd_lock_take(&object->lock);
+    dead = object->dead;
+    atd_lock_give(&object->lock);
+    return dead;
+}
+
+/* One more handle of the object, if it is there. A dead one is not: what killed it (another version
+ * at the store for a moment) need not be true any more. */
 static struct atd_object *find_and_ref_locked(struct atd_reader *reader,
                                               const struct atd_reader_source *source, uint64_t hash)
 {
@@ -197,7 +208,8 @@ static struct atd_object *find_and_ref_locked(struct atd_reader *reader,
             !atd_str_equal(atd_object_url(object), source->url) ||
             !atd_object_info_same(&object->info, source->info) ||
             (source->sha256_hex.len > 0 &&
-             !atd_str_equal(atd_str_from(object->sha256_hex), source->sha256_hex)))
+             !atd_str_equal(atd_str_from(object->sha256_hex), source->sha256_hex)) ||
+            is_dead(object))
             continue;
         /* What a server said once about a version need not hold for who opens it anew. */
         atd_lock_take(&object->lock);
@@ -299,13 +311,9 @@ void atd_reader_close(struct atd_reader_handle *handle)
 int atd_reader_local_fd(struct atd_reader_handle *handle, int *ret_fd, struct atd_error *err)
 {
     struct atd_object *object = handle->object;
-    bool dead;
 
-    atd_lock_take(&object->lock);
-    dead = object->dead;
-    atd_lock_give(&object->lock);
-    if (dead || !object->file || !atd_cache_file_is_verified(object->file) ||
-        !atd_version_is_local(object->reader, atd_object_url(object), &object->info))
+    if (is_dead(object) || !object->file || !atd_cache_file_is_verified(object->file) ||
+        !atd_version_is_local_for(object))
         return atd_error_set(err, ENODATA, "'" ATD_STR_FMT "' is not complete in the cache",
                              ATD_STR_ARG(atd_object_url(object)));
     return atd_cache_file_dup(object->file, ret_fd, err);

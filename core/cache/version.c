@@ -16,6 +16,13 @@ static struct atd_version **find_locked(struct atd_reader *reader, struct atd_st
     return at;
 }
 
+/* What a check of a version said holds for everybody who demands no SHA-256, or the one that it was
+ * checked against. */
+static bool covers(const struct atd_version *version, const struct atd_object *object)
+{
+    return !object->sha256_hex[0] || strcmp(version->sha256_hex, object->sha256_hex) == 0;
+}
+
 /* Remembers what a check said; nothing at all (neither) forgets the version. Returns true when it
  * became local or stopped being so. */
 static bool remember(struct atd_object *object, bool is_local, bool is_mismatched)
@@ -47,9 +54,13 @@ static bool remember(struct atd_object *object, bool is_local, bool is_mismatche
             reader->version_count++;
         }
         if (version) {
+            /* Checked without a SHA-256 it stays what it was checked against. */
+            bool says_less = version->is_local && is_local && !object->sha256_hex[0];
+
             version->is_local = is_local;
             version->is_mismatched = is_mismatched;
-            memcpy(version->sha256_hex, object->sha256_hex, sizeof(version->sha256_hex));
+            if (!says_less)
+                memcpy(version->sha256_hex, object->sha256_hex, sizeof(version->sha256_hex));
         }
         version = NULL;
     }
@@ -67,6 +78,18 @@ static void tell(struct atd_object *object)
         reader->local_changed(reader->ctx, atd_object_url(object), &object->info);
 }
 
+/* False also when the reader is being stopped. */
+static bool is_open(struct atd_object *object)
+{
+    struct atd_reader *reader = object->reader;
+    bool open;
+
+    atd_lock_take(&reader->lock);
+    open = object->handles > 0 && !atomic_load(&reader->stopping);
+    atd_lock_give(&reader->lock);
+    return open;
+}
+
 /* On the verifier's thread. */
 static void check(struct atd_work *work)
 {
@@ -75,7 +98,8 @@ static void check(struct atd_work *work)
     struct atd_error err = ATD_ERROR_INIT;
     int rc = -ECANCELED;
 
-    if (!atomic_load(&object->reader->stopping))
+    /* It is cancelled when another user of the file goes, who may not have been the last. */
+    for (bool wanted = true; rc == -ECANCELED && wanted; wanted = is_open(object))
         rc = atd_cache_file_verify(object->file, object->sha256_hex[0] ? object->sha256_hex : NULL,
                                    &err);
     atd_lock_take(&object->lock);
@@ -124,20 +148,24 @@ void atd_version_note_open(struct atd_object *object)
 {
     struct atd_reader *reader = object->reader;
     const struct atd_version *version;
+    bool was_local;
     bool known;
+    bool complete;
 
     if (!object->file)
         return;
     atd_lock_take(&reader->lock);
     version = *find_locked(reader, atd_object_url(object), &object->info, object->hash);
-    known = version && version->is_local && strcmp(version->sha256_hex, object->sha256_hex) == 0;
+    was_local = version && version->is_local;
+    known = was_local && covers(version, object);
     atd_lock_give(&reader->lock);
-    if (atd_cache_file_is_complete(object->file)) {
-        if (!known || !atd_cache_file_is_verified(object->file))
-            atd_version_check_later(object);
-    } else if (known && remember(object, false, false)) {
+    complete = atd_cache_file_is_complete(object->file);
+    if (complete && known && atd_cache_file_is_verified(object->file))
+        return;
+    if (was_local && (!complete || !known) && remember(object, false, false))
         tell(object);
-    }
+    if (complete)
+        atd_version_check_later(object);
 }
 
 bool atd_version_may_open(struct atd_reader *reader, const struct atd_reader_source *source,
@@ -152,6 +180,19 @@ bool atd_version_may_open(struct atd_reader *reader, const struct atd_reader_sou
           !atd_str_equal(atd_str_from(version->sha256_hex), source->sha256_hex);
     atd_lock_give(&reader->lock);
     return may;
+}
+
+bool atd_version_is_local_for(const struct atd_object *object)
+{
+    struct atd_reader *reader = object->reader;
+    const struct atd_version *version;
+    bool is_local;
+
+    atd_lock_take(&reader->lock);
+    version = *find_locked(reader, atd_object_url(object), &object->info, object->hash);
+    is_local = version && version->is_local && covers(version, object);
+    atd_lock_give(&reader->lock);
+    return is_local;
 }
 
 bool atd_version_is_local(struct atd_reader *reader, struct atd_str url,

@@ -154,6 +154,34 @@ Test(cache_sharing, an_open_during_an_eviction_makes_a_new_file)
     cr_assert(atd_cache_dir_close(opening.dir));
 }
 
+/* Of two processes that fetch the same the slower one changes nothing: what the other one has
+ * verified meanwhile the kernel may be reading. */
+Test(cache_sharing, who_comes_second_leaves_the_bytes_alone)
+{
+    struct atd_cache_dir *dirs[2] = {open_dir(1u << 30), open_dir(1u << 30)};
+    const struct atd_object_info info = object_info(SIZE, "e");
+    struct atd_cache_file *first = open_object(dirs[0], URL, &info);
+    struct atd_cache_file *second = open_object(dirs[1], URL, &info);
+    uint8_t *bytes = malloc(SIZE);
+    int fd = -1;
+
+    cr_assert_eq(write_blocks(first, 1, 0, 6), 0);
+    cr_assert_eq(atd_cache_file_verify(first, NULL, NULL), 0);
+    cr_assert_eq(atd_cache_file_dup(first, &fd, NULL), 0);
+    cr_assert(!atd_cache_file_has(second, 2), "it has not looked");
+    cr_assert_eq(write_blocks(second, 9, 1, 5), 0, "what a lying store sent it");
+    cr_assert_eq(pread(fd, bytes, SIZE, 0), SIZE);
+    cr_assert(object_is(1, 0, bytes, SIZE));
+    cr_assert(atd_cache_file_is_complete(second) || atd_cache_file_has(second, 5));
+    cr_assert_eq(read_blocks(second, 1, 0, 6, false), 0);
+    free(bytes);
+    (void)close(fd);
+    atd_cache_file_close(first);
+    atd_cache_file_close(second);
+    cr_assert(atd_cache_dir_close(dirs[0]));
+    cr_assert(atd_cache_dir_close(dirs[1]));
+}
+
 #define SHARED_OBJECTS 12u
 #define SHARED_BLOCKS 8u
 

@@ -332,3 +332,50 @@ Test(reader, wrong_sha256_is_never_served, .init = start_with, .fini = stop)
     cr_assert(RIG_EVENTUALLY(rig_is_local(&rig, 0)));
     atd_reader_close(handle);
 }
+
+/* One entry of the index tells the SHA-256 of a shard and another does not: what was verified for
+ * the latter is not yet for the former. */
+Test(reader, local_without_a_sha256_is_not_local_for_one, .init = start_with, .fini = stop)
+{
+    struct atd_reader_handle *strict;
+    char wrong[65];
+    int fd = -1;
+
+    sha_of(1, 32 * MIB, wrong);
+    cr_assert_eq(rig_put(&rig, 0, 0, 32 * MIB), 0);
+    cr_assert_eq(rig_open(&rig, 0, NULL, &handle), 0);
+    read_whole(32 * MIB, MIB);
+    cr_assert(RIG_EVENTUALLY(rig_is_local(&rig, 0)));
+    cr_assert_eq(rig_open(&rig, 0, wrong, &strict), 0);
+    cr_assert_eq(atd_reader_local_fd(strict, &fd, NULL), -ENODATA, "nobody has checked it");
+    cr_assert(RIG_EVENTUALLY(rig_read(strict, 0, 0, 0, 4096) == EIO));
+    cr_assert_eq(atd_reader_local_fd(strict, &fd, NULL), -ENODATA);
+    atd_reader_close(strict);
+    atd_reader_close(handle);
+}
+
+/* Two opens at once make two users of the cache file for a moment: the one that goes does not end
+ * the check that the other has begun. */
+Test(reader, another_user_of_the_file_does_not_end_the_check, .init = start_with, .fini = stop)
+{
+    struct atd_object_info info;
+    struct atd_cache_file *file;
+
+    cr_assert_eq(rig_put(&rig, 0, 0, 128 * MIB), 0);
+    cr_assert_eq(rig_open(&rig, 0, NULL, &handle), 0);
+    read_whole(128 * MIB, MIB);
+    cr_assert(RIG_EVENTUALLY(rig_is_local(&rig, 0)));
+    atd_reader_close(handle);
+    cr_assert(rig_stop_reader(&rig));
+    cr_assert_eq(rig_start_reader(&rig), 0);
+    cr_assert_eq(atd_store_stat(rig.memory, ATD_STR("mem://b/0000.tar"), 1000, &info, NULL), 0);
+    cr_assert_eq(rig_open(&rig, 0, NULL, &handle), 0);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(atd_cache_file_open(rig.dir, ATD_STR(" mem://b/0000.tar"), &info, &file, NULL),
+                     0);
+        (void)usleep(1000);
+        atd_cache_file_close(file);
+    }
+    cr_assert(RIG_EVENTUALLY(rig_is_local(&rig, 0)));
+    atd_reader_close(handle);
+}

@@ -218,6 +218,21 @@ static void replaced(void)
     atd_reader_close(handle);
 }
 
+/* Put back, an object is what it was: a handle that met another in between does not spoil it. */
+Test(reader_faults, object_put_back_is_read_again, .init = start_scripted, .fini = stop)
+{
+    struct atd_reader_handle *again;
+
+    scripted = (struct atd_fault_rule){ATD_FAULT_CHANGED, 0};
+    cr_assert_eq(rig_read(handle, 0, 0, 0, 4096), ESTALE);
+    scripted = (struct atd_fault_rule){ATD_FAULT_NONE, 0};
+    cr_assert_eq(rig_open(&rig, 0, NULL, &again), 0);
+    cr_assert_eq(rig_read(again, 0, 0, 0, 4096), 0);
+    cr_assert_eq(rig_read(handle, 0, 0, 0, 4096), ESTALE, "for who met it: for good");
+    atd_reader_close(handle);
+    atd_reader_close(again);
+}
+
 Test(reader_faults, replaced_object_is_stale, .init = start_without, .fini = stop)
 {
     replaced();
