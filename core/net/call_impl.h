@@ -117,7 +117,7 @@ void atd_attempt_cancel(struct atd_attempt *attempt);
 
 /* ------------------------------------------------------------------ call.c, for attempt.c */
 
-/* Bytes came: of `into`, or of a good reply that is collected. */
+/* Bytes of `into` came. */
 void atd_call_got_on(struct atd_call_impl *impl);
 /* `attempt` writes from now on; the other one is given up. */
 void atd_call_won(struct atd_call_impl *impl, struct atd_attempt *attempt);

@@ -34,7 +34,7 @@ struct atd_remote_call {
     struct atd_store_get *get;
     bool is_pinned;       /* get->found is of the reply accepted first: no other version will do */
     size_t done_bytes;    /* of the attempt looked at */
-    unsigned odd_replies; /* other ranges than asked for */
+    unsigned odd_replies; /* other ranges than asked for; LIST: pages that are none */
     bool is_refused;      /* fixed: it was never started; `why` is to be told */
     struct atd_http_task tell;
     struct atd_error why;

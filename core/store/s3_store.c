@@ -16,6 +16,7 @@
 #define R2_SUFFIX ".r2.cloudflarestorage.com"
 /* Memory of one decoded page: 1000 keys of 1 KiB and their facts (ETAG_MAX each) fit. */
 #define LIST_ARENA_MAX (8u << 20)
+#define ODD_PAGES_MAX 1u     /* of one listing that are asked for again */
 #define KEY_BYTES_MAX 1024u  /* of S3: what is longer could not be asked for */
 #define LISTED_URL_MAX 4096u /* bucket and key, each at most KEY_BYTES_MAX */
 /* A server whose clock is said to be wrong by less than this has another complaint. */
@@ -250,8 +251,9 @@ static enum atd_verdict s3_judge_list(struct atd_remote_call *base, struct atd_b
         return ATD_VERDICT_DONE;
     atd_remote_what(base->url, what);
     (void)atd_error_wrap(err, rc, "listing %s", what);
-    /* A page cut by a proxy comes whole the next time. */
-    return rc == -EPROTO ? ATD_VERDICT_RETRY : ATD_VERDICT_FAIL;
+    /* A page cut by a proxy comes whole the next time; what is no list at all does not. */
+    return rc == -EPROTO && base->odd_replies++ < ODD_PAGES_MAX ? ATD_VERDICT_RETRY
+                                                                : ATD_VERDICT_FAIL;
 }
 
 static const struct atd_remote_ops remote_ops = {

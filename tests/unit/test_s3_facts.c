@@ -291,6 +291,32 @@ Test(s3_facts, listing_fails_with_a_reason)
     cr_assert_eq(listed.count, 1);
 }
 
+/* An endpoint that is no S3 service, or one that reports its troubles with status 200. */
+Test(s3_facts, garbage_for_a_page_is_asked_for_once_more_and_no_oftener)
+{
+    static const struct {
+        const char *body;
+        const char *part;
+    } cases[] = {
+        {"<!DOCTYPE html><p>welcome</p>", "document type"},
+        {"<Error><Code>InternalError</Code></Error>", "is an error"},
+    };
+    struct listed listed = {0};
+    bool more = false;
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct atd_error err = ATD_ERROR_INIT;
+
+        say_page(cases[i].body);
+        say_page(cases[i].body);
+        cr_assert_eq(atd_store_list(store, ATD_STR("s3://bucket/d/"), ATD_STR(""), 20000,
+                                    note_listed, &listed, &more, &err),
+                     -EPROTO, "%s", err.text);
+        cr_assert_not_null(strstr(err.text, cases[i].part), "%s", err.text);
+        cr_assert_eq(server_asked(), 2 * (i + 1), "%u", server_asked());
+    }
+}
+
 Test(s3_facts, signs_urls_for_others)
 {
     struct atd_buf url = ATD_BUF_INIT(8192);
