@@ -138,6 +138,11 @@ static void drop_kept_locked(struct atd_object *object, struct atd_flight *fligh
     free(flight);
 }
 
+void atd_flight_drop_kept_locked(struct atd_flight *flight)
+{
+    drop_kept_locked(flight->object, flight, flight->buffer->lost);
+}
+
 /* The flight stays readable until the memory is wanted, or there are too many. */
 static void keep_locked(struct atd_flight *flight, uint64_t lost)
 {
@@ -415,6 +420,19 @@ static bool whole_blocks(const struct atd_flight *flight, uint64_t *ret_first, u
 }
 
 /* On a writer's thread. A landed flight's range and bytes do not change. */
+/* True when a stream will read it soon: then from memory, not out of the file again. */
+static bool is_ahead_locked(const struct atd_object *object, const struct atd_flight *flight)
+{
+    for (unsigned i = 0; i < object->cursors.count; i++) {
+        const struct atd_cursor *cursor = &object->cursors.slots[i];
+
+        if (cursor->has_gone_on && cursor->position < flight->end &&
+            flight->first < cursor->position + cursor->window_bytes + ATD_PART_BYTES)
+            return true;
+    }
+    return false;
+}
+
 static void write_out(struct atd_work *work)
 {
     struct atd_flight *flight = (struct atd_flight *)(void *)work;
@@ -438,7 +456,8 @@ static void write_out(struct atd_work *work)
             written = end - first;
     }
     atd_lock_take(&object->lock);
-    if (rc == 0 && all) {
+    flight->stored = rc == 0 && all;
+    if (flight->stored && !is_ahead_locked(object, flight)) {
         unlist_locked(object, flight);
     } else {
         keep_locked(flight, flight->received - written);

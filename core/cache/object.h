@@ -48,7 +48,8 @@
  * One ranged get.
  *
  *   WAITING --granted--> UNDER_WAY --done--> LANDED --written--> gone
- *      |                     |                 `--not written (all)--> KEPT --memory wanted--> gone
+ *      |                     |                 `--not written (all), or a stream is about to
+ *      |                     |                    read it--> KEPT --memory wanted, read--> gone
  *      `--withdrawn--> gone  `--done, no byte--> gone
  *
  * A get that fails or is cancelled lands with what it received. One that is cancelled is cut to
@@ -76,6 +77,7 @@ struct atd_flight {
     bool ended;          /* done was called */
     bool listed;         /* in object->flights */
     bool passed;         /* kept, and the readers are past it */
+    bool stored;         /* kept, and all of it is in the cache file too */
     uint64_t kept_as;    /* kept: object->keeps then */
     int64_t progress_ms; /* when bytes came last */
     struct atd_buffer *buffer;
@@ -231,6 +233,8 @@ void atd_flight_make_urgent_locked(struct atd_flight *flight);
  * atd_flight_end_withdrawn(), without the lock. */
 struct atd_flight *atd_flight_cancel_locked(struct atd_flight *flight);
 void atd_flight_end_withdrawn(struct atd_flight *flight);
+/* Removes a kept one. */
+void atd_flight_drop_kept_locked(struct atd_flight *flight);
 /* Removes flights whose memory went elsewhere. */
 void atd_flight_purge_locked(struct atd_object *object);
 /* At the object's end: only kept ones are left. */

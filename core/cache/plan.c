@@ -137,15 +137,22 @@ static void ahead_locked(struct atd_object *object, uint64_t from, uint64_t to)
     }
 }
 
-/* Read-ahead may have the memory of what the reader has passed. */
+/* Read-ahead may have the memory of what the reader has passed; what is stored goes at once. */
 static void pass_locked(struct atd_object *object, uint64_t offset)
 {
+    struct atd_flight *next;
+
     for (struct atd_flight *flight = object->flights; flight && flight->end <= offset;
-         flight = flight->next) {
-        if (flight->state != ATD_FLIGHT_KEPT || flight->passed)
+         flight = next) {
+        next = flight->next;
+        if (flight->state != ATD_FLIGHT_KEPT)
             continue;
-        flight->passed = true;
-        atd_budget_pass(object->reader->budget, flight->buffer);
+        if (flight->stored) {
+            atd_flight_drop_kept_locked(flight);
+        } else if (!flight->passed) {
+            flight->passed = true;
+            atd_budget_pass(object->reader->budget, flight->buffer);
+        }
     }
 }
 
@@ -158,11 +165,11 @@ int atd_plan_new_read_locked(struct atd_object *object, const struct atd_read *r
 
     if (!waits)
         atd_flight_purge_locked(object);
+    pass_locked(object, read->offset);
     if (!waits && object->file && !object->file_bad && atd_cache_file_is_complete(object->file))
         return 0;
     plan = atd_cursors_plan(&object->cursors, read->offset, read->size, object->info.size_bytes,
                             window_max_locked(object), waits);
-    pass_locked(object, read->offset);
     if (waits)
         rc = demand_locked(object, read, plan.demand_first, plan.demand_end, err);
     if (rc == 0 && plan.ahead_end > plan.demand_end)

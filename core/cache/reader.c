@@ -200,8 +200,6 @@ static bool is_dead(struct atd_object *object)
 static struct atd_object *find_and_ref_locked(struct atd_reader *reader,
                                               const struct atd_reader_source *source, uint64_t hash)
 {
-    bool is_dead;
-
     for (struct atd_object *object = reader->objects[hash % ATD_READER_BUCKETS]; object;
          object = object->next) {
         if (object->hash != hash || object->store != source->store ||
@@ -210,12 +208,6 @@ static struct atd_object *find_and_ref_locked(struct atd_reader *reader,
             (source->sha256_hex.len > 0 &&
              !atd_str_equal(atd_str_from(object->sha256_hex), source->sha256_hex)) ||
             is_dead(object))
-            continue;
-        /* What a server said once about a version need not hold for who opens it anew. */
-        atd_lock_take(&object->lock);
-        is_dead = object->dead;
-        atd_lock_give(&object->lock);
-        if (is_dead)
             continue;
         object->handles++;
         (void)atomic_fetch_add(&object->refs, 1);
