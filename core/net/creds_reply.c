@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "codec/json_read.h"
+#include "net/xml_position.h"
 
 /* ------------------------------------------------------------------ JSON */
 
@@ -258,12 +259,13 @@ static int parse_xml(struct atd_bytes xml, struct xml_state *state, struct atd_e
     }
     {
         bool no_memory = XML_GetErrorCode(state->parser) == XML_ERROR_NO_MEMORY;
-        unsigned long line = XML_GetCurrentLineNumber(state->parser);
+        long long position = atd_xml_position(state->parser);
 
         XML_ParserFree(state->parser);
         if (no_memory)
             return atd_error_set(err, ENOMEM, "out of memory");
-        return atd_error_set(err, EPROTO, "the reply is not XML as STS sends it (line %lu)", line);
+        return atd_error_set(err, EPROTO, "the reply is not XML as STS sends it (byte %lld)",
+                             position);
     }
 }
 

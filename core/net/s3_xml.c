@@ -4,6 +4,7 @@
 #include <expat.h>
 
 #include "base/check.h"
+#include "net/xml_position.h"
 
 #define NAME_BYTES_MAX 32u
 #define PATH_BYTES_MAX (ATD_XML_DEPTH_MAX * (NAME_BYTES_MAX + 1))
@@ -33,7 +34,7 @@ static void refuse(struct walk *walk, const char *why)
 {
     if (walk->rc == 0)
         stop(walk, atd_error_set(walk->err, EPROTO, "%s %s at byte %lld", walk->what, why,
-                                 (long long)XML_GetCurrentByteIndex(walk->parser)));
+                                 atd_xml_position(walk->parser)));
 }
 
 static void XMLCALL on_start(void *ctx, const XML_Char *name, const XML_Char **attributes)
@@ -122,7 +123,7 @@ static int parse(struct walk *walk, struct atd_bytes body)
     if (error == XML_ERROR_NO_MEMORY)
         return atd_error_set(walk->err, ENOMEM, "%s: out of memory", walk->what);
     return atd_error_set(walk->err, EPROTO, "%s is not XML at byte %lld: %s", walk->what,
-                         (long long)XML_GetCurrentByteIndex(walk->parser), XML_ErrorString(error));
+                         atd_xml_position(walk->parser), XML_ErrorString(error));
 }
 
 static bool is_blank(uint8_t c)
