@@ -165,7 +165,10 @@ static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool
         return ETIMEDOUT;
     case CURLE_PARTIAL_FILE:
     case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_UNSUPPORTED_PROTOCOL: /* no status line: "HTTP/0.9" */
+        return EPROTO;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        /* No status line, which curl calls "HTTP/0.9"; or a redirect to file: and the like. */
+        *ret_retryable = !exchange->intake.has_location;
         return EPROTO;
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:

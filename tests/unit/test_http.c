@@ -375,6 +375,7 @@ Test(http, redirects_only_when_asked_and_not_anywhere)
     get = new_get("/redirect-file");
     get->transfer.follow_redirects = true;
     expect_error(get, EPROTO, "file");
+    cr_assert_not(get->result.error.retryable);
     free(get);
     get = new_get("/redirect-link-local");
     get->transfer.follow_redirects = true;
@@ -392,7 +393,7 @@ Test(http, broken_replies_are_errors)
         const char *text;
         bool retryable;
     } cases[] = {
-        {"/garbage", EPROTO, "", false},
+        {"/garbage", EPROTO, "", true}, /* a proxy's slip */
         {"/many-headers", EPROTO, "too many headers", false},
         {"/long-headers", EPROTO, "headers are too long", false},
         {"/endless-interim", EPROTO, "headers are too long", false},
