@@ -119,27 +119,30 @@ int atd_http_on_seek(void *ctx, curl_off_t offset, int origin)
 
 /*
  * Where clouds answer questions about a machine's own credentials: a URL from an index must not
- * reach it. 169.254.0.0/16, also written as IPv6; fe80::/10; fd00:ec2::254 (AWS), fd20:ce::254
- * (Google), 100.100.100.200 (Alibaba). With a proxy the address is the proxy's: what that one may
+ * reach it. 169.254.0.0/16, also written as IPv6; fe80::/10; fd00:ec2::/32 (AWS: metadata ::254,
+ * container ::23), fd20:ce::254 (Google), fd00:42::42 (Scaleway), 100.100.100.200 (Alibaba),
+ * 168.63.129.16 (Azure). With a proxy the address is the proxy's: what that one may
  * reach is not this machine's secret.
  */
 static bool is_link_local_v4(const uint8_t a[4])
 {
     return (a[0] == 169 && a[1] == 254) ||
-           (a[0] == 100 && a[1] == 100 && a[2] == 100 && a[3] == 200);
+           (a[0] == 100 && a[1] == 100 && a[2] == 100 && a[3] == 200) ||
+           (a[0] == 168 && a[1] == 63 && a[2] == 129 && a[3] == 16);
 }
 
 static bool is_link_local_v6(const uint8_t a[16])
 {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     static const uint8_t nat64[12] = {0, 0x64, 0xff, 0x9b};
-    static const uint8_t aws[16] = {0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54};
+    static const uint8_t aws[4] = {0xfd, 0x00, 0x0e, 0xc2};
+    static const uint8_t scaleway[16] = {0xfd, 0x00, 0x00, 0x42, [15] = 0x42};
     static const uint8_t google[16] = {0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54};
 
     if (memcmp(a, mapped, sizeof(mapped)) == 0 || memcmp(a, nat64, sizeof(nat64)) == 0)
         return is_link_local_v4(a + 12);
     return (a[0] == 0xfe && (a[1] & 0xc0) == 0x80) || memcmp(a, aws, sizeof(aws)) == 0 ||
-           memcmp(a, google, sizeof(google)) == 0;
+           memcmp(a, google, sizeof(google)) == 0 || memcmp(a, scaleway, sizeof(scaleway)) == 0;
 }
 
 static bool is_link_local(const struct sockaddr *address)

@@ -153,7 +153,6 @@ static int errno_of_connect(CURL *easy)
 static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool *ret_retryable)
 {
     long os_errno = 0;
-    long status = 0;
 
     *ret_retryable = true;
     switch (code) {
@@ -168,9 +167,8 @@ static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool
     case CURLE_WEIRD_SERVER_REPLY:
         return EPROTO;
     case CURLE_UNSUPPORTED_PROTOCOL:
-        /* No status line ("HTTP/0.9"), which may pass; or a redirect to what is not http(s). */
-        (void)curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &status);
-        *ret_retryable = status == 0;
+        /* No status line, which curl calls "HTTP/0.9"; or a redirect to file: and the like. */
+        *ret_retryable = !exchange->intake.has_location;
         return EPROTO;
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:

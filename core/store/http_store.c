@@ -6,12 +6,18 @@
 #include "atdata/shard_url.h"
 #include "base/cleanup.h"
 #include "codec/shard_url_scheme.h"
+#include "store/hosts.h"
 #include "store/remote.h"
 #include "store/stores.h"
 
 #define KIND "http"
 /* As long as any server takes (most stop at 8 KiB); presigned URLs with a session token are 2. */
 #define URL_MAX 16384u
+
+struct http_store {
+    struct atd_remote remote; /* first */
+    struct atd_hosts hosts;
+};
 
 static int refuse_url(struct atd_str url, const char *complaint, struct atd_error *err)
 {
@@ -31,6 +37,11 @@ static struct atd_str authority_of(const struct atd_shard_url *parts)
     while (end < rest.len && rest.ptr[end] != '/' && rest.ptr[end] != '?' && rest.ptr[end] != '#')
         end++;
     return atd_str_head(rest, end);
+}
+
+static struct http_store *of_call(const struct atd_remote_call *call)
+{
+    return (struct http_store *)call->remote;
 }
 
 static int http_open(struct atd_remote_call *call, struct atd_error *err)
@@ -56,6 +67,7 @@ static int http_open(struct atd_remote_call *call, struct atd_error *err)
         if (byte <= 0x20 || byte >= 0x7f || byte == '\\' || byte == '%')
             return refuse_url(call->url, "has a host name that is not plain ASCII", err);
     }
+    call->call.endpoint = atd_hosts_endpoint(&of_call(call)->hosts, call->place);
     return 0;
 }
 
@@ -173,12 +185,20 @@ static const struct atd_remote_ops remote_ops = {
     .judge_error = http_judge_error,
 };
 
-static void http_free(struct atd_store *store)
+static void http_speed(struct atd_store *store, unsigned *ret_first_byte_ms,
+                       uint64_t *ret_bytes_per_s)
 {
-    struct atd_remote *remote = (struct atd_remote *)store;
+    atd_hosts_speed(&((struct http_store *)store)->hosts, ret_first_byte_ms, ret_bytes_per_s);
+}
 
-    if (atd_remote_release(remote))
-        free(remote);
+static void http_free(struct atd_store *base)
+{
+    struct http_store *store = (struct http_store *)base;
+
+    if (!atd_remote_release(&store->remote))
+        return;
+    atd_hosts_release(&store->hosts);
+    free(store);
 }
 
 static const struct atd_store_ops store_ops = {
@@ -187,23 +207,27 @@ static const struct atd_store_ops store_ops = {
     .get_cancel = atd_remote_get_cancel,
     .get_make_urgent = atd_remote_get_make_urgent,
     .stat = atd_remote_stat,
-    .speed = atd_remote_speed,
+    .speed = http_speed,
     .free = http_free,
 };
 
 int atd_store_http_new(struct atd_http_engine *engine, const struct atd_endpoint_limits *limits,
                        struct atd_store **ret_store, struct atd_error *err)
 {
-    struct atd_remote *remote = calloc(1, sizeof(*remote));
+    struct http_store *store = calloc(1, sizeof(*store));
+    struct atd_remote *remote;
     int rc;
 
-    if (!remote)
+    if (!store)
         return atd_error_set(err, ENOMEM, "http store: out of memory");
+    remote = &store->remote;
     rc = atd_remote_init(remote, &store_ops, &remote_ops, engine, limits, err);
     if (rc) {
-        free(remote);
+        free(store);
         return rc;
     }
+    atd_hosts_init(&store->hosts, engine, limits ? limits : &atd_endpoint_limits_default,
+                   remote->endpoint);
     remote->follow_redirects = true;
     remote->refuse_link_local = true;
     remote->doubts_empty_heads = true;

@@ -74,7 +74,7 @@ struct atd_remote {
     struct atd_store store; /* first: a remote is a store */
     const struct atd_remote_ops *ops;
     struct atd_http_engine *engine;
-    struct atd_endpoint *endpoint;
+    struct atd_endpoint *endpoint; /* of its calls, unless ops->open chose another */
     struct atd_places places;
     struct atd_refused refused;
     struct atd_http_task drain;

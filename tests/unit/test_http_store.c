@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/stores.h"
 #include "support/one_get.h"
@@ -275,6 +276,48 @@ Test(http_store, nobody_listens)
     cr_assert(one->why.code == ETIMEDOUT || one->why.code == ECONNREFUSED, "%d", one->why.code);
     check_no_secret(one->why.text);
     one_get_free(one);
+}
+
+static void say_nothing(void *ctx, const struct fake_request *request, struct fake_reply *reply)
+{
+    (void)ctx;
+    (void)request;
+    reply->cut = true;
+    reply->cut_at = SIZE_MAX;
+    reply->end = FAKE_STALL;
+}
+
+/* The index names whatever hosts it likes: who reads from one does not queue behind another. */
+Test(http_store, silent_host_does_not_hold_up_another)
+{
+    struct fake_http *silent = fake_http_start(say_nothing, NULL);
+    struct one_get *stuck[4];
+    struct one_get *one;
+    struct atd_store *small;
+    struct atd_error err = ATD_ERROR_INIT;
+    char url[128];
+
+    fake_http_url(silent, "/a.tar", url, sizeof(url));
+    server_limits.concurrency_first = 2;
+    server_limits.concurrency_max = 2;
+    cr_assert_eq(atd_store_http_new(engine, &server_limits, &small, &err), 0, "%s", err.text);
+    for (size_t i = 0; i < 4; i++)
+        stuck[i] = one_get_start(small, url, 0, 2, NULL, 60000);
+    while (fake_http_busy(silent) < 2)
+        (void)usleep(1000);
+    server_say(HI);
+    one = one_get_start(small, url_of("/b.tar"), 0, 2, NULL, 10000);
+    cr_assert(one_get_wait_done(one));
+    cr_assert_eq(one->why.code, 0, "%s", one->why.text);
+    one_get_free(one);
+    cr_assert_eq(fake_http_requests(silent), 2);
+    for (size_t i = 0; i < 4; i++) {
+        atd_store_get_cancel(small, &stuck[i]->get);
+        cr_assert(one_get_wait_done(stuck[i]));
+        one_get_free(stuck[i]);
+    }
+    atd_store_free(small);
+    fake_http_stop(silent);
 }
 
 /* ------------------------------------------------------------------ facts */
