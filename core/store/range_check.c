@@ -103,6 +103,14 @@ enum atd_range_outcome atd_range_check(const struct atd_http_head *head, uint64_
     if (!has_size || head->content_length < 0)
         return ATD_RANGE_IGNORED;
     ret_info->size_bytes = (uint64_t)head->content_length;
+    if (expect && ret_info->size_bytes != expect->size_bytes) {
+        /* Only its ETag says that this is the object, and not a page of some proxy or an error
+         * that was called a success. */
+        return ret_info->etag[0] && expect->etag[0] &&
+                       !atd_str_equal(opaque_part(ret_info->etag), opaque_part(expect->etag))
+                   ? ATD_RANGE_CHANGED
+                   : ATD_RANGE_WRONG;
+    }
     if (expect && !atd_same_version(ret_info, expect))
         return ATD_RANGE_CHANGED;
     if (ret_info->size_bytes < end)

@@ -59,7 +59,10 @@ Test(range_check, part_of_an_object)
         {{416, "bytes 0-9/100", 0, NULL, NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
         {{416, NULL, 0, NULL, NULL}, ATD_RANGE_SHORT, ATD_RANGE_CHANGED},
         {{200, NULL, 100, "\"abc\"", NULL}, ATD_RANGE_IGNORED, ATD_RANGE_IGNORED},
-        {{200, NULL, 10, "\"abc\"", NULL}, ATD_RANGE_SHORT, ATD_RANGE_CHANGED},
+        {{200, NULL, 10, "\"abc\"", NULL}, ATD_RANGE_SHORT, ATD_RANGE_WRONG},
+        {{200, NULL, 10, "\"abd\"", NULL}, ATD_RANGE_SHORT, ATD_RANGE_CHANGED},
+        /* An error page that was called a success says nothing about the object. */
+        {{200, NULL, 300, NULL, NULL}, ATD_RANGE_IGNORED, ATD_RANGE_WRONG},
         {{200, NULL, -1, "\"abc\"", NULL}, ATD_RANGE_IGNORED, ATD_RANGE_IGNORED},
         {{200, NULL, 100, "\"abd\"", NULL}, ATD_RANGE_IGNORED, ATD_RANGE_CHANGED},
         {{204, NULL, 0, NULL, NULL}, ATD_RANGE_WRONG, ATD_RANGE_WRONG},
