@@ -79,6 +79,7 @@ static void go_on(struct atd_cursors *cursors, struct atd_cursor *cursor, uint64
                   uint64_t end, uint64_t window_max_bytes, bool waited)
 {
     bool forward = end > cursor->position;
+    bool was_short = cursor->run_bytes <= ATD_EXACT_RUN_BYTES;
 
     if (forward)
         cursor->run_bytes += end - (offset > cursor->position ? offset : cursor->position);
@@ -88,11 +89,14 @@ static void go_on(struct atd_cursors *cursors, struct atd_cursor *cursor, uint64
         cursor->run_first = offset;
     cursor->position = end;
     if (!cursor->has_gone_on) {
+        /* At first it is taken for a stream soon; that it may be a record in pieces is
+         * remembered until it has been long. */
         if (cursors->lone_seeks >= 2 && cursor->run_bytes <= ATD_EXACT_RUN_BYTES)
             return;
         cursor->has_gone_on = true;
-        cursors->lone_seeks = 0;
     }
+    if (was_short && cursor->run_bytes > ATD_EXACT_RUN_BYTES)
+        cursors->lone_seeks = 0;
     if (!forward)
         return;
     if (cursor->window_bytes < ATD_PART_BYTES)

@@ -31,7 +31,7 @@ struct atd_cursors {
     struct atd_cursor slots[ATD_CURSORS_MAX];
     unsigned count;
     uint64_t uses;
-    unsigned lone_seeks; /* far seeks in a row that were not gone on from */
+    unsigned lone_seeks; /* far seeks in a row without a run of ATD_EXACT_RUN_BYTES in between */
 };
 
 /* What to fetch after a read: [demand_first, demand_end) when the read has to wait, and whether it
@@ -49,7 +49,7 @@ struct atd_fetch_plan {
  * The first read of an object, and the first after a far seek, demands 1 MiB from its block on.
  * A cursor that goes on demands up to the end of the part it ends in (a step back: the 1 MiB that
  * end with it), within its window, and what is ahead ends with a part. After two far seeks in a row
- * that nobody went on from, a read demands exactly itself, until a cursor has read
+ * that nobody went on from for long, a read demands exactly itself, until a cursor has read
  * ATD_EXACT_RUN_BYTES in one go. Reading the same again changes nothing.
  *
  * A read [offset, offset + size) of an object of `object_bytes`. `window_max_bytes`: what memory

@@ -125,6 +125,23 @@ Test(cursor, random_reads_become_exact)
     cr_assert_eq(cursors.lone_seeks, 0);
 }
 
+/* As the kernel reads a sample that is longer than its read-ahead. */
+Test(cursor, random_records_in_pieces_become_exact)
+{
+    for (uint64_t i = 0; i < 100; i++) {
+        uint64_t offset = i * 37 % 24 * 40 * MIB + i * 4096;
+
+        for (uint64_t done = 0; done < 384 * KIB; done += 128 * KIB) {
+            struct atd_fetch_plan plan = plan_of(offset + done, 128 * KIB, OBJECT, true);
+
+            if (i < 2)
+                continue; /* until then it may be a stream */
+            cr_assert_eq(plan.demand_end - plan.demand_first, 128 * KIB, "record %d", (int)i);
+            cr_assert_eq(plan.ahead_end, plan.demand_end);
+        }
+    }
+}
+
 Test(cursor, eight_interleaved_streams)
 {
     for (uint64_t step = 0; step < 64; step++) {
