@@ -82,6 +82,9 @@ int view_render(struct fs *fs, const struct view *view, enum node_kind kind, str
 /* The directory an item of `kind` lies in, for opening its view again from its node. */
 void node_directory(const struct node *node, enum node_kind *ret_kind, struct atd_str *ret_subject);
 
+/* Directories in the root. */
+#define LAYOUT_ROOT_NAMES 5
+
 /* Fills in the attributes of an item of a node, as stat shows them. */
 void layout_stat(struct fs *fs, const struct node *node, struct stat *ret_st);
 

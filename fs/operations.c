@@ -19,8 +19,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
     conn->want |= conn->capable & wanted;
     /* Asynchronous O_DIRECT would wait even for a killed reader's answer; without it the kernel
-     * says that he is gone (on_interrupt). Always PLUS: the adaptive mode makes du and find ask for every file (FUSE 3.1). Splice is
-     * no gain and silently slow at 1 MiB (FUSE 1.3). */
+     * says that he is gone (on_interrupt). Always PLUS: the adaptive mode makes du and find ask for
+     * every file (FUSE 3.1). Splice is no gain and silently slow at 1 MiB (FUSE 1.3). */
     conn->want &=
         ~(unsigned)(FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                     FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO);

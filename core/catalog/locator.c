@@ -5,57 +5,24 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/lock.h"
 #include "base/workers.h"
+#include "catalog/servers.h"
 
 #define STAT_THREADS 16u
 #define STOP_MS 5000u
-/* A store that did not answer is not asked again for so long. */
-#define DOWN_MS 3000
-/* A bucket that refused LIST is not asked for one again for so long. */
-#define NO_LIST_MS (10 * 60 * 1000)
-#define REFUSING_BUCKETS_MAX 64
-
-struct refusal {
-    struct atd_str bucket; /* in the locator's arena */
-    int64_t until_ms;
-};
-
-#define SERVERS_MAX 64
-#define SERVER_NAME_MAX 256
-
-/*
- * The S3 endpoint, or one host of http(s) shards. One lesson at a time asks it; the others wait,
- * and then find most of what they want in the table.
- */
-struct server {
-    char name[SERVER_NAME_MAX]; /* "" the endpoint */
-    unsigned users;             /* lessons that hold it in their hands */
-    bool taken;
-    int64_t down_until_ms;
-    struct atd_error down; /* why it is left alone */
-};
 
 struct atd_locator {
     struct atd_locator_options options;
     struct atd_workers *workers;
-
-    struct atd_lock lock;
-    pthread_cond_t turn_given;
-    /* guarded by lock */
-    struct server servers[SERVERS_MAX];
-    unsigned server_count;
-    struct refusal refusals[REFUSING_BUCKETS_MAX];
-    unsigned refusal_count;
-    struct atd_arena arena;
+    struct atd_servers servers;
 };
 
 /* One call of atd_locator_learn: URLs of one store, in byte order. */
 struct lesson {
     struct atd_locator *locator;
     struct atd_store *store;
-    struct server *server; /* of the next one */
+    struct atd_server *server; /* of the next one */
     const struct atd_shard_url *urls;
     uint32_t *order; /* places by URL */
     size_t count;
@@ -74,9 +41,7 @@ int atd_locator_new(const struct atd_locator_options *options, struct atd_locato
         return atd_error_set(err, ENOMEM, "the table of shards needs more memory than there is");
     atd_assert(options->table || (!options->s3 && !options->http));
     locator->options = *options;
-    atd_lock_init(&locator->lock, ATD_RANK_LOCATOR);
-    atd_cond_init(&locator->turn_given);
-    atd_arena_init(&locator->arena, 1u << 20);
+    atd_servers_init(&locator->servers);
     if (options->s3 || options->http) {
         rc = atd_workers_start("atd-locate", STAT_THREADS, &locator->workers, err);
         if (rc) {
@@ -94,9 +59,7 @@ bool atd_locator_free(struct atd_locator *locator)
         return true;
     if (!atd_workers_stop(locator->workers, STOP_MS))
         return false;
-    atd_arena_release(&locator->arena);
-    (void)pthread_cond_destroy(&locator->turn_given);
-    atd_lock_destroy(&locator->lock);
+    atd_servers_release(&locator->servers);
     free(locator);
     return true;
 }
@@ -144,8 +107,6 @@ void atd_locator_forget(const struct atd_locator *locator, struct atd_str url)
         atd_object_table_drop(locator->options.table, scope_of(locator, &parsed), url);
 }
 
-/* ------------------------------------------------------------------ one at a time */
-
 /* The part of an http(s) URL that names the server. */
 static struct atd_str host_of(const struct atd_shard_url *url)
 {
@@ -156,78 +117,9 @@ static struct atd_str host_of(const struct atd_shard_url *url)
         return (struct atd_str){"", 0};
     while (end < url->text.len && !strchr("/?#", url->text.ptr[end]))
         end++;
-    if (end - start >= SERVER_NAME_MAX)
-        end = start + SERVER_NAME_MAX - 1; /* longer than any name can be */
+    if (end - start >= ATD_SERVER_NAME_MAX)
+        end = start + ATD_SERVER_NAME_MAX - 1; /* longer than any name can be */
     return (struct atd_str){url->text.ptr + start, end - start};
-}
-
-/* Where a new server goes: a free place, or that of one nobody asks now. NULL: all are asked. */
-static struct server *free_place_locked(struct atd_locator *locator)
-{
-    struct server *oldest = NULL;
-
-    if (locator->server_count < SERVERS_MAX)
-        return &locator->servers[locator->server_count++];
-    for (unsigned i = 0; i < SERVERS_MAX; i++) {
-        struct server *server = &locator->servers[i];
-
-        if (server->users == 0 && (!oldest || server->down_until_ms < oldest->down_until_ms))
-            oldest = server;
-    }
-    return oldest;
-}
-
-/* Waits for the server's turn. False: it is down, *ret_why says why. */
-static bool take_turn(struct lesson *lesson, struct atd_str name, struct atd_error *ret_why)
-{
-    struct atd_locator *locator = lesson->locator;
-    struct server *server = NULL;
-    bool is_down;
-
-    atd_lock_take(&locator->lock);
-    for (unsigned i = 0; i < locator->server_count && !server; i++) {
-        if (atd_str_equal(atd_str_from(locator->servers[i].name), name))
-            server = &locator->servers[i];
-    }
-    while (!server && !(server = free_place_locked(locator)))
-        atd_cond_wait(&locator->turn_given, &locator->lock);
-    if (!atd_str_equal(atd_str_from(server->name), name)) {
-        *server = (struct server){0};
-        memcpy(server->name, name.ptr, name.len);
-    }
-    server->users++;
-    for (;;) {
-        is_down = atd_clock_monotonic_ms() < server->down_until_ms;
-        if (is_down || !server->taken)
-            break;
-        atd_cond_wait(&locator->turn_given, &locator->lock);
-    }
-    if (is_down) {
-        *ret_why = server->down;
-        server->users--;
-    } else {
-        server->taken = true;
-        lesson->server = server;
-    }
-    atd_lock_give(&locator->lock);
-    return !is_down;
-}
-
-/* `why` not NULL: the server did not answer and is left alone for a while. */
-static void give_turn(struct lesson *lesson, const struct atd_error *why)
-{
-    struct atd_locator *locator = lesson->locator;
-    struct server *server = lesson->server;
-
-    atd_lock_take(&locator->lock);
-    server->taken = false;
-    server->users--;
-    if (why) {
-        server->down = *why;
-        server->down_until_ms = atd_clock_monotonic_ms() + DOWN_MS;
-    }
-    (void)pthread_cond_broadcast(&locator->turn_given);
-    atd_lock_give(&locator->lock);
 }
 
 /* ------------------------------------------------------------------ the lesson */
@@ -310,40 +202,6 @@ static size_t same_bucket(const struct lesson *lesson)
     while (end < lesson->count && atd_str_equal(url_at(lesson, end)->bucket, bucket))
         end++;
     return end - lesson->at;
-}
-
-static bool refuses_list(struct atd_locator *locator, struct atd_str bucket)
-{
-    bool refuses = false;
-
-    atd_lock_take(&locator->lock);
-    for (unsigned i = 0; i < locator->refusal_count && !refuses; i++)
-        refuses = atd_str_equal(locator->refusals[i].bucket, bucket) &&
-                  atd_clock_monotonic_ms() < locator->refusals[i].until_ms;
-    atd_lock_give(&locator->lock);
-    return refuses;
-}
-
-static void note_refusal(struct atd_locator *locator, struct atd_str bucket)
-{
-    struct refusal *refusal = NULL;
-
-    atd_lock_take(&locator->lock);
-    for (unsigned i = 0; i < locator->refusal_count && !refusal; i++) {
-        if (atd_str_equal(locator->refusals[i].bucket, bucket))
-            refusal = &locator->refusals[i];
-    }
-    if (!refusal && locator->refusal_count < REFUSING_BUCKETS_MAX) {
-        struct atd_str copy = atd_arena_str(&locator->arena, bucket);
-
-        if (copy.ptr) {
-            refusal = &locator->refusals[locator->refusal_count++];
-            refusal->bucket = copy;
-        }
-    }
-    if (refusal)
-        refusal->until_ms = atd_clock_monotonic_ms() + NO_LIST_MS;
-    atd_lock_give(&locator->lock);
 }
 
 /* ------------------------------------------------------------------ by LIST */
@@ -458,7 +316,7 @@ static int learn_by_list(struct lesson *lesson, struct atd_error *why)
     rc = atd_store_list(lesson->store, prefix, after, lesson->locator->options.timeout_ms,
                         on_listed, &page, &more, why);
     if (rc == -EACCES || rc == -ENOTSUP) {
-        note_refusal(lesson->locator, url_at(lesson, lesson->at)->bucket);
+        atd_servers_note_refusal(&lesson->locator->servers, url_at(lesson, lesson->at)->bucket);
         rc = -EAGAIN;
     } else if (rc == 0 &&
                (!page.in_order || page.last.failed || (more && page.next == lesson->at))) {
@@ -575,16 +433,17 @@ int atd_locator_learn(struct atd_locator *locator, const struct atd_shard_url *u
         const struct atd_shard_url *first = url_at(&lesson, lesson.at);
         bool alone = same_bucket(&lesson) == 1 && !locator->options.wide_prefix;
 
-        if (!take_turn(&lesson, host_of(first), &why)) {
+        if (!atd_servers_take(&locator->servers, host_of(first), &lesson.server, &why)) {
             fail_server(&lesson, &why);
             continue;
         }
         if (!skip_known(&lesson) ||
             !atd_str_equal(host_of(url_at(&lesson, lesson.at)), host_of(first))) {
-            give_turn(&lesson, NULL);
+            atd_servers_give(&locator->servers, lesson.server, NULL);
             continue;
         }
-        rc = first->scheme == ATD_URL_S3 && !alone && !refuses_list(locator, first->bucket)
+        rc = first->scheme == ATD_URL_S3 && !alone &&
+                     !atd_servers_refuses_list(&locator->servers, first->bucket)
                  ? learn_by_list(&lesson, &why)
                  : -EAGAIN;
         /* Also when the listing failed for no reason that concerns the objects. */
@@ -596,7 +455,7 @@ int atd_locator_learn(struct atd_locator *locator, const struct atd_shard_url *u
                 failed(&lesson, lesson.at, &why);
             rc = 0;
         }
-        give_turn(&lesson, rc && rc != -ENOMEM ? &why : NULL);
+        atd_servers_give(&locator->servers, lesson.server, rc && rc != -ENOMEM ? &why : NULL);
         if (rc && rc != -ENOMEM) {
             fail_server(&lesson, &why);
             rc = 0;
