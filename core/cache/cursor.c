@@ -80,7 +80,17 @@ static void go_on(struct atd_cursors *cursors, struct atd_cursor *cursor, uint64
 {
     bool forward = end > cursor->position;
     bool was_short = cursor->run_bytes <= ATD_EXACT_RUN_BYTES;
+    bool hops = offset > cursor->position && offset - cursor->position > ATD_FIRST_BYTES;
 
+    if (forward)
+        cursor->hops = hops ? cursor->hops + 1 : 0;
+    if (cursor->hops >= ATD_HOPS_MAX) {
+        *cursor =
+            (struct atd_cursor){.position = end, .run_first = offset, .run_bytes = end - offset};
+        if (cursors->lone_seeks < UINT32_MAX)
+            cursors->lone_seeks++;
+        return;
+    }
     if (forward)
         cursor->run_bytes += end - (offset > cursor->position ? offset : cursor->position);
     else
@@ -101,7 +111,7 @@ static void go_on(struct atd_cursors *cursors, struct atd_cursor *cursor, uint64
         return;
     if (cursor->window_bytes < ATD_PART_BYTES)
         cursor->window_bytes = ATD_PART_BYTES;
-    else if (waited)
+    else if (waited && !hops)
         cursor->window_bytes *= 2;
     cursor->window_bytes = min_u64(cursor->window_bytes, window_max_bytes);
 }

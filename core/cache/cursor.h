@@ -14,6 +14,8 @@
 #define ATD_PART_BYTES (8u << 20)  /* then aligned parts of this size; the window's first size */
 #define ATD_SEEK_AHEAD_BYTES (16u << 20) /* further on still belongs to the cursor */
 #define ATD_SEEK_BACK_BYTES (1u << 20)
+/* So many wide hops in a row (a tar of large members is listed) are seeks, no stream. */
+#define ATD_HOPS_MAX 2u
 #define ATD_EXACT_MIN_BYTES 65536u /* smaller random reads are rounded to whole blocks */
 /* Among random reads one that is so long may still be a record read in pieces, not a stream. */
 #define ATD_EXACT_RUN_BYTES (512u << 10)
@@ -24,6 +26,7 @@ struct atd_cursor {
     uint64_t window_bytes; /* how far ahead is worth fetching; 0 until it goes on */
     uint64_t last_use;     /* a count */
     uint64_t run_bytes;    /* so far it has gone on since the seek */
+    unsigned hops;         /* in a row, each over more than a first request */
     bool has_gone_on;      /* later reads continued the first */
 };
 
@@ -50,7 +53,8 @@ struct atd_fetch_plan {
  * A cursor that goes on demands up to the end of the part it ends in (a step back: the 1 MiB that
  * end with it), within its window, and what is ahead ends with a part. After two far seeks in a row
  * that nobody went on from for long, a read demands exactly itself, until a cursor has read
- * ATD_EXACT_RUN_BYTES in one go. Reading the same again changes nothing.
+ * ATD_EXACT_RUN_BYTES in one go. A stream that hops ahead by more than 1 MiB twice in a row is none
+ * any more. Reading the same again changes nothing.
  *
  * A read [offset, offset + size) of an object of `object_bytes`. `window_max_bytes`: what memory
  * and the line allow now. `waited`: the bytes were not there (the window doubles).

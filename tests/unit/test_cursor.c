@@ -77,6 +77,33 @@ Test(cursor, hops_of_tar_stay_one_stream)
     cr_assert_gt(fetched, offset);
 }
 
+/* Listing a tar of large members after its first ones were read. */
+Test(cursor, wide_hops_end_a_stream)
+{
+    const uint64_t object = (uint64_t)4 << 30;
+    struct atd_fetch_plan plan = {0};
+    uint64_t at = 0;
+    uint64_t wanted = 0;
+
+    for (; at < 4 * MIB; at += MIB)
+        (void)atd_cursors_plan(&cursors, at, MIB, object, 64 * MIB, true);
+    for (int i = 0; i < 100; i++) {
+        at += 10 * MIB;
+        plan = atd_cursors_plan(&cursors, at, 16384, object, 64 * MIB, true);
+        cr_assert(plan.demand_first <= at && plan.demand_end >= at + 16384);
+        wanted += plan.ahead_end - plan.demand_first;
+    }
+    cr_assert_leq(plan.ahead_end - plan.demand_first, 65536 * 2);
+    cr_assert_leq(wanted, 64 * MIB, "%lu", (unsigned long)wanted);
+    /* One wide hop is none: the stream goes on. */
+    cursors = (struct atd_cursors){0};
+    for (at = 0; at < 4 * MIB; at += MIB)
+        (void)atd_cursors_plan(&cursors, at, MIB, object, 64 * MIB, true);
+    (void)atd_cursors_plan(&cursors, at + 5 * MIB, MIB, object, 64 * MIB, true);
+    plan = atd_cursors_plan(&cursors, at + 6 * MIB, MIB, object, 64 * MIB, true);
+    cr_assert_gt(plan.ahead_end, plan.demand_end);
+}
+
 Test(cursor, backward_reads_take_what_comes_next)
 {
     uint64_t offset = 100 * MIB;
