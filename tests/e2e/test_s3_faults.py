@@ -121,7 +121,7 @@ def test_whole_files_while_a_tenth_goes_wrong(remote):
     keys = remote.dataset("shaky", 4, 24 * MIB + 77)
     mount = remote.mount(timeout=5)
     paths = shard_paths(mount, "shaky")
-    remote.proxy.rule(FAULTS, probability=0.2, at=None, seconds=0.2)
+    remote.proxy.rule(FAULTS, probability=0.35, at=None, seconds=0.2)
     for path, key in zip(paths, keys, strict=True):
         wait_until(
             lambda path=path, key=key: reads_well(path, remote.objects[key]),
