@@ -25,6 +25,7 @@ struct file {
     uint64_t size_bytes; /* shards */
     struct atd_reader_handle *reader;
     char *url;
+    atomic_bool is_stale; /* remote: a read has found another version, and that was passed on */
 };
 
 static inline struct fs *fs_of(fuse_req_t req)

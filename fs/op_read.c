@@ -176,8 +176,7 @@ struct remote_read {
     struct atd_read read;
     struct atd_work interrupt; /* answers when the read was taken back */
     fuse_req_t req;
-    struct atd_reader_handle *reader;
-    const struct node *node; /* the kernel sends no FORGET before the reply */
+    struct file *file; /* the kernel sends neither RELEASE nor FORGET before the reply */
 };
 
 struct outdated {
@@ -186,6 +185,8 @@ struct outdated {
     enum node_kind kind;
     struct atd_str subject;
     struct atd_str leaf;
+    uint8_t version[NODE_VERSION_BYTES]; /* the node's, like is_local_copy */
+    bool is_local_copy;
     char text[];
 };
 
@@ -195,6 +196,7 @@ static void run_forget(struct atd_work *work)
 {
     struct outdated *outdated = (struct outdated *)work;
     struct fs *fs = outdated->fs;
+    uint8_t version[NODE_VERSION_BYTES];
     const struct atd_shard *shard;
     struct view view;
 
@@ -202,9 +204,13 @@ static void run_forget(struct atd_work *work)
                   NULL) == 0) {
         shard = atd_shard_list_find(view.shards, outdated->leaf);
         if (shard && shard->store)
+            layout_shard_version(shard, outdated->is_local_copy, version);
+        /* Unless the name means another one by now. */
+        if (shard && shard->store && memcmp(version, outdated->version, sizeof(version)) == 0) {
             atd_locator_forget(fs->locator, shard->url);
-        notify_entry_shards(fs, view.catalog, view.entry);
-        atd_catalog_shards_forget(view.catalog, view.entry, view.shards);
+            notify_entry_shards(fs, view.catalog, view.entry);
+            atd_catalog_shards_forget(view.catalog, view.entry, view.shards);
+        }
         view_close(&view);
     }
     free(outdated);
@@ -225,6 +231,8 @@ static void forget_later(struct fs *fs, const struct node *node)
     outdated->kind = node->parent;
     outdated->subject = (struct atd_str){outdated->text, subject.len};
     outdated->leaf = (struct atd_str){outdated->text + subject.len, leaf.len};
+    memcpy(outdated->version, node->version, sizeof(outdated->version));
+    outdated->is_local_copy = node->is_local_copy;
     if (atd_workers_submit(fs->meta_workers, &outdated->work, NULL) != 0)
         free(outdated);
 }
@@ -256,9 +264,10 @@ static void on_remote_read(struct atd_read *read, const struct iovec *pieces, in
         shown.code = ESTALE;
     else if (shown.code != ESTALE && shown.code != ETIMEDOUT && shown.code != ENOMEM)
         shown.code = EIO;
-    if (shown.code == ESTALE)
-        forget_later(fs, remote_read->node);
-    reply_node_error(fs, req, "read", remote_read->node, &shown);
+    /* Once a handle: who reads on with it all the same must not have the store asked each time. */
+    if (shown.code == ESTALE && !atomic_exchange(&remote_read->file->is_stale, true))
+        forget_later(fs, remote_read->file->node);
+    reply_node_error(fs, req, "read", remote_read->file->node, &shown);
     free(remote_read);
 }
 
@@ -280,7 +289,7 @@ static void on_interrupt(fuse_req_t req, void *data)
 {
     struct remote_read *remote_read = data;
 
-    if (!atd_reader_cancel(remote_read->reader, &remote_read->read))
+    if (!atd_reader_cancel(remote_read->file->reader, &remote_read->read))
         return; /* it is being answered */
     remote_read->interrupt.run = answer_interrupted;
     /* Refused only when the mount ends, and with it every request. */
@@ -304,11 +313,10 @@ static void read_remote(fuse_req_t req, struct file *file, size_t size, off_t of
         return;
     }
     remote_read->req = req;
-    remote_read->node = file->node;
+    remote_read->file = file;
     remote_read->read.offset = (uint64_t)offset;
     remote_read->read.size = size;
     remote_read->read.done = on_remote_read;
-    remote_read->reader = file->reader;
     fuse_req_interrupt_func(req, on_interrupt, remote_read);
     atd_reader_read(file->reader, &remote_read->read);
 }

@@ -267,6 +267,13 @@ def test_overwritten_object_is_stale_and_then_new(same_size, remote):
         # Never a mixture: what was fetched before is the old one's.
         with contextlib.suppress(OSError):
             assert pread(descriptor, 1000, 500) == old[500:1500]
+        # Whoever reads on with the old handle all the same does not have the store asked again.
+        for turn in range(10):
+            assert os.path.exists(path)
+            with pytest.raises(OSError):
+                pread(descriptor, 1000, far + turn * 8192)
+        asked = remote.proxy.counts()
+        assert asked.get("LIST", 0) + asked.get("HEAD", 0) <= 3, asked
     finally:
         os.close(descriptor)
     assert mount.metrics()["cache_stale_reads"] >= 1
