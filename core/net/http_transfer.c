@@ -153,6 +153,7 @@ static int errno_of_connect(CURL *easy)
 static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool *ret_retryable)
 {
     long os_errno = 0;
+    long redirects = 0;
 
     *ret_retryable = true;
     switch (code) {
@@ -165,7 +166,11 @@ static int errno_of_curl(struct atd_http_exchange *exchange, CURLcode code, bool
         return ETIMEDOUT;
     case CURLE_PARTIAL_FILE:
     case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_UNSUPPORTED_PROTOCOL: /* no status line: "HTTP/0.9" */
+        return EPROTO;
+    case CURLE_UNSUPPORTED_PROTOCOL:
+        /* No status line ("HTTP/0.9"), which may pass; or a redirect to file: and the like. */
+        (void)curl_easy_getinfo(exchange->easy, CURLINFO_REDIRECT_COUNT, &redirects);
+        *ret_retryable = redirects == 0;
         return EPROTO;
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:
