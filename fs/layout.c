@@ -41,7 +41,7 @@ static bool holds_records(enum node_kind kind)
 
 /* ------------------------------------------------------------------ opening a view */
 
-enum view_need view_need_of(enum node_kind kind, struct atd_str name)
+static enum view_need view_need_of(enum node_kind kind, struct atd_str name)
 {
     if (!holds_records(kind))
         return VIEW_RECORDS;
@@ -85,20 +85,20 @@ static int renew_shards(struct fs *fs, struct view *view, enum atd_effort effort
     return 0;
 }
 
-static int view_shards(struct fs *fs, struct view *view, enum atd_effort effort,
-                       struct atd_error *err)
+static int view_shards(struct fs *fs, struct view *view, enum view_need need,
+                       enum atd_effort effort, struct atd_error *err)
 {
+    bool is_due;
     int rc = 0;
 
     view->shards = atd_catalog_shards_peek(view->catalog, view->entry);
+    is_due = need == VIEW_SHARDS && view->shards && atd_shard_list_is_due(view->shards);
     if (effort == ATD_EFFORT_MEMORY)
-        return view->shards && !view_is_heavy(view) && !atd_shard_list_is_due(view->shards)
-                   ? 0
-                   : -EWOULDBLOCK;
+        return view->shards && !view_is_heavy(view) && !is_due ? 0 : -EWOULDBLOCK;
     if (!view->shards)
         rc = atd_catalog_shards_get(view->catalog, view->entry, fs->locator, effort, &view->shards,
                                     err);
-    else if (atd_shard_list_is_due(view->shards))
+    else if (is_due)
         rc = renew_shards(fs, view, effort, err);
     if (rc == 0 && atd_shard_list_may_change(view->shards))
         atd_live_look_again(fs->live);
@@ -113,13 +113,35 @@ int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum v
 
     if (holds_records(kind)) {
         rc = find_entry(&view, subject, err);
-        if (rc == 0 && need == VIEW_SHARDS)
-            rc = view_shards(fs, &view, effort, err);
+        if (rc == 0 && need != VIEW_RECORDS)
+            rc = view_shards(fs, &view, need, effort, err);
     }
     atd_assert(rc != -EWOULDBLOCK || effort != ATD_EFFORT_NETWORK);
     if (rc) {
         view_close(&view);
         return rc;
+    }
+    *ret_view = view;
+    return 0;
+}
+
+int view_open_for(struct fs *fs, enum node_kind kind, struct atd_str subject, struct atd_str name,
+                  enum atd_effort effort, struct view *ret_view, struct atd_error *err)
+{
+    enum view_need need = view_need_of(kind, name);
+    const struct atd_shard *shard;
+    struct view view;
+    int rc;
+
+    if (need == VIEW_RECORDS)
+        return view_open(fs, kind, subject, need, effort, ret_view, err);
+    rc = view_open(fs, kind, subject, VIEW_KNOWN_SHARDS, effort, &view, err);
+    if (rc)
+        return rc;
+    shard = atd_shard_list_find(view.shards, name);
+    if (atd_shard_list_is_due(view.shards) && (!shard || shard->error_code)) {
+        view_close(&view);
+        return view_open(fs, kind, subject, VIEW_SHARDS, effort, ret_view, err);
     }
     *ret_view = view;
     return 0;

@@ -20,7 +20,11 @@ struct view {
 };
 
 /* What of a dataset's directory is wanted. */
-enum view_need { VIEW_RECORDS, VIEW_SHARDS };
+enum view_need {
+    VIEW_RECORDS,
+    VIEW_KNOWN_SHARDS, /* as they were found; stores are asked only when nothing is known */
+    VIEW_SHARDS,       /* and those that were not to be had are asked for again */
+};
 
 /*
  * Opens the view of a directory by its kind and subject.
@@ -31,6 +35,10 @@ enum view_need { VIEW_RECORDS, VIEW_SHARDS };
  */
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
               enum atd_effort effort, struct view *ret_view, struct atd_error *err);
+/* With what finding `name` takes: a known shard does not wait for its neighbours' store. */
+int view_open_for(struct fs *fs, enum node_kind kind, struct atd_str subject, struct atd_str name,
+                  enum atd_effort effort, struct view *ret_view,
+                  struct atd_error *err) ATD_MUST_USE;
 void view_close(struct view *view);
 
 /*
@@ -53,9 +61,6 @@ void layout_text_version(const void *text, size_t len, int64_t mtime_s,
 /* A shard's node version: the bytes, and whether they are read from a whole local copy. */
 void layout_shard_version(const struct atd_shard *shard, bool is_local,
                           uint8_t ret_version[NODE_VERSION_BYTES]);
-
-/* What a lookup of `name` in the directory needs. */
-enum view_need view_need_of(enum node_kind kind, struct atd_str name);
 
 /* The names in order; places that show nothing (an unreadable shard) are skipped by view_at. */
 size_t view_count(const struct view *view);

@@ -66,8 +66,7 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, enum atd_
         (void)fuse_reply_err(req, directory ? ENAMETOOLONG : ESTALE);
         return 0;
     }
-    rc = view_open(fs, directory->kind, node_subject(directory),
-                   view_need_of(directory->kind, wanted), effort, &view, &why);
+    rc = view_open_for(fs, directory->kind, node_subject(directory), wanted, effort, &view, &why);
     if (rc == -EWOULDBLOCK)
         return rc;
     if (rc == -ENOENT) {
@@ -166,8 +165,8 @@ static int answer_getattr(struct deferred *deferred)
     struct atd_file_identity identity;
     const struct atd_shard *shard = NULL;
     struct view view = {0};
-    int rc = node ? view_open(fs, node->parent, node_subject(node), VIEW_SHARDS, deferred->effort,
-                              &view, &why)
+    int rc = node ? view_open_for(fs, node->parent, node_subject(node), node_leaf(node),
+                                  deferred->effort, &view, &why)
                   : -ESTALE;
 
     if (rc == -EWOULDBLOCK)

@@ -211,8 +211,7 @@ static int open_node(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *i
     file->fd = -1;
     file->handle.free = free_file;
     node_directory(node, &directory_kind, &subject);
-    rc = view_open(fs, directory_kind, subject, view_need_of(directory_kind, node_leaf(node)),
-                   effort, &view, &why);
+    rc = view_open_for(fs, directory_kind, subject, node_leaf(node), effort, &view, &why);
     if (rc == -ENOENT)
         rc = file_stale(node, &why);
     if (rc == 0)

@@ -200,7 +200,7 @@ static void run_forget(struct atd_work *work)
     const struct atd_shard *shard;
     struct view view;
 
-    if (view_open(fs, outdated->kind, outdated->subject, VIEW_SHARDS, ATD_EFFORT_DISK, &view,
+    if (view_open(fs, outdated->kind, outdated->subject, VIEW_KNOWN_SHARDS, ATD_EFFORT_DISK, &view,
                   NULL) == 0) {
         shard = atd_shard_list_find(view.shards, outdated->leaf);
         if (shard && shard->store)

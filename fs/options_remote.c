@@ -228,6 +228,9 @@ int options_complete_remote(struct options *options, struct atd_error *err)
     } else {
         rc = default_cache(options, err);
     }
+    /* Else nothing says so before the first request, which may be much later. */
+    if (rc == 0 && options->ca_file && access(options->ca_file, R_OK) != 0)
+        rc = atd_error_set(err, errno, "ca_file '%s': %s", options->ca_file, strerror(errno));
     if (rc == 0 && options->password_file && !options->redis)
         rc = atd_error_set(err, EINVAL, "option password_file= goes with a redis:// index");
     if (rc == 0 && options->password_file)

@@ -11,6 +11,8 @@
 
 /* How long a cancelled call may take to end: its loop never blocks, so this is plenty. */
 #define GRACE_MS 2000u
+/* The call's own deadline comes first: its sentence says what was seen last. */
+#define DEADLINE_LEAD_MS 100u
 /* How long the end of the store waits for abandoned calls. */
 #define RELEASE_MS 5000u
 
@@ -312,7 +314,7 @@ int atd_remote_run(struct atd_remote *remote, enum atd_remote_operation operatio
         atd_remote_call_free(call);
         return rc;
     }
-    if (wait_for(call, timeout_ms, &timed_out)) {
+    if (wait_for(call, timeout_ms ? timeout_ms + DEADLINE_LEAD_MS : 0, &timed_out)) {
         if (call->why.code == 0) {
             *ret_call = call;
             return 0;

@@ -3,12 +3,13 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import time
 
 import pytest
 
-from bounded import SANITIZED, SLACK, read, run, wait_until
+from bounded import SANITIZED, SLACK, ls, read, run, wait_until
 from mounting import LAZY_UNMOUNT
 from remote import HONEST, MIB, RECOVERS_SECONDS, reads_well, same_bytes, shard_paths
 from servers import wait_gone
@@ -113,6 +114,28 @@ def test_killed_direct_readers_die_at_once(remote):
             for reader in readers:
                 reader.communicate()
     assert took < 2 * SLACK, took
+
+
+def test_known_shard_does_not_wait_for_its_neighbour(remote):
+    """One shard of the list is on a server that never says anything."""
+    remote.put("data/mixed/good.tar", size=MIB)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        elsewhere = f"http://127.0.0.1:{silent.getsockname()[1]}/bad.tar"
+        remote.index.entry("mixed", [remote.url("data/mixed/good.tar"), elsewhere])
+        mount = remote.mount(timeout=6)
+        directory = mount / "datasets" / "mixed"
+        good = directory / "good.tar"
+        [cid] = ls(mount / "by-cid")
+        assert same_bytes(good, remote.objects["data/mixed/good.tar"])
+        ls(mount / "by-cid" / cid)
+        time.sleep(3.5)  # then the silent server may be asked again
+        began = time.monotonic()
+        assert same_bytes(good, remote.objects["data/mixed/good.tar"])
+        assert os.stat(mount / "by-cid" / cid / "good.tar").st_size == MIB
+        took = time.monotonic() - began
+        assert took < 1 * SLACK, took
+        with pytest.raises(TimeoutError):
+            os.stat(directory / "bad.tar")
 
 
 def test_stall_is_an_error_in_time(remote):

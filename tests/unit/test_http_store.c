@@ -322,6 +322,18 @@ Test(http_store, silent_host_does_not_hold_up_another)
 
 /* ------------------------------------------------------------------ facts */
 
+Test(http_store, stat_that_nobody_answers_says_what_was_tried)
+{
+    struct atd_error err = ATD_ERROR_INIT;
+    struct atd_object_info info;
+
+    cr_assert_eq(
+        atd_store_stat(store, ATD_STR("http://127.0.0.1:1/a.tar?sig=SECRET"), 500, &info, &err),
+        -ETIMEDOUT);
+    cr_assert_not_null(strstr(err.text, "the last try"), "%s", err.text);
+    check_no_secret(err.text);
+}
+
 Test(http_store, stat_is_a_head_or_the_first_byte)
 {
     struct atd_object_info info;

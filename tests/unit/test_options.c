@@ -183,3 +183,14 @@ Test(options, remote_mistakes_are_named)
         options_release(&options);
     }
 }
+
+Test(options, certificates_that_cannot_be_read_are_a_mistake)
+{
+    const char *const args[] = {"/mnt", "-o", "ca_file=/no/such/ca.pem", NULL};
+    struct atd_error err = ATD_ERROR_INIT;
+    struct options options;
+
+    cr_assert_eq(parse(args, &options, &err), -ENOENT);
+    cr_assert(strstr(err.text, "'/no/such/ca.pem'"), "%s", err.text);
+    options_release(&options);
+}
