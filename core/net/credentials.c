@@ -334,6 +334,16 @@ void atd_credentials_set_clock(struct atd_credentials *credentials, int64_t (*no
     credentials->env.now_ctx = ctx;
 }
 
+bool atd_credentials_is_idle(struct atd_credentials *credentials)
+{
+    bool is_idle;
+
+    atd_lock_take(&credentials->lock);
+    is_idle = !credentials->is_wanted && !credentials->is_fetching;
+    atd_lock_give(&credentials->lock);
+    return is_idle;
+}
+
 void atd_credentials_set_patience(struct atd_credentials *credentials, unsigned factor)
 {
     atd_assert(factor >= 1 && factor <= 100);

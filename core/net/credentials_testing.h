@@ -14,6 +14,10 @@
 void atd_credentials_set_clock(struct atd_credentials *credentials, int64_t (*now_s)(void *ctx),
                                void *ctx);
 
+/* False while a fetch is under way or asked for. What a fetch counts from is the clock at its end:
+ * a test that moves the clock before that moves the backoff too. */
+bool atd_credentials_is_idle(struct atd_credentials *credentials);
+
 /* Time-outs of requests are so many times as long; 1 to 100. */
 void atd_credentials_set_patience(struct atd_credentials *credentials, unsigned factor);
 
