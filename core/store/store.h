@@ -1,6 +1,6 @@
 /*
  * The object store interface: ranged reads, facts, listings, signed URLs. Implementations: s3,
- * http (read only), file, memory and fault (tests). Writing comes with publishing.
+ * http (read only), file, memory and fault (tests). Writing: store/upload.h.
  *
  * Objects are named by URL as it stands in data_urls (s3://bucket/key, https://host/path, a path).
  *
@@ -94,8 +94,11 @@ void atd_store_free(struct atd_store *store);
 
 /* ------------------------------------------------------------------ for implementations */
 
+struct atd_store_write_ops; /* store/upload.h */
+
 struct atd_store_ops {
     const char *kind; /* "s3", "http", ... */
+    const struct atd_store_write_ops *write; /* NULL: read only */
     void (*get_start)(struct atd_store *store, struct atd_store_get *get);
     void (*get_cancel)(struct atd_store *store, struct atd_store_get *get);
     void (*get_make_urgent)(struct atd_store *store, struct atd_store_get *get); /* may be NULL */

@@ -1,0 +1,72 @@
+/*
+ * From samples to a schema, and whether a sample fits one.
+ *
+ * Source: ATDATA-FORMATS 4.1, 4.2 (kinds), 4.7 (what makes a record decodable), 5.2, 5.3 (what bytes
+ * a bin holds). Pure.
+ */
+#ifndef ATD_CODEC_SCHEMA_INFER_H
+#define ATD_CODEC_SCHEMA_INFER_H
+
+#include "atdata/sample.h"
+#include "atdata/schema.h"
+
+/* What was seen of the fields of all samples so far. */
+struct atd_schema_inferrer;
+
+/* NULL when out of memory. */
+struct atd_schema_inferrer *atd_schema_inferrer_new(void) ATD_MUST_USE;
+void atd_schema_inferrer_free(struct atd_schema_inferrer *inferrer);
+
+/*
+ * Takes one sample's fields in. Types: str, int, float, bool, bytes; a bin that is an array (npy or
+ * compact, by the rules of 5.3) is an ndarray with its dtype's name; lists of one type are arrays of
+ * it, empty and mixed lists bare ones. nil, or absent in some sample: optional. Int and float mix to
+ * float. Errors: EINVAL a type that no schema has (a map), or two types under one name, or a name
+ * that no Python class can have (the field is named); E2BIG over 1024 fields.
+ */
+int atd_schema_inferrer_add(struct atd_schema_inferrer *inferrer, const struct atd_sample *sample,
+                            struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * One member of a plain WebDataset sample: its extension becomes a field (a dot in it an
+ * underscore): txt, text, transcript, json, jsonl: str; cls, cls2, index, count, inx, id: int; all
+ * others, npy, jpg, png and so on: bytes. `sample_number` counts samples from 0, so that members
+ * that some samples lack become optional. Errors: as above.
+ */
+int atd_schema_inferrer_add_member(struct atd_schema_inferrer *inferrer, uint64_t sample_number,
+                                   struct atd_str extension, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * The record: required fields first, each group in the order of first sight; no description. A field
+ * that was nil in every sample is an optional str. `name` is a class name (see below). Lives in
+ * `arena`. Errors: EINVAL there is no field; ENOMEM.
+ */
+int atd_schema_inferrer_finish(const struct atd_schema_inferrer *inferrer, struct atd_str name,
+                               struct atd_str version, struct atd_str created_at,
+                               struct atd_arena *arena, struct atd_schema *ret_schema,
+                               struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * A class name made of a dataset's: "mnist-train v2" -> "MnistTrainV2", "team/2024" -> "Team2024",
+ * "2024" -> "Dataset2024"; always an ASCII identifier that is neither keyword nor reserved.
+ */
+void atd_class_name_of(struct atd_str dataset, char ret_name[128]);
+
+/*
+ * True when both decode the same samples to the same fields: names, order, kinds, primitives,
+ * dtypes, items, optionality. Name, version, description and time do not count.
+ */
+bool atd_schema_same_fields(const struct atd_schema *a, const struct atd_schema *b);
+
+/*
+ * Whether the class that Python decodes of the schema could be built from the sample (4.7: field
+ * sets are enforced, types are not; here types are too, as far as they can do harm): a field the
+ * schema does not have, a required one that is missing or nil, text where an array is, and the
+ * like. An int is fine for a float; any bin for bytes and for the v0.7 binary kinds; an ndarray
+ * field wants a bin that is an array (any dtype: the declared one is never to be trusted, 4.2).
+ * Unknown kinds take anything. Errors: EINVAL naming the field and what is wrong.
+ */
+int atd_schema_conforms(const struct atd_schema *schema, const struct atd_sample *sample,
+                        struct atd_error *err) ATD_MUST_USE;
+
+#endif

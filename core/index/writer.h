@@ -1,0 +1,145 @@
+/*
+ * Writing to an index: single records read fresh, and several changed at once or not at all.
+ *
+ * A change is a list of operations, each with what its record must be like before; when one of
+ * them is not, nothing is changed and -ESTALE says so: read again, plan again. So two writers
+ * never lose each other's work. Implementations: redis (a Lua script; WATCH and MULTI where scripts
+ * are not allowed; ordered steps on a cluster), sqlite (one transaction), memory (tests).
+ *
+ * Records are written exactly as the Python library writes them. Source: ATDATA-FORMATS 1.2 to 1.4,
+ * 1.8, 2.1; S3-REDIS 6.
+ *
+ * Blocks: on the server or the disk, at most about ATD_INDEX_WRITE_MS. Threads: one at a time; a
+ * writer has a connection of its own, apart from the index that is being loaded.
+ */
+#ifndef ATD_INDEX_WRITER_H
+#define ATD_INDEX_WRITER_H
+
+#include "atdata/arena.h"
+#include "index/index.h"
+
+#define ATD_INDEX_WRITE_MS 15000
+#define ATD_INDEX_OPERATIONS_MAX 256u
+
+struct atd_index_writer;
+
+/* ------------------------------------------------------------------ reading one record */
+
+/* Each copies what it found into `arena`. Errors: ENOENT there is none; EINVAL it is no such
+ * record (another type, a field missing); those of the provider. */
+int atd_index_read_entry(struct atd_index_writer *writer, struct atd_str cid,
+                         struct atd_arena *arena, struct atd_index_entry *ret_entry,
+                         struct atd_error *err) ATD_MUST_USE;
+int atd_index_read_label(struct atd_index_writer *writer, struct atd_str name,
+                         struct atd_str version, struct atd_arena *arena,
+                         struct atd_index_label *ret_label, struct atd_error *err) ATD_MUST_USE;
+int atd_index_read_schema(struct atd_index_writer *writer, struct atd_str name,
+                          struct atd_str version, struct atd_arena *arena,
+                          struct atd_index_schema *ret_schema,
+                          struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ changing several */
+
+enum atd_index_action {
+    ATD_INDEX_CHECK,              /* changes nothing, only the condition counts */
+    ATD_INDEX_PUT_ENTRY,          /* the whole record; what stood there is gone first */
+    ATD_INDEX_SET_ENTRY_NAME,     /* only `name`; fields we do not know stay */
+    ATD_INDEX_SET_ENTRY_METADATA, /* only `metadata` (ptr NULL: none) */
+    ATD_INDEX_DELETE_ENTRY,
+    ATD_INDEX_PUT_LABEL, /* cid, name, version, created_at, and description unless ptr is NULL; a
+                            description that stands there stays then */
+    ATD_INDEX_DELETE_LABEL,
+    ATD_INDEX_PUT_SCHEMA,
+    ATD_INDEX_DELETE_SCHEMA,
+};
+
+enum atd_index_expect {
+    ATD_INDEX_ANY,
+    ATD_INDEX_ABSENT,
+    /* As in `before`: entries by name, schema_ref, data_urls and metadata; labels by cid; schemas
+     * by json. */
+    ATD_INDEX_SAME,
+};
+
+enum atd_index_kind { ATD_INDEX_ENTRY, ATD_INDEX_LABEL, ATD_INDEX_SCHEMA };
+
+/* One record; the one that `kind` (or the action) says. Its key is in it: entry.cid, label.name and
+ * version, schema.name and version. */
+union atd_index_record {
+    struct atd_index_entry entry;
+    struct atd_index_label label;
+    struct atd_index_schema schema;
+};
+
+struct atd_index_operation {
+    enum atd_index_action action;
+    enum atd_index_kind kind; /* must fit the action */
+    enum atd_index_expect expect;
+    union atd_index_record before; /* its key always; the rest with ATD_INDEX_SAME */
+    union atd_index_record after;  /* PUT and SET: the same key */
+};
+
+/*
+ * All of them, in this order, or none. On a Redis cluster, where no such thing can be had: entries
+ * and schemas that are new first, then labels (each checked), then what happens to old entries; a
+ * check that fails after the first step leaves what was written under new keys, which nothing
+ * points to.
+ *
+ * Errors: ESTALE a record is not as expected (`*ret_which`, may be NULL, is its place): nothing was
+ * changed; EREMOTEIO the answer was lost, so nobody can say whether it was done: read to find out;
+ * EROFS a read-only replica or file; ENOSPC; EACCES; EINVAL text that is not UTF-8, TEXT that SQL
+ * cannot hold; EBUSY (retryable) a database locked by others; those of the link, when nothing was
+ * sent.
+ */
+int atd_index_commit(struct atd_index_writer *writer, const struct atd_index_operation *operations,
+                     size_t count, size_t *ret_which, struct atd_error *err) ATD_MUST_USE;
+
+/* Cheap: whether a commit could be made now, as far as is known without trying one: the file is
+ * writable, the server answers and is no replica. Blocks. */
+int atd_index_writer_check(struct atd_index_writer *writer, struct atd_error *err) ATD_MUST_USE;
+
+/* NULL is fine. */
+void atd_index_writer_free(struct atd_index_writer *writer);
+
+/* ------------------------------------------------------------------ providers */
+
+struct atd_redis_url;
+
+/* Connects when it is first needed, and again whenever the link broke. Errors: ENOMEM. */
+int atd_index_redis_writer(const struct atd_redis_url *url, const char *ca_file,
+                           struct atd_index_writer **ret_writer,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * The library's SQLite file; made with the library's own tables (2.1, WAL mode, mode 0644 under the
+ * umask, its directory too) by the first commit when it does not exist. `path` is absolute. The
+ * database is opened for each operation and closed after it, so that nothing of it is held while
+ * nobody publishes. Errors: ENOMEM.
+ */
+int atd_index_sqlite_writer(const char *path, struct atd_index_writer **ret_writer,
+                            struct atd_error *err) ATD_MUST_USE;
+
+/* Of an index made by atd_index_memory_new (which must outlive it): what is committed shows there,
+ * and counts as a change. */
+int atd_index_memory_writer(struct atd_index *index, struct atd_index_writer **ret_writer,
+                            struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ for implementations */
+
+struct atd_index_writer_ops {
+    const char *provider;
+    /* The record with the key in `key`, copied into `arena`. */
+    int (*read)(struct atd_index_writer *writer, enum atd_index_kind kind,
+                const union atd_index_record *key, struct atd_arena *arena,
+                union atd_index_record *ret_record, struct atd_error *err);
+    int (*commit)(struct atd_index_writer *writer, const struct atd_index_operation *operations,
+                  size_t count, size_t *ret_which, struct atd_error *err);
+    int (*check)(struct atd_index_writer *writer, struct atd_error *err);
+    void (*free)(struct atd_index_writer *writer);
+};
+
+struct atd_index_writer {
+    const struct atd_index_writer_ops *ops;
+};
+
+#endif

@@ -1,0 +1,137 @@
+/*
+ * Writing objects: in parts, several at once, and never over an object that is there.
+ *
+ *     begin -> part, part, ... (any thread, any order) -> finish -> free
+ *                                                    \--> abort  -> free
+ *
+ * Nothing is visible under the URL before finish returned 0. Implementations: s3 (multipart), disk
+ * (a file without a name, linked into place), memory and fault (tests).
+ *
+ * Blocks: every function but _cancel and _free; they are for worker threads. `timeout_ms` is the
+ * longest time without progress. Source: S3-REDIS 2.1 to 2.4; TOOLS 4.
+ */
+#ifndef ATD_STORE_UPLOAD_H
+#define ATD_STORE_UPLOAD_H
+
+#include "store/store.h"
+
+#define ATD_UPLOAD_SIZE_UNKNOWN UINT64_MAX
+#define ATD_UPLOAD_PARTS_MAX 10000u
+#define ATD_UPLOAD_ID_MAX 1024
+
+/*
+ * How large the parts of an object are: all but the last one are equal (R2 insists). Of known
+ * length: the least of at least 8 MiB, in whole MiB, that makes no more than PARTS_MAX parts; of
+ * unknown length 16 MiB. Pure.
+ */
+uint64_t atd_upload_part_bytes(uint64_t size_bytes);
+
+struct atd_store_upload;
+
+/*
+ * Begins one. An object that stands there already is not noticed here (finish does), unless the
+ * store cannot tell then: *see* atd_store_guards. `ret_id` gets what atd_store_upload_discard()
+ * wants after a crash ("" when that needs nothing). Errors: EACCES, ENOTSUP the store is read only,
+ * EINVAL not a URL of this store, ENOSPC, those of a request.
+ */
+int atd_store_upload_begin(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                           char ret_id[ATD_UPLOAD_ID_MAX + 1],
+                           struct atd_store_upload **ret_upload,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Sends part `number`, from 1. Parts are atd_upload_part_bytes() long but the last. A number sent
+ * again replaces the earlier one. `bytes` stay unchanged until it returns. Any thread, several
+ * parts at once. Errors: ECANCELED; those of a request, tried several times.
+ */
+int atd_store_upload_part(struct atd_store_upload *upload, unsigned number, struct atd_bytes bytes,
+                          unsigned timeout_ms, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Makes the object of parts 1 to `part_count` and confirms it: size, and checksum where the store
+ * has one. No part is under way. `part_bytes` is their length (all but the last).
+ * Errors: EEXIST an object is there already, and stays as it was; EIO what is there is not what
+ * was sent (it is deleted); EREMOTEIO nobody can say whether it was made; ECANCELED; others: it was
+ * not made. After any error but EREMOTEIO abort is due.
+ */
+int atd_store_upload_finish(struct atd_store_upload *upload, unsigned part_count,
+                            unsigned timeout_ms, struct atd_object_info *ret_info,
+                            struct atd_error *err) ATD_MUST_USE;
+
+/* Parts under way and later ones fail with ECANCELED. Any thread, never blocks. */
+void atd_store_upload_cancel(struct atd_store_upload *upload);
+
+/* Takes back what was sent; nothing is under way. What cannot be taken back is reported. */
+int atd_store_upload_abort(struct atd_store_upload *upload, unsigned timeout_ms,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/* NULL is fine. Finished or aborted before. */
+void atd_store_upload_free(struct atd_store_upload *upload);
+
+/*
+ * Takes back the upload of a process that died: `id` is what begin gave, or "" when it is not known
+ * whether it had begun (then every unfinished upload of exactly this URL is taken back). One that
+ * is gone already is fine.
+ */
+int atd_store_upload_discard(struct atd_store *store, struct atd_str url, const char *id,
+                             unsigned timeout_ms, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * An object of one piece, with the same promises as finish. `bytes` at most 64 MiB.
+ */
+int atd_store_put(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
+                  unsigned timeout_ms, struct atd_object_info *ret_info,
+                  struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Takes a whole local file over as the object, without copying it: `path` (open as `fd`) becomes
+ * the object's file and loses its old name. Promises as finish. Errors: ENOTSUP, EXDEV this store
+ * cannot, or not this file: send parts.
+ */
+int atd_store_adopt(struct atd_store *store, struct atd_str url, int fd, const char *path,
+                    struct atd_object_info *ret_info, struct atd_error *err) ATD_MUST_USE;
+
+/* Deletes an object; one that is gone is fine. Errors: EACCES, ENOTSUP, those of a request. */
+int atd_store_delete(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                     struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Whether the store itself refuses to write over an object (If-None-Match enforced; link(2)). Found
+ * out once per bucket, by writing a small scratch object "PREFIX.atdatafs-probe-RANDOM" twice below
+ * `prefix_url` and deleting it. *ret_guards false: every URL must be new to the world, so put
+ * something random into it. Errors: those of a request.
+ */
+int atd_store_guards(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
+                     bool *ret_guards, struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ for implementations */
+
+struct atd_store_write_ops {
+    int (*begin)(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                 char ret_id[ATD_UPLOAD_ID_MAX + 1], struct atd_store_upload **ret_upload,
+                 struct atd_error *err);
+    int (*part)(struct atd_store_upload *upload, unsigned number, struct atd_bytes bytes,
+                unsigned timeout_ms, struct atd_error *err);
+    int (*finish)(struct atd_store_upload *upload, unsigned part_count, unsigned timeout_ms,
+                  struct atd_object_info *ret_info, struct atd_error *err);
+    void (*cancel)(struct atd_store_upload *upload);
+    int (*abort)(struct atd_store_upload *upload, unsigned timeout_ms, struct atd_error *err);
+    void (*free_upload)(struct atd_store_upload *upload);
+    int (*discard)(struct atd_store *store, struct atd_str url, const char *id,
+                   unsigned timeout_ms, struct atd_error *err);
+    int (*put)(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
+               unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err);
+    int (*adopt)(struct atd_store *store, struct atd_str url, int fd, const char *path,
+                 struct atd_object_info *ret_info, struct atd_error *err); /* NULL: ENOTSUP */
+    int (*remove)(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                  struct atd_error *err);
+    int (*guards)(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
+                  bool *ret_guards, struct atd_error *err);
+};
+
+/* The first member of every implementation's upload. */
+struct atd_store_upload {
+    struct atd_store *store;
+};
+
+#endif
