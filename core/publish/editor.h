@@ -1,0 +1,151 @@
+/*
+ * Edits of the index: each reads the records it needs fresh, plans the change, commits it, and
+ * begins again when somebody else was faster. Nobody's work is lost.
+ *
+ * What lookup by name finds in every release, during and after: exactly one entry (DESIGN 2.2, 4;
+ * ATDATA-FORMATS 1.8). The label `NAME@` is what two writers meet at. An entry that another one
+ * superseded is renamed in the same change, to `NAME@VERSION` when a versioned label points to it,
+ * else to `NAME@superseded:CID`, and deleted a minute later (a listing Python would stumble).
+ *
+ * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries. Threads: one at a time.
+ * Errors of all: EAGAIN too many others at the same record; EREMOTEIO the index did not answer and
+ * nobody can say whether it was done; those of the writer, with what was to be done in front.
+ */
+#ifndef ATD_PUBLISH_EDITOR_H
+#define ATD_PUBLISH_EDITOR_H
+
+#include "atdata/cid.h"
+#include "atdata/schema.h"
+#include "catalog/live.h"
+#include "codec/metadata_edit.h"
+#include "index/writer.h"
+
+#define ATD_EDIT_TRIES 30u
+/* How long a superseded entry stays after its successor came. */
+#define ATD_SUPERSEDED_KEEP_S 60
+
+struct atd_editor;
+
+struct atd_editor_options {
+    struct atd_index_writer *writer; /* borrowed, like all of these */
+    struct atd_live *live;           /* names without a label are looked up in its catalog */
+    bool universal;                  /* new references in the form that every release reads */
+    int64_t (*now_us)(void *ctx);    /* microseconds since 1970; NULL: the clock */
+    void *now_ctx;
+};
+
+int atd_editor_new(const struct atd_editor_options *options, struct atd_editor **ret_editor,
+                   struct atd_error *err) ATD_MUST_USE;
+void atd_editor_free(struct atd_editor *editor);
+
+/* ------------------------------------------------------------------ a dataset as it is now */
+
+/* Read fresh; views live in `arena`. */
+struct atd_edit_dataset {
+    bool exists;
+    struct atd_index_entry entry;    /* when it exists */
+    struct atd_str *urls;            /* as in data_urls */
+    size_t url_count;
+    const struct atd_schema *schema; /* NULL: none, or not in this index, or not readable */
+};
+
+/* `name` is the index's. Errors: ENOENT never: exists says it. */
+int atd_edit_read(struct atd_editor *editor, struct atd_str name, struct atd_arena *arena,
+                  struct atd_edit_dataset *ret_dataset, struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ shards */
+
+struct atd_edit_shard {
+    struct atd_shard_record record; /* with the URL */
+    struct atd_str replaces;        /* a URL whose place this one takes; empty: none */
+    /* What to do when the dataset has no schema yet; both NULL: it must have one. */
+    const struct atd_schema *schema; /* chosen by the user (a dropped schema.json): as it is */
+    const struct atd_schema_inferrer *seen; /* else a class of the dataset's name, from these */
+};
+
+struct atd_edit_result {
+    struct atd_cid cid;
+    char schema_ref[512];
+    bool is_new_dataset;
+    bool was_there; /* the shard was listed already: nothing was changed but its record */
+};
+
+/*
+ * Adds a shard that lies at its URL already: schema if it is new, new entry, label `NAME@`,
+ * superseded entry renamed. `file_name` is the shard's name in the directory. When the dataset has
+ * a shard of that name at another URL: EEXIST; if that one has the same sha256, *ret_result is
+ * filled in and was_there is true (the caller's object is not needed).
+ * A dataset that another one renamed or deleted meanwhile is made anew.
+ * Errors: EEXIST; EINVAL the metadata cannot take records, the schema contradicts.
+ */
+int atd_edit_add_shard(struct atd_editor *editor, struct atd_str name, struct atd_str file_name,
+                       const struct atd_edit_shard *shard, struct atd_edit_result *ret_result,
+                       struct atd_error *err) ATD_MUST_USE;
+
+/* Takes shards out (objects stay). URLs that are not listed are passed over. */
+int atd_edit_remove_shards(struct atd_editor *editor, struct atd_str name,
+                           const struct atd_str *urls, size_t count,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/* The time of a listed shard. Errors: ENOENT. */
+int atd_edit_set_mtime(struct atd_editor *editor, struct atd_str name, struct atd_str url,
+                       int64_t mtime_ns, struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ the rest of a dataset */
+
+/* The user's metadata (msgpack of a map, as atd_metadata_from_json makes it). Errors: ENOENT. */
+int atd_edit_set_metadata(struct atd_editor *editor, struct atd_str name, struct atd_bytes user,
+                          struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Another schema for a dataset: registered (as atd_edit_publish_schema, in a new patch version when
+ * the name is taken by a different one), and the dataset's entry replaced by one that refers to it.
+ * ENOENT: there is no such dataset (a local, empty one keeps its schema until its first shard).
+ */
+int atd_edit_set_schema(struct atd_editor *editor, struct atd_str name,
+                        const struct atd_schema *schema, struct atd_edit_result *ret_result,
+                        struct atd_error *err) ATD_MUST_USE;
+
+/* Errors: EEXIST `to` is there; ENOENT. Labels of the name go along; the CID stays. */
+int atd_edit_rename(struct atd_editor *editor, struct atd_str from, struct atd_str to,
+                    struct atd_error *err) ATD_MUST_USE;
+
+/* The entry and its labels. Errors: ENOTEMPTY it lists shards; ENOENT. */
+int atd_edit_remove_dataset(struct atd_editor *editor, struct atd_str name,
+                            struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ schemas and labels */
+
+/*
+ * Publishes a record as it is, under its own name and version. Errors: EEXIST that version is there
+ * with other fields (with the same ones: success, nothing is changed); EINVAL not decodable by the
+ * library (4.7): why.
+ */
+int atd_edit_publish_schema(struct atd_editor *editor, const struct atd_schema *schema,
+                            struct atd_error *err) ATD_MUST_USE;
+
+/* True when Python can decode the record's class (4.7). Errors: EINVAL with the reason. Pure. */
+int atd_edit_schema_check(const struct atd_schema *schema, struct atd_error *err) ATD_MUST_USE;
+
+/* The next free patch version of a class by the rules of 4.5, from the catalog. */
+void atd_edit_next_version(struct atd_editor *editor, struct atd_str class_name,
+                           char ret_version[64]);
+
+/* Points a label at an entry. `version` may be empty. Errors: ENOENT no such entry; EEXIST the
+ * versioned label is there and points elsewhere. */
+int atd_edit_label(struct atd_editor *editor, struct atd_str name, struct atd_str version,
+                   struct atd_str cid, struct atd_error *err) ATD_MUST_USE;
+int atd_edit_remove_label(struct atd_editor *editor, struct atd_str name, struct atd_str version,
+                          struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ tidying */
+
+/*
+ * Deletes superseded entries whose time has come: renamed by us (by name), no label points to them,
+ * and seen so by this editor for ATD_SUPERSEDED_KEEP_S. To be called every few seconds. *ret_next_s
+ * is when it has something to do again; -1: nothing waits.
+ */
+int atd_edit_sweep(struct atd_editor *editor, int64_t *ret_next_s,
+                   struct atd_error *err) ATD_MUST_USE;
+
+#endif

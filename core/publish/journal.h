@@ -1,0 +1,57 @@
+/*
+ * What is under way, on the disk, so that the next start can clean up after a kill -9.
+ *
+ * The state directory of an index has one directory for each process that publishes into it
+ * ("run-XXXXXX", locked with flock while it lives), in which lie its spool files and one small file
+ * for each publication: the job. A job is written before what it tells of is begun, by rename.
+ *
+ *     SPOOLING --begin--> SENDING --finished--> SENT --commit--> COMMITTING --done--> (removed)
+ *
+ * Threads: any. Blocks: on the disk.
+ */
+#ifndef ATD_PUBLISH_JOURNAL_H
+#define ATD_PUBLISH_JOURNAL_H
+
+#include "atdata/error.h"
+#include "atdata/str.h"
+#include "net/object_info.h"
+#include "store/upload.h"
+
+struct atd_journal;
+
+enum atd_job_state { ATD_JOB_SPOOLING, ATD_JOB_SENDING, ATD_JOB_SENT, ATD_JOB_COMMITTING };
+
+struct atd_job {
+    uint64_t number; /* within this process */
+    enum atd_job_state state;
+    char *dataset;                         /* the index's name */
+    char *url;                             /* SENDING and later */
+    char upload_id[ATD_UPLOAD_ID_MAX + 1]; /* SENDING: "" while nobody knows */
+    struct atd_object_info info;           /* SENT and later: what was made */
+};
+
+/* Makes `state_dir` (0700, with what is missing above it) and this process's directory in it. */
+int atd_journal_open(const char *state_dir, struct atd_journal **ret_journal,
+                     struct atd_error *err) ATD_MUST_USE;
+/* Removes the directory when nothing is left in it. NULL is fine. */
+void atd_journal_close(struct atd_journal *journal);
+
+/* "STATE/run-XXXXXX/spool-N": a name nobody has. */
+int atd_journal_spool_path(struct atd_journal *journal, uint64_t *ret_number, char **ret_path,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/* Writes the job anew, whole. */
+int atd_journal_put(struct atd_journal *journal, const struct atd_job *job,
+                    struct atd_error *err) ATD_MUST_USE;
+void atd_journal_remove(struct atd_journal *journal, uint64_t number);
+
+/*
+ * The jobs of processes that died. `settle` is called for each and returns 0 when the job is done
+ * with (its file goes), else the job stays for another start. Then the dead process's spool files
+ * and its directory go. What cannot be read is reported as *ret_warning and removed.
+ */
+typedef int (*atd_journal_settle_fn)(void *ctx, const struct atd_job *job, struct atd_error *err);
+int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, void *ctx,
+                        struct atd_error *ret_warning, struct atd_error *err) ATD_MUST_USE;
+
+#endif
