@@ -58,6 +58,13 @@ void atd_live_look_again(struct atd_live *live);
  * is not there. Never blocks. */
 void atd_live_refresh(struct atd_live *live);
 
+/*
+ * For whoever changed the index: asks for a load that begins after this call. _await waits until
+ * such a one is current; false after `timeout_ms`, or when loads fail. Blocks (await only).
+ */
+uint64_t atd_live_request(struct atd_live *live);
+bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms);
+
 /* The current generation, with a reference for the caller. */
 struct atd_catalog *atd_live_get(struct atd_live *live) ATD_MUST_USE;
 
