@@ -21,7 +21,7 @@ struct nodes {
 
 bool node_kind_is_directory(enum node_kind kind)
 {
-    return kind <= NODE_CID;
+    return kind <= NODE_CID || kind == NODE_STAGED_DIR;
 }
 
 struct atd_str node_subject(const struct node *node)
@@ -34,19 +34,18 @@ struct atd_str node_leaf(const struct node *node)
     return (struct atd_str){node->text + node->subject_len, node->leaf_len};
 }
 
-/* Digests of (where it is) and of (where it is, which bytes). */
-static void identify(const struct item *item, uint64_t *ret_st_ino, uint8_t ret_key[NODE_KEY_BYTES])
+/* The digest of where an item is. */
+static void digest_path(const struct item *item, uint8_t ret_digest[ATD_SHA256_BYTES])
 {
     uint8_t path[2 + 8 + 2 * 512];
-    uint8_t digest[ATD_SHA256_BYTES];
     uint64_t subject_len = item->subject.len;
     /* A directory is known by kind and subject alone (nodes_number_of_directory). */
     struct atd_str leaf = node_kind_is_directory(item->kind) ? (struct atd_str){"", 0} : item->leaf;
     size_t len = 0;
 
     atd_assert(item->subject.len <= 512 && item->leaf.len <= 512);
-    path[len++] = (uint8_t)item->kind;
-    path[len++] = (uint8_t)item->parent;
+    path[len++] = (uint8_t)(item->kind == NODE_STAGED ? NODE_SHARD : item->kind);
+    path[len++] = (uint8_t)(node_kind_is_directory(item->kind) ? 0 : item->parent);
     memcpy(path + len, &subject_len, sizeof(subject_len));
     len += sizeof(subject_len);
     if (item->subject.len)
@@ -55,10 +54,38 @@ static void identify(const struct item *item, uint64_t *ret_st_ino, uint8_t ret_
     if (leaf.len)
         memcpy(path + len, leaf.ptr, leaf.len);
     len += leaf.len;
-    atd_sha256_of(path, len, digest);
-    memcpy(ret_st_ino, digest, sizeof(*ret_st_ino));
-    if (*ret_st_ino <= FUSE_ROOT_ID)
-        *ret_st_ino += 2;
+    atd_sha256_of(path, len, ret_digest);
+}
+
+static uint64_t st_ino_of(const uint8_t digest[ATD_SHA256_BYTES])
+{
+    uint64_t st_ino;
+
+    memcpy(&st_ino, digest, sizeof(st_ino));
+    return st_ino <= FUSE_ROOT_ID ? st_ino + 2 : st_ino;
+}
+
+uint64_t node_item_st_ino(const struct item *item)
+{
+    uint8_t digest[ATD_SHA256_BYTES];
+
+    digest_path(item, digest);
+    return st_ino_of(digest);
+}
+
+/* From the digests of (where it is) and of (where it is, which bytes). */
+static void identify(const struct item *item, uint64_t *ret_st_ino, uint8_t ret_key[NODE_KEY_BYTES])
+{
+    uint8_t digest[ATD_SHA256_BYTES];
+    uint8_t staged[1 + sizeof(item->staged_id)] = {NODE_STAGED};
+
+    digest_path(item, digest);
+    *ret_st_ino = st_ino_of(digest);
+    if (item->kind == NODE_STAGED) {
+        /* Wherever it is. */
+        memcpy(staged + 1, &item->staged_id, sizeof(item->staged_id));
+        atd_sha256_of(staged, sizeof(staged), digest);
+    }
     for (size_t i = 0; i < NODE_VERSION_BYTES; i++)
         digest[8 + i] = (uint8_t)(digest[8 + i] ^ item->version[i]);
     memcpy(ret_key, digest + 8, NODE_KEY_BYTES);
@@ -170,6 +197,7 @@ static struct node *make_node(const struct item *item, uint64_t st_ino,
     node->link_count = item->link_count;
     node->is_remote = item->is_remote;
     node->is_local_copy = item->is_local_copy;
+    node->staged_id = item->staged_id;
     node->subject_len = (uint32_t)item->subject.len;
     node->leaf_len = (uint32_t)item->leaf.len;
     if (item->subject.len)

@@ -4,6 +4,7 @@
  * A node is one state of one file: its key covers the path and, for files, the version of the
  * bytes. When a file's bytes change it becomes another node with another number, so a number never
  * stands for two contents; the st_ino that users see stays (FUSE 6). Numbers are never reused.
+ * A staged file is one node from its creation on, whatever it is called and whatever is written.
  *
  * A node lives while the kernel remembers it (lookups) or something here does (opens).
  */
@@ -37,12 +38,15 @@ enum node_kind {
     NODE_SCHEMAS_PY,
     NODE_LABEL,        /* a symbolic link in labels/ */
     NODE_CONTROL_FILE, /* in .atdatafs/ */
+    NODE_STAGED,       /* a file of staging.h: in a dataset's directory, schemas/, a scratch one */
+    NODE_STAGED_DIR,   /* a scratch directory in a dataset's; its subject is "DATASET/.~tmp~" */
 };
 
 /* What a lookup or a listing found. Views are borrowed from whatever it was found in. */
 struct item {
     enum node_kind kind;
-    enum node_kind parent;  /* NODE_DATASET or NODE_CID for what is in such a directory */
+    enum node_kind parent;  /* NODE_DATASET or NODE_CID for what is in such a directory; the
+                               directory of what is staged */
     struct atd_str subject; /* file name of the dataset, CID or schema stem it belongs to */
     struct atd_str leaf;    /* its own file name */
     uint8_t version[NODE_VERSION_BYTES]; /* files: of the bytes; else zero */
@@ -53,6 +57,7 @@ struct item {
     int64_t age_ms;     /* local shards: how long ago the disk was asked */
     bool is_remote;     /* a shard in an object store */
     bool is_local_copy; /* and read from the whole, verified copy in the cache directory */
+    uint64_t staged_id; /* NODE_STAGED: which one; it is the version */
 };
 
 /* How the open handles of a shard are served; all of one node in one way (FUSE 6). */
@@ -74,6 +79,7 @@ struct node {
     uint32_t leaf_len;
     bool is_remote;
     bool is_local_copy;
+    uint64_t staged_id; /* NODE_STAGED: it is known by this alone, its name here is the first */
 
     /* guarded by the table's lock */
     uint64_t lookups; /* what the kernel was told and has not forgotten */
@@ -88,6 +94,10 @@ struct node {
 
 struct atd_str node_subject(const struct node *node);
 struct atd_str node_leaf(const struct node *node);
+
+/* What stat shows as st_ino: of where the item is. A file that is staged has that of the shard
+ * which it will be. */
+uint64_t node_item_st_ino(const struct item *item);
 
 struct nodes;
 

@@ -17,6 +17,7 @@ enum atd_lock_rank {
     ATD_RANK_SHARDS,  /* catalog: shard lists of a generation */
     ATD_RANK_HANDLES, /* fs/handles: the list of open files */
     ATD_RANK_NODES,   /* fs/nodes: the inode table */
+    ATD_RANK_STAGING, /* fs/staging: its names, what is hidden, empty datasets */
     ATD_RANK_OBJECTS, /* store/object_table */
     ATD_RANK_LOCATOR, /* catalog/locator: whose turn it is */
     ATD_RANK_READER,  /* cache/reader: its table of objects */

@@ -1,0 +1,51 @@
+/*
+ * The inside of the staging table, for its three files.
+ */
+#ifndef ATD_FS_STAGING_TABLE_H
+#define ATD_FS_STAGING_TABLE_H
+
+#include "base/lock.h"
+#include "staging.h"
+
+/* Chains of 16 when full; powers of two. */
+#define STAGED_BUCKETS 4096u
+#define HIDDEN_BUCKETS 4096u
+
+struct hidden;        /* staging_hidden.c */
+struct empty_dataset; /* staging_datasets.c */
+
+struct staging {
+    struct atd_lock lock;
+
+    /* fixed once staging_load_datasets returned */
+    int datasets_fd; /* STATE/datasets, or -1 */
+
+    _Atomic uint64_t version; /* changed with the lock held */
+
+    /* guarded by lock */
+    struct staged *by_name[STAGED_BUCKETS]; /* those that are named: the table's references */
+    struct staged *by_id[STAGED_BUCKETS];   /* all */
+    size_t named_count;
+    uint64_t last_id;
+    struct hidden *hidden[HIDDEN_BUCKETS];
+    size_t hidden_count;
+    struct empty_dataset **datasets; /* by name */
+    size_t dataset_count;
+    size_t dataset_room;
+};
+
+/* The bucket of a name, of `bucket_count`. */
+size_t staging_bucket(struct atd_str subject, struct atd_str leaf, size_t bucket_count);
+
+/* With the table's lock held: a listing that was made before is not to be kept. */
+static inline void staging_changed_locked(struct staging *staging)
+{
+    (void)atomic_fetch_add(&staging->version, 1);
+}
+
+/* staging_hidden.c, staging_datasets.c: for staging_free and staging_settle. */
+void staging_free_hidden(struct staging *staging);
+void staging_free_datasets(struct staging *staging);
+void staging_settle_datasets(struct staging *staging, struct atd_catalog *catalog);
+
+#endif
