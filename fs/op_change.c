@@ -1,0 +1,365 @@
+/*
+ * MKDIR, RMDIR, UNLINK, SYMLINK, LINK, MKNOD: names that come and go. RENAME: op_rename.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "codec/file_name.h"
+#include "defer.h"
+#include "file.h"
+#include "index_edit.h"
+#include "publishing.h"
+#include "reply.h"
+#include "target.h"
+#include "verdict.h"
+
+static void reply_refused(fuse_req_t req, const char *operation, const struct node *directory,
+                          const char *name, const struct atd_error *why)
+{
+    char path[TARGET_PATH_MAX];
+    char what[TARGET_PATH_MAX + 320];
+
+    layout_path(directory, path, sizeof(path));
+    (void)snprintf(what, sizeof(what), "%s %s/%.255s", operation, path, name);
+    reply_error(fs_of(req), req, what, why);
+}
+
+/* What nobody may change, wherever it is: true when the request was answered. */
+static bool reply_if_fixed(fuse_req_t req, const char *operation, const struct node *directory,
+                           const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (!directory) {
+        (void)fuse_reply_err(req, ESTALE);
+        return true;
+    }
+    if (!fs->publisher)
+        (void)atd_error_set(&why, EROFS, "mounted read only (-o ro)");
+    else if (directory->kind == NODE_BY_CID || directory->kind == NODE_CID)
+        (void)atd_error_set(&why, EROFS, "by-cid/ shows entries as they are and never changes");
+    else if (directory->kind == NODE_ROOT || directory->kind == NODE_CONTROL)
+        (void)atd_error_set(&why, EACCES, "nothing can be changed here");
+    else
+        return false;
+    reply_refused(req, operation, directory, name, &why);
+    return true;
+}
+
+/* ------------------------------------------------------------------ MKDIR */
+
+static int make_dataset(struct fs *fs, const char *name, struct atd_error *err)
+{
+    atd_auto_buf struct atd_buf index_name = ATD_BUF_INIT(ATD_NAME_BYTES_MAX);
+    struct atd_str file_name = atd_str_from(name);
+    int rc;
+
+    if (file_name.len > ATD_FILE_NAME_MAX)
+        return atd_error_set(err, ENAMETOOLONG, "the name is longer than %u bytes",
+                             ATD_FILE_NAME_MAX);
+    rc = target_dataset_name(fs, file_name, &index_name, err);
+    if (rc == 0)
+        rc = atd_dataset_name_check(atd_buf_str(&index_name), err);
+    if (rc == 0)
+        rc = atd_publisher_ready(fs->publisher, err);
+    return rc ? rc : staging_add_dataset(fs->staging, file_name, err);
+}
+
+static int answer_mkdir(struct deferred *deferred)
+{
+    fuse_req_t req = deferred->req;
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, deferred->number);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct staged *staged = NULL;
+    struct staged_place place;
+    int rc;
+
+    if (reply_if_fixed(req, "mkdir", directory, deferred->name))
+        return 0;
+    if (directory->kind == NODE_DATASETS) {
+        rc = make_dataset(fs, deferred->name, &why);
+    } else if (directory->kind == NODE_DATASET &&
+               atd_upload_name_is_scratch_dir(atd_str_from(deferred->name))) {
+        place = (struct staged_place){.directory = NODE_DATASET,
+                                      .subject = node_subject(directory),
+                                      .leaf = atd_str_from(deferred->name)};
+        rc = staging_add(fs->staging, &place, STAGED_DIR, NULL, &staged, &why);
+        if (staged)
+            staged_unref(fs->staging, staged);
+    } else {
+        rc = atd_error_set(&why, EACCES,
+                           directory->kind == NODE_DATASET
+                               ? "a dataset has no directories in it: its shards lie side by side"
+                               : "no directory can be made here");
+    }
+    if (rc)
+        reply_refused(req, "mkdir", directory, deferred->name, &why);
+    else
+        reply_lookup(req, deferred->number, deferred->name);
+    return 0;
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, parent);
+
+    (void)mode;
+    if (!reply_if_fixed(req, "mkdir", directory, name))
+        defer(req, &(struct deferred_args){.number = parent, .name = name}, answer_mkdir);
+}
+
+/* ------------------------------------------------------------------ UNLINK */
+
+/* A published shard: hidden now, taken out of the index after the grace (TOOLS 4.7). */
+static int hide_shard(struct fs *fs, const struct node *directory, struct atd_str name,
+                      enum atd_effort effort, struct atd_error *err)
+{
+    const struct atd_shard *shard;
+    struct view view;
+    int rc = view_open_for(fs, NODE_DATASET, node_subject(directory), name, effort, &view, err);
+
+    if (rc)
+        return rc;
+    shard = atd_shard_list_find(view.shards, name);
+    if (!shard)
+        rc = atd_error_set(err, ENOENT, "there is no such shard");
+    else
+        rc = staging_hide(fs->staging, node_subject(directory), name, shard->url, err);
+    view_close(&view);
+    if (rc == 0)
+        publishing_tidy_soon(fs);
+    return rc;
+}
+
+static int refuse_delete(struct atd_error *err)
+{
+    return atd_error_set(err, EPERM,
+                         "published things are deleted only in mounts with -o allow_delete");
+}
+
+static int unlink_published(struct fs *fs, fuse_req_t req, const struct node *directory,
+                            const char *name, enum atd_effort effort, bool *ret_answered,
+                            struct atd_error *err)
+{
+    enum atd_upload_name kind = atd_upload_name_classify(atd_str_from(name), NULL, NULL);
+
+    if (!fs->options->allow_delete)
+        return refuse_delete(err);
+    if (directory->kind == NODE_LABELS) {
+        *ret_answered = true;
+        index_edit_remove_label(fs, req, name);
+        return 0;
+    }
+    if (directory->kind != NODE_DATASET)
+        return atd_error_set(err, EPERM, "schemas are never deleted: entries refer to them");
+    /* Records go with their dataset: rm -r takes them away before it, and is not held up. */
+    if (kind == ATD_UPLOAD_SHARD)
+        return hide_shard(fs, directory, atd_str_from(name), effort, err);
+    return 0;
+}
+
+static int answer_unlink(struct deferred *deferred)
+{
+    fuse_req_t req = deferred->req;
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, deferred->number);
+    struct atd_error why = ATD_ERROR_INIT;
+    bool answered = false;
+    int rc;
+
+    if (reply_if_fixed(req, "unlink", directory, deferred->name))
+        return 0;
+    rc = unlink_published(fs, req, directory, deferred->name, deferred->effort, &answered, &why);
+    if (rc == -EWOULDBLOCK)
+        return rc;
+    if (rc)
+        reply_refused(req, "unlink", directory, deferred->name, &why);
+    else if (!answered)
+        (void)fuse_reply_err(req, 0);
+    return 0;
+}
+
+/* The staged file or note of a name; NULL when there is none. */
+static struct staged *find_staged(struct fs *fs, const struct node *directory, const char *name)
+{
+    char leaf[2 * (ATD_FILE_NAME_MAX + 1)];
+    struct staged_place place = {.directory = directory->kind, .subject = node_subject(directory)};
+    struct atd_str scratch = node_leaf(directory);
+    int len;
+
+    if (strlen(name) > ATD_FILE_NAME_MAX || scratch.len > ATD_FILE_NAME_MAX)
+        return NULL;
+    if (directory->kind == NODE_STAGED_DIR)
+        len = snprintf(leaf, sizeof(leaf), ATD_STR_FMT "/%s", ATD_STR_ARG(scratch), name);
+    else
+        len = snprintf(leaf, sizeof(leaf), "%s", name);
+    if (directory->kind == NODE_SCHEMAS)
+        place.subject = (struct atd_str){"", 0};
+    place.leaf = (struct atd_str){leaf, (size_t)len};
+    return staging_find(fs->staging, &place);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, parent);
+    struct staged *staged;
+
+    if (reply_if_fixed(req, "unlink", directory, name))
+        return;
+    staged = find_staged(fs, directory, name);
+    if (staged && !staging_is_published(fs->staging, staged)) {
+        /* What was sent of it is taken back by the publisher, when its last handle is closed. */
+        (void)staging_remove(fs->staging, staged);
+        staged_unref(fs->staging, staged);
+        (void)fuse_reply_err(req, 0);
+        return;
+    }
+    if (staged)
+        staged_unref(fs->staging, staged);
+    defer(req, &(struct deferred_args){.number = parent, .name = name}, answer_unlink);
+}
+
+/* ------------------------------------------------------------------ RMDIR */
+
+static int rmdir_staged(struct fs *fs, enum node_kind kind, struct atd_str subject,
+                        struct atd_str within, bool *ret_is_empty, struct atd_error *err)
+{
+    struct staged_list list;
+    int rc = staging_list(fs->staging, kind, subject, &list, err);
+
+    if (rc)
+        return rc;
+    *ret_is_empty = true;
+    for (size_t i = 0; i < list.count; i++) {
+        struct staged_where where;
+
+        if (list.items[i]->kind == STAGED_NOTE || !staging_where(fs->staging, list.items[i], &where))
+            continue;
+        if (kind != NODE_STAGED_DIR ||
+            (atd_str_starts_with(atd_str_from(where.leaf), within) &&
+             where.leaf[within.len] == '/'))
+            *ret_is_empty = false;
+    }
+    staging_list_free(fs->staging, &list);
+    return 0;
+}
+
+static void rmdir_dataset(fuse_req_t req, const struct node *directory, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct atd_catalog *catalog = atd_live_get(fs->live);
+    bool is_published = atd_catalog_find_dataset(catalog, atd_str_from(name)) != NULL;
+    bool is_empty = true;
+    int rc = rmdir_staged(fs, NODE_DATASET, atd_str_from(name), (struct atd_str){"", 0}, &is_empty,
+                          &why);
+
+    atd_catalog_unref(catalog);
+    if (rc == 0 && !is_empty)
+        rc = atd_error_set(&why, ENOTEMPTY, "files are being written in it");
+    if (rc == 0 && is_published && !fs->options->allow_delete)
+        rc = refuse_delete(&why);
+    if (rc == 0 && is_published) {
+        index_edit_remove_dataset(fs, req, name);
+        return;
+    }
+    if (rc == 0 && !staging_remove_dataset(fs->staging, atd_str_from(name)))
+        rc = atd_error_set(&why, ENOENT, "there is no such dataset");
+    if (rc)
+        reply_refused(req, "rmdir", directory, name, &why);
+    else
+        (void)fuse_reply_err(req, 0);
+}
+
+static int answer_rmdir(struct deferred *deferred)
+{
+    fuse_req_t req = deferred->req;
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, deferred->number);
+    struct atd_error why = ATD_ERROR_INIT;
+    struct staged *staged;
+    bool is_empty = true;
+    int rc = 0;
+
+    if (reply_if_fixed(req, "rmdir", directory, deferred->name))
+        return 0;
+    if (directory->kind == NODE_DATASETS) {
+        rmdir_dataset(req, directory, deferred->name);
+        return 0;
+    }
+    staged = find_staged(fs, directory, deferred->name);
+    if (!staged || staged->kind != STAGED_DIR)
+        rc = atd_error_set(&why, ENOENT, "there is no such directory");
+    if (rc == 0)
+        rc = rmdir_staged(fs, NODE_STAGED_DIR, node_subject(directory),
+                          atd_str_from(deferred->name), &is_empty, &why);
+    if (rc == 0 && !is_empty)
+        rc = atd_error_set(&why, ENOTEMPTY, "files are being written in it");
+    if (rc == 0)
+        (void)staging_remove(fs->staging, staged);
+    if (staged)
+        staged_unref(fs->staging, staged);
+    if (rc)
+        reply_refused(req, "rmdir", directory, deferred->name, &why);
+    else
+        (void)fuse_reply_err(req, 0);
+    return 0;
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, parent);
+
+    if (!reply_if_fixed(req, "rmdir", directory, name))
+        defer(req, &(struct deferred_args){.number = parent, .name = name}, answer_rmdir);
+}
+
+/* ------------------------------------------------------------------ SYMLINK, LINK, MKNOD */
+
+void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, parent);
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (reply_if_fixed(req, "symlink", directory, name))
+        return;
+    if (directory->kind != NODE_LABELS) {
+        (void)atd_error_set(&why, EACCES, "links are made in labels/ only");
+        reply_refused(req, "symlink", directory, name, &why);
+        return;
+    }
+    index_edit_label(fs, req, parent, name, link);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t number, fuse_ino_t parent, const char *name)
+{
+    const struct node *directory = nodes_find(fs_of(req)->nodes, parent);
+    struct atd_error why = ATD_ERROR_INIT;
+
+    (void)number;
+    if (reply_if_fixed(req, "link", directory, name))
+        return;
+    (void)atd_error_set(&why, EPERM, "a file has one name here");
+    reply_refused(req, "link", directory, name, &why);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+    const struct node *directory = nodes_find(fs_of(req)->nodes, parent);
+    struct atd_error why = ATD_ERROR_INIT;
+
+    (void)mode;
+    (void)device;
+    if (reply_if_fixed(req, "mknod", directory, name))
+        return;
+    (void)atd_error_set(&why, EPERM, "only ordinary files can be made here");
+    reply_refused(req, "mknod", directory, name, &why);
+}

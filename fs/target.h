@@ -1,0 +1,47 @@
+/*
+ * What somebody wants to make, name or take away: a name in a directory, and what it means.
+ */
+#ifndef ATD_FS_TARGET_H
+#define ATD_FS_TARGET_H
+
+#include "layout.h"
+#include "staging.h"
+
+struct target {
+    struct staged_place place; /* views into this struct and the directory's node */
+    enum atd_upload_name name_kind;
+    struct atd_str final;  /* the shard's or record's name that it is or will be; may be empty */
+    bool is_in_scratch;    /* in a scratch directory: nothing is published there */
+    struct atd_buf dataset; /* the index's name of the dataset; empty in schemas/ */
+    char leaf[2 * (ATD_FILE_NAME_MAX + 1)];
+};
+
+/*
+ * Understands `name` in `directory` (the node of a dataset, a scratch directory or schemas/). In
+ * schemas/ every "X.json" is a RECORD, tools' temporary names are SCRATCH. Release it in any case.
+ * Errors: EACCES nothing can be made there (also: a name nobody would share), EROFS by-cid/,
+ * ENAMETOOLONG, ENOMEM.
+ */
+int target_find(struct fs *fs, const struct node *directory, const char *name,
+                struct target *ret_target, struct atd_error *err) ATD_MUST_USE;
+/* The target that a staged file's own place is. */
+int target_of_staged(struct fs *fs, struct staged *staged, struct target *ret_target,
+                     struct atd_error *err) ATD_MUST_USE;
+void target_release(struct target *target);
+
+/* The index's name of a dataset's file name, appended. Errors: EACCES a name no dataset can have. */
+int target_dataset_name(struct fs *fs, struct atd_str file_name, struct atd_buf *out,
+                        struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * 0 when no shard of the target's final name is published (or it is hidden, about to be deleted),
+ * else -EEXIST with the sentence. -EWOULDBLOCK: more effort is needed.
+ */
+int target_is_free(struct fs *fs, const struct target *target, enum atd_effort effort,
+                   struct atd_error *err) ATD_MUST_USE;
+
+/* "datasets/x/y.tar", for messages. */
+#define TARGET_PATH_MAX 640
+void target_path(const struct staged_place *place, char ret_path[TARGET_PATH_MAX]);
+
+#endif

@@ -1,0 +1,322 @@
+#include "verdict.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "process.h"
+#include "records.h"
+#include "reply.h"
+
+enum asked { ASKED_PUBLISH, ASKED_CHECK, ASKED_HINT };
+
+struct verdict {
+    struct atd_publication_wait wait; /* first */
+    struct fs *fs;
+    fuse_req_t req;        /* NULL: nobody to answer */
+    struct staged *staged; /* a reference */
+    enum asked asked;
+    bool renames; /* to `target`, once published */
+    struct target target;
+};
+
+int verdict_errno(const struct atd_error *why)
+{
+    switch (why->code) {
+    case EINVAL:
+    case EDQUOT:
+    case EFBIG:
+    case EPERM:
+    case EROFS:
+    case ETIMEDOUT:
+    case EREMOTEIO:
+        return why->code;
+    case EBADMSG:
+        return EINVAL;
+    case EEXIST:
+        return EPERM;
+    case ENOSPC: /* KIO would delete the file that it replaces (TOOLS 2b) */
+        return EDQUOT;
+    default: /* never EINTR, EAGAIN */
+        return EIO;
+    }
+}
+
+void verdict_refuse(struct fs *fs, fuse_req_t req, const char *what, const struct atd_error *why)
+{
+    struct atd_error shown = *why;
+
+    shown.code = verdict_errno(why);
+    if (req) {
+        reply_error(fs, req, what, &shown);
+        return;
+    }
+    events_note(fs->events, what, &shown);
+    atd_log(ATD_LOG_WARNING, "%s: %s", what, why->text);
+}
+
+/* ------------------------------------------------------------------ what follows */
+
+static void free_verdict(struct verdict *verdict)
+{
+    staged_unref(verdict->fs->staging, verdict->staged);
+    target_release(&verdict->target);
+    free(verdict);
+}
+
+/* The place that is shown to people: the final name, also of a temporary one. */
+static void final_place(const struct target *target, struct staged_place *ret_place)
+{
+    *ret_place = target->place;
+    if (target->final.len && target->place.directory != NODE_SCHEMAS) {
+        ret_place->directory = NODE_DATASET;
+        ret_place->leaf = target->final;
+    }
+}
+
+static void follow_failure(struct verdict *verdict, const struct atd_error *why)
+{
+    struct fs *fs = verdict->fs;
+    struct staged_place place;
+    char path[TARGET_PATH_MAX];
+    char what[TARGET_PATH_MAX + 16];
+
+    final_place(&verdict->target, &place);
+    target_path(&place, path);
+    (void)snprintf(what, sizeof(what), "publish %s", path);
+    /* A renamed one stays under the name that its tool gave it: the tool takes it away. */
+    if (!verdict->renames && staging_remove(fs->staging, verdict->staged))
+        notify_staged(fs, &verdict->target.place);
+    staging_put_note(fs->staging, &place, why->text);
+    notify_staged_note(fs, &place);
+    verdict_refuse(fs, verdict->req, what, why);
+}
+
+static int take_name(struct verdict *verdict, struct atd_error *err)
+{
+    struct fs *fs = verdict->fs;
+    struct staged_place from;
+    struct staged_where where;
+
+    if (!verdict->renames)
+        return 0;
+    if (staging_where(fs->staging, verdict->staged, &where)) {
+        from = staged_place_of(&where);
+        notify_staged(fs, &from);
+    }
+    return staging_rename(fs->staging, verdict->staged, &verdict->target.place, err);
+}
+
+static void follow_published(struct verdict *verdict)
+{
+    struct fs *fs = verdict->fs;
+    const struct staged_place *place = &verdict->target.place;
+    struct atd_publication_status status;
+    struct atd_error why = ATD_ERROR_INIT;
+    char path[TARGET_PATH_MAX];
+
+    atd_publication_status(verdict->staged->publication, &status);
+    (void)staging_unhide(fs->staging, place->subject, place->leaf);
+    if (take_name(verdict, &why) != 0)
+        atd_log(ATD_LOG_WARNING, "a published file keeps its temporary name here: %s", why.text);
+    staging_set_published(fs->staging, verdict->staged);
+    if (staging_drop_note(fs->staging, place))
+        notify_staged_note(fs, place);
+    (void)staging_remove_dataset(fs->staging, place->subject);
+    notify_staged(fs, place);
+    target_path(place, path);
+    events_note_published(fs->events, path, status.url, status.cid.text, status.size_bytes);
+    METRICS_ADD(&fs->metrics, published, 1);
+    /* A catalog may have it already: then nobody else would let it give way. */
+    staging_settle_now(fs);
+    records_apply_kept(fs, place->subject);
+    if (verdict->req)
+        (void)fuse_reply_err(verdict->req, 0);
+}
+
+static void on_verdict(struct atd_publication_wait *wait, const struct atd_error *why)
+{
+    struct verdict *verdict = (struct verdict *)wait;
+
+    /* Waits for an on_interrupt() that is under way; none comes afterwards. */
+    if (verdict->req)
+        fuse_req_interrupt_func(verdict->req, NULL, NULL);
+    if (why)
+        follow_failure(verdict, why);
+    else if (verdict->asked == ASKED_PUBLISH)
+        follow_published(verdict);
+    else if (verdict->req)
+        (void)fuse_reply_err(verdict->req, 0);
+    free_verdict(verdict);
+}
+
+/*
+ * Somebody sent a signal to the process that waits. Go's runtime does all the time; only one that
+ * is being killed is given up for, because it cannot end before the answer (TOOLS 4.9).
+ */
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    struct verdict *verdict = data;
+
+    if (process_is_dying(fuse_req_ctx(req)->pid))
+        atd_publication_cancel(verdict->staged->publication);
+}
+
+/* ------------------------------------------------------------------ asking */
+
+static void refuse_early(struct fs *fs, fuse_req_t req, const struct atd_error *why)
+{
+    verdict_refuse(fs, req, "publish", why);
+}
+
+/* Copies the target, whose views are into it and its staged file. */
+static int copy_target(struct target *to, const struct target *from, struct atd_error *err)
+{
+    size_t subject_len = from->place.subject.len;
+
+    *to = *from;
+    atd_buf_init(&to->dataset, ATD_NAME_BYTES_MAX);
+    atd_buf_append(&to->dataset, from->dataset.ptr, from->dataset.len);
+    if (subject_len > sizeof(to->subject) - 1)
+        return atd_error_set(err, ENAMETOOLONG, "the dataset's name is too long");
+    memcpy(to->subject, from->place.subject.ptr, subject_len);
+    to->place.subject = (struct atd_str){to->subject, subject_len};
+    to->place.leaf.ptr = to->leaf;
+    if (from->final.len)
+        to->final.ptr = to->leaf + (from->final.ptr - from->leaf);
+    return atd_buf_finish(&to->dataset, "a dataset's name", err);
+}
+
+static struct verdict *make_verdict(struct fs *fs, fuse_req_t req, struct staged *staged,
+                                    const struct target *target, enum asked asked,
+                                    struct atd_error *err)
+{
+    struct verdict *verdict = calloc(1, sizeof(*verdict));
+
+    if (!verdict) {
+        (void)atd_error_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    verdict->wait.done = on_verdict;
+    verdict->fs = fs;
+    verdict->req = req;
+    verdict->asked = asked;
+    if (copy_target(&verdict->target, target, err) != 0) {
+        target_release(&verdict->target);
+        free(verdict);
+        return NULL;
+    }
+    verdict->staged = staged_ref(fs->staging, staged);
+    if (req)
+        fuse_req_interrupt_func(req, on_interrupt, verdict);
+    return verdict;
+}
+
+static void publish(struct verdict *verdict)
+{
+    struct fs *fs = verdict->fs;
+    const struct target *target = &verdict->target;
+    atd_auto_buf struct atd_buf replaces = ATD_BUF_INIT(1u << 20);
+
+    (void)staging_hidden_url(fs->staging, target->place.subject, target->place.leaf, &replaces);
+    atd_publication_publish(verdict->staged->publication, atd_buf_str(&target->dataset),
+                            target->place.leaf, atd_buf_str(&replaces), &verdict->wait);
+}
+
+/* The target of the place that a staged file has now. False: answered already. */
+static bool find_own(struct fs *fs, fuse_req_t req, struct staged *staged, struct target *target)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc = target_of_staged(fs, staged, target, &why);
+
+    if (rc == 0)
+        return true;
+    if (rc == -ENOENT) { /* unlinked: nobody wants it any more */
+        if (req)
+            (void)fuse_reply_err(req, 0);
+    } else {
+        refuse_early(fs, req, &why);
+    }
+    target_release(target);
+    return false;
+}
+
+static void ask(struct fs *fs, fuse_req_t req, struct staged *staged, const struct target *target,
+                enum asked asked)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    struct verdict *verdict = make_verdict(fs, req, staged, target, asked, &why);
+
+    if (!verdict)
+        refuse_early(fs, req, &why);
+    else if (asked == ASKED_PUBLISH)
+        publish(verdict);
+    else
+        atd_publication_check(staged->publication, asked == ASKED_HINT, &verdict->wait);
+}
+
+void verdict_flush(struct fs *fs, fuse_req_t req, struct staged *staged)
+{
+    struct target target;
+
+    if (!find_own(fs, req, staged, &target))
+        return;
+    if (target.name_kind == ATD_UPLOAD_SHARD)
+        ask(fs, req, staged, &target, ASKED_PUBLISH);
+    else if (target.name_kind == ATD_UPLOAD_TEMP)
+        ask(fs, req, staged, &target, ASKED_CHECK);
+    else if (target.name_kind == ATD_UPLOAD_RECORD)
+        records_apply(fs, req, staged, &target, RECORDS_KEEP_NAME);
+    else
+        (void)fuse_reply_err(req, 0);
+    target_release(&target);
+}
+
+void verdict_fsync(struct fs *fs, fuse_req_t req, struct staged *staged)
+{
+    struct target target;
+
+    if (!find_own(fs, req, staged, &target))
+        return;
+    /* A final name has its verdict at the flush: aria2 and dd sync before the end. */
+    if (target.name_kind == ATD_UPLOAD_TEMP)
+        ask(fs, req, staged, &target, ASKED_HINT);
+    else
+        (void)fuse_reply_err(req, 0);
+    target_release(&target);
+}
+
+void verdict_release(struct fs *fs, struct staged *staged)
+{
+    struct target target;
+
+    if (!find_own(fs, NULL, staged, &target))
+        return;
+    if (target.name_kind == ATD_UPLOAD_SHARD)
+        ask(fs, NULL, staged, &target, ASKED_PUBLISH);
+    target_release(&target);
+}
+
+void verdict_rename(struct fs *fs, fuse_req_t req, struct staged *staged, const struct target *to)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    struct verdict *verdict = make_verdict(fs, req, staged, to, ASKED_PUBLISH, &why);
+
+    if (!verdict) {
+        refuse_early(fs, req, &why);
+        return;
+    }
+    verdict->renames = true;
+    publish(verdict);
+}
+
+void verdict_rename_record(struct fs *fs, fuse_req_t req, struct staged *staged,
+                           const struct target *to)
+{
+    records_apply(fs, req, staged, to, RECORDS_TAKE_NAME);
+}
