@@ -16,9 +16,9 @@
 struct atd_endpoint;
 
 struct atd_endpoint_limits {
-    unsigned concurrency_first; /* attempts in flight at the start, e.g. 32 */
-    unsigned concurrency_max;   /* e.g. 64 */
-    unsigned connect_timeout_ms; /* 5000 */
+    unsigned concurrency_first;     /* attempts in flight at the start, e.g. 32 */
+    unsigned concurrency_max;       /* e.g. 64 */
+    unsigned connect_timeout_ms;    /* 5000 */
     unsigned first_byte_timeout_ms; /* 10000 */
     unsigned idle_timeout_ms;       /* 10000 */
     unsigned retry_tokens;          /* 500 */
@@ -46,7 +46,13 @@ void atd_endpoint_speed(struct atd_endpoint *endpoint, unsigned *ret_first_byte_
 
 struct atd_call;
 
-enum atd_call_kind { ATD_CALL_GET, ATD_CALL_HEAD, ATD_CALL_LIST, ATD_CALL_OTHER };
+enum atd_call_kind {
+    ATD_CALL_GET,
+    ATD_CALL_HEAD,
+    ATD_CALL_LIST,
+    ATD_CALL_PUT, /* carries bytes of objects; never hedged */
+    ATD_CALL_OTHER,
+};
 
 enum atd_verdict {
     ATD_VERDICT_DONE,      /* the call succeeded */
@@ -84,6 +90,7 @@ struct atd_call_ops {
     void (*done)(struct atd_call *call, const struct atd_error *why);
 };
 
+#define ATD_CALL_SENDS_MAX 8u
 #define ATD_CALL_REFUSED_BODY_MAX (64u << 10)
 #define ATD_CALL_BODY_MAX (4u << 20) /* a LIST page of 1000 keys of 1 KiB, encoded, fits */
 
@@ -94,8 +101,19 @@ struct atd_call {
     enum atd_call_kind kind;
     uint8_t *into; /* NULL: no such body */
     size_t into_len;
-    unsigned stall_timeout_ms; /* no byte for so long, tries and all: ETIMEDOUT */
-    bool urgent;               /* goes before those that are not */
+    /*
+     * No byte for so long, tries and all: ETIMEDOUT. Bytes of a body that leave this machine count
+     * too, in the first ATD_CALL_SENDS_MAX attempts that send any: a server that takes every body
+     * and refuses it is no progress.
+     */
+    unsigned stall_timeout_ms;
+    /*
+     * The longest wait for the answer after the last byte of the request was sent, and between two
+     * bytes of it; 0: the endpoint's limits. For CompleteMultipartUpload, which may think for
+     * minutes (and sends blanks meanwhile). stall_timeout_ms ought to be no shorter.
+     */
+    unsigned answer_timeout_ms;
+    bool urgent; /* goes before those that are not */
     bool may_hedge;
     bool follow_redirects;
     bool refuse_link_local;
@@ -112,6 +130,14 @@ int atd_call_start(struct atd_call *call, struct atd_error *err) ATD_MUST_USE;
  * ECANCELED unless it was ending anyway.
  */
 void atd_call_cancel(struct atd_call *call);
+
+/*
+ * Whether the server may have acted on an attempt that brought no answer to it: the connection
+ * broke, time ran out, a status of 5xx or an error inside a 2xx; also when libcurl itself sent the
+ * request again because a kept connection was dead. In judge: an attempt before the one judged; in
+ * done: any. On the loop, in judge and done only. A 404 or 412 then may be this call's own doing.
+ */
+bool atd_call_may_have_arrived(const struct atd_call *call);
 
 /* The same conditions: somebody waits for it now. */
 void atd_call_make_urgent(struct atd_call *call);

@@ -104,21 +104,28 @@ struct atd_http_result {
     int status;             /* 0: none came */
     int64_t first_byte_ms;  /* from start to the first byte of the reply; -1: none */
     int64_t total_ms;
-    bool reused; /* the connection had been used before */
+    bool reused;   /* the connection had been used before */
+    bool arrived;  /* a connection was there for it: the request may have reached the server */
+    bool replayed; /* libcurl sent it again, as the kept connection that it took was dead */
 };
 
 struct atd_http_transfer {
     /* set by the caller, fixed until done */
     const struct atd_http_message *message;
     unsigned connect_timeout_ms;
-    unsigned first_byte_timeout_ms; /* from start to the first byte of the reply */
-    unsigned idle_timeout_ms;       /* between two bytes */
+    unsigned first_byte_timeout_ms; /* from start, or the body's last byte sent, to the first byte
+                                       of the reply */
+    unsigned idle_timeout_ms;       /* between two bytes of the reply */
+    unsigned send_timeout_ms;       /* between two bytes of the body that leave this machine; 0:
+                                       idle_timeout_ms */
     bool fresh_connection;          /* do not reuse one (hedging) */
     bool follow_redirects;          /* at most 5, http(s) only; only without credentials */
     bool refuse_link_local;         /* 169.254.0.0/16, fe80::/10 and the like: EACCES */
     /* On the loop. Non-zero ends the transfer: done gets that negative errno. May be NULL. */
     int (*head)(struct atd_http_transfer *transfer, const struct atd_http_head *head);
     int (*data)(struct atd_http_transfer *transfer, const uint8_t *data, size_t len);
+    /* On the loop, now and then: the body got on. May be NULL. */
+    void (*sent)(struct atd_http_transfer *transfer);
     /* The last call; the transfer may be freed or started again in it. */
     void (*done)(struct atd_http_transfer *transfer, const struct atd_http_result *result);
     void *ctx;

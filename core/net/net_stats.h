@@ -12,7 +12,9 @@
     X(get_requests, "GET requests for object bytes, each attempt counted")      \
     X(head_requests, "HEAD requests, each attempt counted")                     \
     X(list_requests, "LIST requests, each attempt counted")                     \
+    X(put_requests, "PUT requests with object bytes, each attempt counted")     \
     X(other_requests, "other requests to stores, each attempt counted")         \
+    X(sent_bytes, "bytes of request bodies sent, each attempt counted")         \
     X(received_bytes, "bytes of reply bodies received")                         \
     X(discarded_bytes, "bytes of bodies received and thrown away")              \
     X(retries, "attempts after the first, of any kind")                         \

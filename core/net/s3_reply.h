@@ -8,6 +8,7 @@
 #include "net/call.h"
 #include "net/http.h"
 #include "net/object_info.h"
+#include "net/s3_request.h"
 
 #define ATD_S3_LIST_KEYS_MAX 1000u
 
@@ -29,6 +30,50 @@ struct atd_s3_list {
  */
 int atd_s3_list_parse(struct atd_bytes body, struct atd_arena *arena, struct atd_s3_list *ret_list,
                       struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ uploads in parts */
+
+#define ATD_S3_UPLOADS_MAX 1000u
+
+/*
+ * The UploadId of an InitiateMultipartUploadResult. Errors: EPROTO not such XML, no id, or one that
+ * is empty or longer than ATD_S3_UPLOAD_ID_MAX; ENOMEM.
+ */
+int atd_s3_upload_id_parse(struct atd_bytes body, char ret_id[ATD_S3_UPLOAD_ID_MAX + 1],
+                           struct atd_error *err) ATD_MUST_USE;
+
+struct atd_s3_error;
+
+/*
+ * What a 200 to COMPLETE_UPLOAD says, possibly after blanks that kept the connection alive. 0: the
+ * object was made; *ret_etag as atd_etag_copy(), "" when the reply has none. Errors: EREMOTEIO it
+ * is an <Error>, and *ret_error is filled (atd_s3_write_error_classify says what to do about it);
+ * EPROTO anything else, cut off or empty: nobody knows; ENOMEM.
+ */
+int atd_s3_complete_parse(struct atd_bytes body, char ret_etag[ATD_ETAG_MAX + 1],
+                          struct atd_s3_error *ret_error, struct atd_error *err) ATD_MUST_USE;
+
+struct atd_s3_unfinished {
+    struct atd_str key;
+    struct atd_str upload_id;
+};
+
+struct atd_s3_uploads {
+    struct atd_s3_unfinished *uploads;
+    size_t count;
+    bool is_truncated;
+    struct atd_str next_key_marker; /* to be sent back as they are */
+    struct atd_str next_upload_id_marker;
+};
+
+/*
+ * A ListMultipartUploadsResult, in `arena`; keys (and the key marker) are decoded when the reply
+ * says EncodingType url. Errors: as atd_s3_list_parse().
+ */
+int atd_s3_uploads_parse(struct atd_bytes body, struct atd_arena *arena,
+                         struct atd_s3_uploads *ret_uploads, struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ errors */
 
 struct atd_s3_error {
     char code[64];     /* "NoSuchKey"; "" when the body has none */
@@ -57,6 +102,28 @@ enum atd_s3_trouble {
 enum atd_s3_trouble atd_s3_error_classify(const struct atd_http_head *head, struct atd_bytes body,
                                           const char *what, int64_t local_now_s,
                                           char ret_region[64], struct atd_error *err);
+
+/*
+ * The same for the operations that write (PUT to ABORT_UPLOAD, DELETE), with sentences that fit;
+ * also of an <Error> inside a 200. What differs: 412 is EEXIST ("exists already"). It may be this
+ * call's own doing: atd_call_may_have_arrived(). NoSuchUpload is ENOENT: it was aborted, or has
+ * been completed. 409 ConditionalRequestConflict is PASSING.
+ */
+enum atd_s3_trouble atd_s3_write_error_classify(enum atd_s3_operation operation,
+                                                const struct atd_http_head *head,
+                                                struct atd_bytes body, const char *what,
+                                                int64_t local_now_s, char ret_region[64],
+                                                struct atd_error *err);
+
+/*
+ * True: an error reply to a request with an x-amz-checksum-* header that looks as if the server
+ * does not know it (501, NotImplemented; 400 InvalidRequest or InvalidArgument, which has other
+ * causes too). Repeat once without; if that succeeds, remember. A checksum that did not fit
+ * (BadDigest and the like) is not this: it is PASSING, as the bytes were damaged on their way.
+ */
+bool atd_s3_checksum_refused(const struct atd_http_head *head, struct atd_bytes body);
+
+/* ------------------------------------------------------------------ headers */
 
 /*
  * "bytes FIRST-LAST/TOTAL" (or "bytes * /TOTAL" of a 416, then *ret_first > *ret_last). False when

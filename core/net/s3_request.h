@@ -1,6 +1,6 @@
 /*
  * S3 operations as HTTP messages: where a bucket is, how a key is spelled, what is signed.
- * Pure. Source: S3-REDIS 1.2, 1.5, 2.5.
+ * Pure. Source: S3-REDIS 1.2, 1.5, 2.1 to 2.5.
  */
 #ifndef ATD_NET_S3_REQUEST_H
 #define ATD_NET_S3_REQUEST_H
@@ -8,6 +8,7 @@
 #include "atdata/buf.h"
 #include "net/credentials.h"
 #include "net/http.h"
+#include "net/object_info.h"
 
 enum atd_s3_style { ATD_S3_STYLE_AUTO, ATD_S3_STYLE_PATH, ATD_S3_STYLE_VIRTUAL };
 
@@ -28,34 +29,85 @@ struct atd_s3_site {
 int atd_s3_site_init(struct atd_s3_site *ret_site, const char *endpoint, enum atd_s3_style style,
                      struct atd_error *err) ATD_MUST_USE;
 
-enum atd_s3_operation { ATD_S3_GET, ATD_S3_HEAD, ATD_S3_LIST };
+enum atd_s3_operation {
+    ATD_S3_GET,
+    ATD_S3_HEAD,
+    ATD_S3_LIST,
+    ATD_S3_PUT,
+    ATD_S3_CREATE_UPLOAD,
+    ATD_S3_UPLOAD_PART,
+    ATD_S3_COMPLETE_UPLOAD,
+    ATD_S3_ABORT_UPLOAD,
+    ATD_S3_LIST_UPLOADS,
+    ATD_S3_DELETE,
+};
+
+#define ATD_S3_UPLOAD_ID_MAX 1024
+#define ATD_S3_PARTS_MAX 10000u
+/* A CRC-32C, big-endian, in base64: "yZRlqg==". */
+#define ATD_S3_CRC32C_LEN 8
 
 struct atd_s3_request {
     enum atd_s3_operation operation;
     struct atd_str bucket;
-    struct atd_str key; /* GET, HEAD */
+    struct atd_str key; /* all but the lists */
     /* GET: both or neither */
     bool has_range;
     uint64_t first_byte;
     uint64_t last_byte;      /* inclusive */
     struct atd_str if_match; /* with quotes; empty: none */
-    /* LIST (version 2, encoding-type=url) */
+    bool wants_checksum;     /* GET, HEAD: x-amz-checksum-mode: ENABLED */
+    /* LIST (version 2), LIST_UPLOADS; both with encoding-type=url */
     struct atd_str prefix;
-    struct atd_str start_after;        /* empty: none */
-    struct atd_str continuation_token; /* empty: none */
+    struct atd_str start_after;        /* LIST; empty: none */
+    struct atd_str continuation_token; /* LIST; empty: none */
     unsigned max_keys;                 /* 0: the server's default, which is 1000 */
+    struct atd_str key_marker;         /* LIST_UPLOADS; empty: none */
+    struct atd_str upload_id_marker;   /* LIST_UPLOADS; empty: none */
+    /* PUT, UPLOAD_PART: the bytes. COMPLETE_UPLOAD: what atd_s3_complete_body wrote. Borrowed as
+     * long as the message. */
+    struct atd_bytes body;
+    /*
+     * NULL: computed here, over the whole body, when it must be signed: over plain http, with
+     * `sign_payload`, and always of COMPLETE_UPLOAD, which is small. Otherwise UNSIGNED-PAYLOAD
+     * is signed.
+     */
+    const char *payload_sha256_hex;
+    bool sign_payload;
+    struct atd_str crc32c_base64; /* PUT, UPLOAD_PART: x-amz-checksum-crc32c; empty: none */
+    bool if_none_match;           /* PUT, COMPLETE_UPLOAD: "If-None-Match: *" */
+    struct atd_str content_type;  /* PUT, CREATE_UPLOAD; empty: none */
+    bool wants_crc32c;            /* CREATE_UPLOAD: x-amz-checksum-algorithm: CRC32C */
+    struct atd_str upload_id;     /* UPLOAD_PART, COMPLETE_UPLOAD, ABORT_UPLOAD */
+    unsigned part_number;         /* UPLOAD_PART: 1 to ATD_S3_PARTS_MAX */
 };
 
 /*
  * Builds and signs; everything in `arena`. `credential` NULL: unsigned. `region` also for signing
  * at custom endpoints ("auto" for R2); empty: us-east-1. The Host header is signed but not in the
  * message: libcurl makes it of the URL. Errors: EINVAL a bucket or key that cannot be sent (empty,
- * NUL, over 1024 bytes; '.' or '..' segments are sent as they are), no name of a region; ENOMEM.
+ * NUL, over 1024 bytes; '.' or '..' segments are sent as they are), no name of a region, an upload
+ * id or part number that cannot be one, a header value with control characters; ENOMEM.
  */
 int atd_s3_request_build(const struct atd_s3_site *site, const struct atd_s3_request *request,
                          struct atd_str region, const struct atd_credential *credential,
                          int64_t now_s, struct atd_arena *arena,
                          struct atd_http_message *ret_message, struct atd_error *err) ATD_MUST_USE;
+
+/* "GET", "PUT", "POST", "DELETE", "HEAD". */
+const char *atd_s3_method(enum atd_s3_operation operation);
+
+struct atd_s3_part {
+    unsigned number;
+    char etag[ATD_ETAG_MAX + 1];               /* as atd_etag_copy() gave it */
+    char crc32c_base64[ATD_S3_CRC32C_LEN + 4]; /* "": none was sent, or the store takes none */
+};
+
+/*
+ * The body of COMPLETE_UPLOAD, appended: parts in ascending order, ETags in quotes (Ceph once
+ * wanted them). Errors: those of `out` (its `failed`).
+ */
+void atd_s3_complete_body(const struct atd_s3_part *parts, size_t count, struct atd_buf *out);
 
 /*
  * A presigned GET URL, appended; valid no longer than the credential is. Errors: as above; EINVAL

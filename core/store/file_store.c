@@ -2,13 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 
 #include "base/cleanup.h"
+
+#define DIR_MODE 0755 /* less the umask */
 
 struct atd_file_store {
     size_t root_count;
@@ -151,6 +152,24 @@ static const char *type_name(mode_t mode)
                             : "a device";
 }
 
+/* openat2 below the root. -1 and errno. */
+static int open_beneath(int root_fd, const char *rest, uint64_t flags)
+{
+    const struct open_how how = {
+        .flags = flags | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    int fd = -1;
+
+    /* EAGAIN: a rename elsewhere raced with "..": the kernel asks to try again. */
+    for (int tries = 0; tries < 16; tries++) {
+        fd = (int)syscall(SYS_openat2, root_fd, rest, &how, sizeof(how));
+        if (fd >= 0 || errno != EAGAIN)
+            break;
+    }
+    return fd;
+}
+
 /*
  * A descriptor (O_PATH: nothing is opened yet, so nothing can block or be triggered) of the
  * regular file that `path` names, and its attributes.
@@ -158,10 +177,6 @@ static const char *type_name(mode_t mode)
 static int find_file(const struct atd_file_store *store, const char *path, int *ret_path_fd,
                      struct stat *ret_st, struct atd_error *err)
 {
-    const struct open_how how = {
-        .flags = O_PATH | O_CLOEXEC,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-    };
     atd_auto_fd int root_fd = -1;
     atd_auto_fd int fd = -1;
     const char *root;
@@ -173,12 +188,7 @@ static int find_file(const struct atd_file_store *store, const char *path, int *
     root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root_fd < 0)
         return path_error(errno, root, root, err);
-    /* EAGAIN: a rename elsewhere raced with "..": the kernel asks to try again. */
-    for (int tries = 0; tries < 16; tries++) {
-        fd = (int)syscall(SYS_openat2, root_fd, rest, &how, sizeof(how));
-        if (fd >= 0 || errno != EAGAIN)
-            break;
-    }
+    fd = open_beneath(root_fd, rest, O_PATH);
     if (fd < 0)
         return path_error(errno, path, root, err);
     if (fstat(fd, ret_st) != 0)
@@ -239,5 +249,143 @@ int atd_file_store_open(const struct atd_file_store *store, struct atd_str path,
         return path_error(errno, text, text, err);
     *ret_identity = atd_file_identity_of(&st);
     *ret_fd = atd_steal_fd(&fd);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ directories, for writers */
+
+static int write_error(int code, const char *path, const char *root, struct atd_error *err)
+{
+    if (code == EACCES || code == EPERM)
+        return atd_error_set(err, EACCES, "'%s' may not be written: %s", path, strerror(code));
+    if (code == ENOTDIR)
+        return atd_error_set(err, ENOTDIR, "'%s': a step of it is no directory", path);
+    return path_error(code, path, root, err);
+}
+
+/* The configured root and what is missing above it. What exists is left as it is. */
+static int make_root(const char *root, struct atd_error *err)
+{
+    char path[PATH_MAX];
+    size_t len = strlen(root);
+
+    if (len >= sizeof(path))
+        return atd_error_set(err, ENAMETOOLONG, "a data root of %zu bytes is too long", len);
+    memcpy(path, root, len + 1);
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(path, DIR_MODE); /* what went wrong the last one tells */
+        *slash = '/';
+    }
+    if (mkdir(path, DIR_MODE) != 0 && errno != EEXIST)
+        return write_error(errno, path, root, err);
+    return 0;
+}
+
+/*
+ * Opens the directory `rest` below the root, making what is missing step by step. Every step is
+ * opened from the root again: it may be a link, and has to stay below it.
+ */
+static int open_made(int root_fd, char *rest, const char *path, const char *root, int *ret_fd,
+                     struct atd_error *err)
+{
+    atd_auto_fd int above = open_beneath(root_fd, ".", O_RDONLY | O_DIRECTORY);
+    char *step = rest;
+
+    while (above >= 0) {
+        char *end = strchr(step, '/');
+        int fd;
+
+        if (end)
+            *end = '\0';
+        fd = open_beneath(root_fd, rest, O_RDONLY | O_DIRECTORY);
+        if (fd < 0 && errno == ENOENT) {
+            if (mkdirat(above, step, DIR_MODE) != 0 && errno != EEXIST)
+                return write_error(errno, path, root, err);
+            if (fsync(above) != 0)
+                return write_error(errno, path, root, err);
+            fd = open_beneath(root_fd, rest, O_RDONLY | O_DIRECTORY);
+        }
+        if (fd < 0)
+            break;
+        (void)close(above);
+        above = fd;
+        if (!end) {
+            *ret_fd = atd_steal_fd(&above);
+            return 0;
+        }
+        *end = '/';
+        step = end + 1 + strspn(end + 1, "/");
+    }
+    return write_error(errno, path, root, err);
+}
+
+/* Splits "a/b/name" into "a/b" and the name. */
+static int split_name(const char *path, char *rest, char ret_name[NAME_MAX + 1],
+                      struct atd_error *err)
+{
+    char *slash = strrchr(rest, '/');
+    const char *name = slash ? slash + 1 : rest;
+
+    for (const char *step = rest; step; step = strchr(step, '/')) {
+        size_t len;
+
+        step += strspn(step, "/");
+        len = strcspn(step, "/");
+        if ((len == 1 && step[0] == '.') || (len == 2 && step[0] == '.' && step[1] == '.'))
+            return atd_error_set(err, EINVAL, "'%s' has a step '.' or '..' and is not written",
+                                 path);
+    }
+    if (name[0] == '\0')
+        return atd_error_set(err, EINVAL, "'%s' ends in no file name", path);
+    if (strlen(name) > NAME_MAX)
+        return atd_error_set(err, ENAMETOOLONG, "the file name of '%s' is too long", path);
+    memcpy(ret_name, name, strlen(name) + 1);
+    while (slash && slash > rest && slash[-1] == '/')
+        slash--;
+    *(slash ? slash : rest) = '\0';
+    return 0;
+}
+
+int atd_file_store_open_dir(const struct atd_file_store *store, struct atd_str path, bool make,
+                            int *ret_fd, char ret_name[NAME_MAX + 1], struct atd_error *err)
+{
+    char text[PATH_MAX];
+    char below_root[PATH_MAX];
+    char name[NAME_MAX + 1];
+    atd_auto_fd int root_fd = -1;
+    int fd = -1;
+    const char *root;
+    const char *rest;
+    int rc = copy_path(path, text, err);
+
+    if (rc == 0)
+        rc = find_root(store, text, &root, &rest, err);
+    if (rc)
+        return rc;
+    memcpy(below_root, rest, strlen(rest) + 1);
+    rc = split_name(text, below_root, name, err);
+    if (rc)
+        return rc;
+    root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root_fd < 0 && errno == ENOENT && make) {
+        rc = make_root(root, err);
+        if (rc)
+            return rc;
+        root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (root_fd < 0)
+        return write_error(errno, root, root, err);
+    if (make && below_root[0]) {
+        rc = open_made(root_fd, below_root, text, root, &fd, err);
+        if (rc)
+            return rc;
+    } else {
+        fd = open_beneath(root_fd, below_root[0] ? below_root : ".", O_RDONLY | O_DIRECTORY);
+        if (fd < 0)
+            return write_error(errno, text, root, err);
+    }
+    memcpy(ret_name, name, strlen(name) + 1);
+    *ret_fd = fd;
     return 0;
 }

@@ -11,6 +11,7 @@
 #ifndef ATD_STORE_FILE_STORE_H
 #define ATD_STORE_FILE_STORE_H
 
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "atdata/error.h"
@@ -73,5 +74,15 @@ int atd_file_store_stat(const struct atd_file_store *store, struct atd_str path,
 /* The same and opens it for reading; the descriptor is the caller's. */
 int atd_file_store_open(const struct atd_file_store *store, struct atd_str path, int *ret_fd,
                         struct atd_file_identity *ret_identity, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * For writers: the directory that `path` lies in, open for reading, and the last name of the path.
+ * `make`: directories that are missing are made, the root's own included (0755 less the umask, as
+ * Python's makedirs), and are on the disk when it returns. Errors: as stat, and EINVAL a path that
+ * ends in no name or has a step "." or ".."; ENAMETOOLONG; EROFS, ENOSPC.
+ */
+int atd_file_store_open_dir(const struct atd_file_store *store, struct atd_str path, bool make,
+                            int *ret_fd, char ret_name[NAME_MAX + 1],
+                            struct atd_error *err) ATD_MUST_USE;
 
 #endif

@@ -18,6 +18,7 @@
 #define ATD_UPLOAD_SIZE_UNKNOWN UINT64_MAX
 #define ATD_UPLOAD_PARTS_MAX 10000u
 #define ATD_UPLOAD_ID_MAX 1024
+#define ATD_STORE_PUT_BYTES_MAX (64u << 20)
 
 /*
  * How large the parts of an object are: all but the last one are equal (R2 insists). Of known
@@ -29,30 +30,33 @@ uint64_t atd_upload_part_bytes(uint64_t size_bytes);
 struct atd_store_upload;
 
 /*
- * Begins one. An object that stands there already is not noticed here (finish does), unless the
+ * Begins one whose parts are `part_bytes` long (atd_upload_part_bytes(); a store that is told where
+ * a part lies needs it before the last one comes). An object that stands there already is not noticed here (finish does), unless the
  * store cannot tell then: *see* atd_store_guards. `ret_id` gets what atd_store_upload_discard()
  * wants after a crash ("" when that needs nothing). Errors: EACCES, ENOTSUP the store is read only,
  * EINVAL not a URL of this store, ENOSPC, those of a request.
  */
-int atd_store_upload_begin(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
-                           char ret_id[ATD_UPLOAD_ID_MAX + 1],
+int atd_store_upload_begin(struct atd_store *store, struct atd_str url, uint64_t part_bytes,
+                           unsigned timeout_ms, char ret_id[ATD_UPLOAD_ID_MAX + 1],
                            struct atd_store_upload **ret_upload,
                            struct atd_error *err) ATD_MUST_USE;
 
 /*
- * Sends part `number`, from 1. Parts are atd_upload_part_bytes() long but the last. A number sent
- * again replaces the earlier one. `bytes` stay unchanged until it returns. Any thread, several
- * parts at once. Errors: ECANCELED; those of a request, tried several times.
+ * Sends part `number`, from 1. Parts are part_bytes long but the last, which is shorter or as long,
+ * never empty. A number sent again replaces the earlier one, but not while that one is under way.
+ * `bytes` stay unchanged until it returns. Any thread, several parts at once. Errors: ECANCELED;
+ * those of a request, tried several times.
  */
 int atd_store_upload_part(struct atd_store_upload *upload, unsigned number, struct atd_bytes bytes,
                           unsigned timeout_ms, struct atd_error *err) ATD_MUST_USE;
 
 /*
  * Makes the object of parts 1 to `part_count` and confirms it: size, and checksum where the store
- * has one. No part is under way. `part_bytes` is their length (all but the last).
+ * has one. No part is under way. *ret_info: the ETag is "" where the store has none of its own.
  * Errors: EEXIST an object is there already, and stays as it was; EIO what is there is not what
- * was sent (it is deleted); EREMOTEIO nobody can say whether it was made; ECANCELED; others: it was
- * not made. After any error but EREMOTEIO abort is due.
+ * was sent (it is deleted); EREMOTEIO nobody can say whether it was made; EAGAIN the store dropped
+ * the upload: begin again (retryable); ECANCELED; others: it was not made. After any error but
+ * EREMOTEIO abort is due; after EREMOTEIO free.
  */
 int atd_store_upload_finish(struct atd_store_upload *upload, unsigned part_count,
                             unsigned timeout_ms, struct atd_object_info *ret_info,
@@ -65,7 +69,7 @@ void atd_store_upload_cancel(struct atd_store_upload *upload);
 int atd_store_upload_abort(struct atd_store_upload *upload, unsigned timeout_ms,
                            struct atd_error *err) ATD_MUST_USE;
 
-/* NULL is fine. Finished or aborted before. */
+/* NULL is fine. Finished or aborted before, or finish said EREMOTEIO. */
 void atd_store_upload_free(struct atd_store_upload *upload);
 
 /*
@@ -77,7 +81,8 @@ int atd_store_upload_discard(struct atd_store *store, struct atd_str url, const 
                              unsigned timeout_ms, struct atd_error *err) ATD_MUST_USE;
 
 /*
- * An object of one piece, with the same promises as finish. `bytes` at most 64 MiB.
+ * An object of one piece, with the same promises as finish (and nothing to abort). `bytes` at most
+ * ATD_STORE_PUT_BYTES_MAX.
  */
 int atd_store_put(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
                   unsigned timeout_ms, struct atd_object_info *ret_info,
@@ -107,9 +112,9 @@ int atd_store_guards(struct atd_store *store, struct atd_str prefix_url, unsigne
 /* ------------------------------------------------------------------ for implementations */
 
 struct atd_store_write_ops {
-    int (*begin)(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
-                 char ret_id[ATD_UPLOAD_ID_MAX + 1], struct atd_store_upload **ret_upload,
-                 struct atd_error *err);
+    int (*begin)(struct atd_store *store, struct atd_str url, uint64_t part_bytes,
+                 unsigned timeout_ms, char ret_id[ATD_UPLOAD_ID_MAX + 1],
+                 struct atd_store_upload **ret_upload, struct atd_error *err);
     int (*part)(struct atd_store_upload *upload, unsigned number, struct atd_bytes bytes,
                 unsigned timeout_ms, struct atd_error *err);
     int (*finish)(struct atd_store_upload *upload, unsigned part_count, unsigned timeout_ms,
@@ -129,9 +134,11 @@ struct atd_store_write_ops {
                   bool *ret_guards, struct atd_error *err);
 };
 
-/* The first member of every implementation's upload. */
+/* The first member of every implementation's upload; filled by atd_store_upload_begin(). */
 struct atd_store_upload {
+    /* fixed */
     struct atd_store *store;
+    uint64_t part_bytes;
 };
 
 #endif
