@@ -113,6 +113,7 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
     put_bool(&json, "passthrough", passthrough_is_on(fs->passthrough));
     put_index(fs, catalog, &json);
     remote_write_status(fs->remote, &json);
+    publishing_write_status(fs, &json);
     put_uint(&json, "nodes", nodes_count(fs->nodes));
     atd_json_key(&json, "problems");
     atd_json_array_begin(&json);
@@ -154,6 +155,17 @@ static void put_remote_config(struct atd_json_writer *json, const struct options
     put_uint(json, "timeout_s", options->timeout_s);
 }
 
+static void put_publish_config(struct atd_json_writer *json, const struct options *options)
+{
+    put_bool(json, "read_only", options->read_only);
+    put_bool(json, "allow_delete", options->allow_delete);
+    put_text(json, "compat", options->universal ? "universal" : "modern");
+    put_named(json, "state_dir", options->state_dir);
+    put_uint(json, "spool_limit", options->spool_limit_bytes);
+    put_uint(json, "spool_floor", options->spool_floor_bytes);
+    put_uint(json, "scratch_limit", options->scratch_limit_bytes);
+}
+
 static void write_config(struct fs *fs, struct atd_buf *out)
 {
     const struct options *options = fs->options;
@@ -178,6 +190,7 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     put_text(&json, "umask", umask_text);
     put_uint(&json, "poll_ms", ATD_LIVE_POLL_MS);
     put_remote_config(&json, options);
+    put_publish_config(&json, options);
     atd_json_object_end(&json);
     atd_buf_append_byte(out, '\n');
 }
@@ -188,6 +201,7 @@ static void write_metrics(struct fs *fs, struct atd_catalog *catalog, struct atd
 
     metrics_write(&fs->metrics, out);
     remote_write_metrics(fs->remote, out);
+    publishing_write_metrics(fs, out);
     atd_live_status(fs->live, &live);
     atd_buf_printf(out,
                    "# HELP atdatafs_index_loads_total times the index was read\n"

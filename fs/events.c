@@ -9,7 +9,7 @@
 #include "codec/json_write.h"
 
 #define EVENTS_MAX 256
-#define EVENT_BYTES_MAX 2048
+#define EVENT_BYTES_MAX 8192
 
 struct events {
     struct atd_lock lock;
@@ -36,39 +36,69 @@ void events_free(struct events *events)
     free(events);
 }
 
-void events_note(struct events *events, const char *what, const struct atd_error *why)
+static void put_text(struct atd_json_writer *json, const char *key, const char *text)
 {
-    struct atd_buf line = ATD_BUF_INIT(EVENT_BYTES_MAX);
-    struct atd_json_writer json;
+    atd_json_key(json, key);
+    atd_json_text(json, text);
+}
+
+static void begin(struct atd_json_writer *json, struct atd_buf *line, const char *event)
+{
     char now[ATD_CLOCK_TEXT_MAX];
+
+    atd_clock_format((int64_t)time(NULL), now);
+    atd_json_init(json, line, ATD_JSON_TIGHT);
+    atd_json_object_begin(json);
+    put_text(json, "time", now);
+    put_text(json, "event", event);
+}
+
+/* Takes the line. */
+static void end(struct events *events, struct atd_json_writer *json, struct atd_buf *line)
+{
     size_t len;
     char *old;
 
-    atd_clock_format((int64_t)time(NULL), now);
-    atd_json_init(&json, &line, ATD_JSON_TIGHT);
-    atd_json_object_begin(&json);
-    atd_json_key(&json, "time");
-    atd_json_text(&json, now);
-    atd_json_key(&json, "event");
-    atd_json_text(&json, "error");
-    atd_json_key(&json, "what");
-    atd_json_text(&json, what);
-    atd_json_key(&json, "errno");
-    atd_json_text(&json, strerrorname_np(why->code) ? strerrorname_np(why->code) : "?");
-    atd_json_key(&json, "reason");
-    atd_json_text(&json, why->text);
-    atd_json_object_end(&json);
-    atd_buf_append_byte(&line, '\n');
-    if (line.failed) {
-        atd_buf_release(&line);
+    atd_json_object_end(json);
+    atd_buf_append_byte(line, '\n');
+    if (line->failed) {
+        atd_buf_release(line);
         return;
     }
     atd_lock_take(&events->lock);
     old = events->lines[events->next];
-    events->lines[events->next] = (char *)atd_buf_take(&line, &len);
+    events->lines[events->next] = (char *)atd_buf_take(line, &len);
     events->next = (events->next + 1) % EVENTS_MAX;
     atd_lock_give(&events->lock);
     free(old);
+}
+
+void events_note(struct events *events, const char *what, const struct atd_error *why)
+{
+    struct atd_buf line = ATD_BUF_INIT(EVENT_BYTES_MAX);
+    struct atd_json_writer json;
+    const char *name = strerrorname_np(why->code);
+
+    begin(&json, &line, "error");
+    put_text(&json, "what", what);
+    put_text(&json, "errno", name ? name : "?");
+    put_text(&json, "reason", why->text);
+    end(events, &json, &line);
+}
+
+void events_note_published(struct events *events, const char *path, const char *url,
+                           const char *cid, uint64_t size_bytes)
+{
+    struct atd_buf line = ATD_BUF_INIT(EVENT_BYTES_MAX);
+    struct atd_json_writer json;
+
+    begin(&json, &line, "published");
+    put_text(&json, "path", path);
+    put_text(&json, "url", url);
+    put_text(&json, "cid", cid);
+    atd_json_key(&json, "size_bytes");
+    atd_json_uint(&json, size_bytes);
+    end(events, &json, &line);
 }
 
 void events_write(struct events *events, struct atd_buf *out)

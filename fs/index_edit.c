@@ -241,20 +241,9 @@ static bool has_staged_files(struct fs *fs, const char *name)
     if (staging_list(fs->staging, NODE_DATASET, atd_str_from(name), &list, NULL) != 0)
         return true;
     for (size_t i = 0; i < list.count; i++)
-        found = found || list.items[i]->kind != STAGED_NOTE;
+        found = found || list.items[i].staged->kind != STAGED_NOTE;
     staging_list_free(fs->staging, &list);
     return found;
-}
-
-/* A dataset without shards exists here alone. */
-static int rename_local(struct fs *fs, const char *name, const char *new_name,
-                        struct atd_error *err)
-{
-    int rc = staging_add_dataset(fs->staging, atd_str_from(new_name), err);
-
-    if (rc == 0)
-        (void)staging_remove_dataset(fs->staging, atd_str_from(name));
-    return rc;
 }
 
 void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const char *new_name)
@@ -284,7 +273,8 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
         rc = atd_dataset_name_check(atd_buf_str(&edit->other), &why);
     atd_catalog_unref(catalog);
     if (rc == 0 && !is_published) {
-        rc = rename_local(fs, name, new_name, &why);
+        /* It exists here alone. */
+        rc = staging_rename_dataset(fs->staging, atd_str_from(name), atd_str_from(new_name), &why);
         if (rc == 0) {
             (void)fuse_reply_err(req, 0);
             free_edit(edit);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "commands/commands.h"
 #include "mountpoint.h"
 #include "options.h"
 #include "session.h"
@@ -12,8 +13,11 @@ int main(int argc, char **argv)
 {
     struct options options;
     struct atd_error why = ATD_ERROR_INIT;
+    const struct command *command = argc > 1 ? command_find(argv[1]) : NULL;
     int exit_code = ATD_EXIT_OK;
 
+    if (command)
+        return command->run(argc - 1, argv + 1);
     if (options_parse(argc, argv, &options, &why) != 0) {
         (void)fprintf(stderr, "atdatafs: %s\n", why.text);
         exit_code = ATD_EXIT_USAGE;

@@ -20,6 +20,13 @@
     X(read_requests, "READ requests")                                                      \
     X(forget_requests, "FORGET requests, each node counted")                               \
     X(statfs_requests, "STATFS requests")                                                  \
+    X(create_requests, "CREATE requests")                                                  \
+    X(write_requests, "WRITE requests")                                                    \
+    X(flush_requests, "FLUSH requests")                                                    \
+    X(setattr_requests, "SETATTR requests")                                                \
+    X(rename_requests, "RENAME requests")                                                  \
+    X(written_bytes, "bytes taken by WRITE requests")                                      \
+    X(published, "shards published through this mount")                                    \
     X(read_bytes, "bytes answered to READ requests")                                       \
     X(read_deferred, "READ requests that had to wait for the disk")                        \
     X(read_remote, "READ requests for remote shards")                                      \

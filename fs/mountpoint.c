@@ -207,7 +207,8 @@ int mountpoint_prepare(char **mountpoint, struct atd_error *err)
     return 0;
 }
 
-int mountpoint_mount(const struct options *options, int *ret_device, struct atd_error *err)
+int mountpoint_mount(const struct options *options, bool read_only, int *ret_device,
+                     struct atd_error *err)
 {
     atd_auto_fd int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     char data[256];
@@ -220,7 +221,9 @@ int mountpoint_mount(const struct options *options, int *ret_device, struct atd_
                    options->default_permissions ? ",default_permissions" : "",
                    options->allow_other ? ",allow_other" : "");
     if (mount("atdatafs", options->mountpoint, FS_TYPE,
-              MS_NOSUID | MS_NODEV | MS_RDONLY | (options->noexec ? MS_NOEXEC : 0), data) != 0)
+              MS_NOSUID | MS_NODEV | (read_only ? MS_RDONLY : 0) |
+                  (options->noexec ? MS_NOEXEC : 0),
+              data) != 0)
         return atd_error_set(err, errno, "cannot mount on '%s': %s", options->mountpoint,
                              strerror(errno));
     *ret_device = atd_steal_fd(&device);

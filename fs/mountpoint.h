@@ -19,7 +19,8 @@ int mountpoint_prepare(char **mountpoint, struct atd_error *err);
  * Opens /dev/fuse and mounts it, which takes CAP_SYS_ADMIN. EPERM: the caller may go through
  * fusermount3 instead.
  */
-int mountpoint_mount(const struct options *options, int *ret_device, struct atd_error *err);
+int mountpoint_mount(const struct options *options, bool read_only, int *ret_device,
+                     struct atd_error *err);
 
 /* Takes the last mount on the path away, also when files are open (lazily). */
 void mountpoint_unmount(const char *mountpoint);

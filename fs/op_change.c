@@ -129,10 +129,8 @@ static int hide_shard(struct fs *fs, const struct node *directory, struct atd_st
     if (!shard)
         rc = atd_error_set(err, ENOENT, "there is no such shard");
     else
-        rc = staging_hide(fs->staging, node_subject(directory), name, shard->url, err);
+        rc = publishing_delete_later(fs, node_subject(directory), name, shard->url, err);
     view_close(&view);
-    if (rc == 0)
-        publishing_tidy_soon(fs);
     return rc;
 }
 
@@ -184,24 +182,24 @@ static int answer_unlink(struct deferred *deferred)
     return 0;
 }
 
-/* The staged file or note of a name; NULL when there is none. */
+/* The staged file, note or directory of a name; NULL when there is none. */
 static struct staged *find_staged(struct fs *fs, const struct node *directory, const char *name)
 {
-    char leaf[2 * (ATD_FILE_NAME_MAX + 1)];
-    struct staged_place place = {.directory = directory->kind, .subject = node_subject(directory)};
-    struct atd_str scratch = node_leaf(directory);
-    int len;
+    struct staged_where storage;
+    struct staged_place place;
 
-    if (strlen(name) > ATD_FILE_NAME_MAX || scratch.len > ATD_FILE_NAME_MAX)
+    if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
+                         &place))
         return NULL;
-    if (directory->kind == NODE_STAGED_DIR)
-        len = snprintf(leaf, sizeof(leaf), ATD_STR_FMT "/%s", ATD_STR_ARG(scratch), name);
-    else
-        len = snprintf(leaf, sizeof(leaf), "%s", name);
-    if (directory->kind == NODE_SCHEMAS)
-        place.subject = (struct atd_str){"", 0};
-    place.leaf = (struct atd_str){leaf, (size_t)len};
     return staging_find(fs->staging, &place);
+}
+
+static bool is_published(struct fs *fs, struct staged *staged)
+{
+    struct staged_look look;
+
+    staging_look(fs->staging, staged, &look);
+    return look.is_published;
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -213,7 +211,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
     if (reply_if_fixed(req, "unlink", directory, name))
         return;
     staged = find_staged(fs, directory, name);
-    if (staged && !staging_is_published(fs->staging, staged)) {
+    if (staged && !is_published(fs, staged)) {
         /* What was sent of it is taken back by the publisher, when its last handle is closed. */
         (void)staging_remove(fs->staging, staged);
         staged_unref(fs->staging, staged);
@@ -227,25 +225,18 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 /* ------------------------------------------------------------------ RMDIR */
 
-static int rmdir_staged(struct fs *fs, enum node_kind kind, struct atd_str subject,
-                        struct atd_str within, bool *ret_is_empty, struct atd_error *err)
+/* True when files are being written in a dataset's directory. */
+static int find_staged_files(struct fs *fs, struct atd_str subject, bool *ret_found,
+                             struct atd_error *err)
 {
     struct staged_list list;
-    int rc = staging_list(fs->staging, kind, subject, &list, err);
+    int rc = staging_list(fs->staging, NODE_DATASET, subject, &list, err);
 
+    *ret_found = false;
     if (rc)
         return rc;
-    *ret_is_empty = true;
-    for (size_t i = 0; i < list.count; i++) {
-        struct staged_where where;
-
-        if (list.items[i]->kind == STAGED_NOTE || !staging_where(fs->staging, list.items[i], &where))
-            continue;
-        if (kind != NODE_STAGED_DIR ||
-            (atd_str_starts_with(atd_str_from(where.leaf), within) &&
-             where.leaf[within.len] == '/'))
-            *ret_is_empty = false;
-    }
+    for (size_t i = 0; i < list.count; i++)
+        *ret_found = *ret_found || list.items[i].staged->kind != STAGED_NOTE;
     staging_list_free(fs->staging, &list);
     return 0;
 }
@@ -256,12 +247,11 @@ static void rmdir_dataset(fuse_req_t req, const struct node *directory, const ch
     struct atd_error why = ATD_ERROR_INIT;
     struct atd_catalog *catalog = atd_live_get(fs->live);
     bool is_published = atd_catalog_find_dataset(catalog, atd_str_from(name)) != NULL;
-    bool is_empty = true;
-    int rc = rmdir_staged(fs, NODE_DATASET, atd_str_from(name), (struct atd_str){"", 0}, &is_empty,
-                          &why);
+    bool has_files = false;
+    int rc = find_staged_files(fs, atd_str_from(name), &has_files, &why);
 
     atd_catalog_unref(catalog);
-    if (rc == 0 && !is_empty)
+    if (rc == 0 && has_files)
         rc = atd_error_set(&why, ENOTEMPTY, "files are being written in it");
     if (rc == 0 && is_published && !fs->options->allow_delete)
         rc = refuse_delete(&why);
@@ -284,7 +274,6 @@ static int answer_rmdir(struct deferred *deferred)
     const struct node *directory = nodes_find(fs->nodes, deferred->number);
     struct atd_error why = ATD_ERROR_INIT;
     struct staged *staged;
-    bool is_empty = true;
     int rc = 0;
 
     if (reply_if_fixed(req, "rmdir", directory, deferred->name))
@@ -296,13 +285,8 @@ static int answer_rmdir(struct deferred *deferred)
     staged = find_staged(fs, directory, deferred->name);
     if (!staged || staged->kind != STAGED_DIR)
         rc = atd_error_set(&why, ENOENT, "there is no such directory");
-    if (rc == 0)
-        rc = rmdir_staged(fs, NODE_STAGED_DIR, node_subject(directory),
-                          atd_str_from(deferred->name), &is_empty, &why);
-    if (rc == 0 && !is_empty)
+    if (rc == 0 && !staging_remove(fs->staging, staged))
         rc = atd_error_set(&why, ENOTEMPTY, "files are being written in it");
-    if (rc == 0)
-        (void)staging_remove(fs->staging, staged);
     if (staged)
         staged_unref(fs->staging, staged);
     if (rc)

@@ -43,6 +43,14 @@ static void refuse(struct rename_work *work, const struct node *directory,
 
 /* ------------------------------------------------------------------ of staged files */
 
+static bool is_published(struct fs *fs, struct staged *staged)
+{
+    struct staged_look look;
+
+    staging_look(fs->staging, staged, &look);
+    return look.is_published;
+}
+
 static int rename_scratch(struct fs *fs, struct staged *staged, const struct target *to,
                           struct atd_error *err)
 {
@@ -86,7 +94,7 @@ static int rename_staged(struct rename_work *work, struct staged *staged,
     there = rc == 0 ? staging_find(fs->staging, &to.place) : NULL;
     if (there && (work->flags & RENAME_NOREPLACE))
         rc = atd_error_set(err, EEXIST, "the name is taken");
-    if (there && rc == 0 && staging_is_published(fs->staging, there))
+    if (there && rc == 0 && is_published(fs, there))
         rc = atd_error_set(err, EPERM, "'%s' is published, and published shards never change",
                            work->new_name);
     if (there)
@@ -175,13 +183,13 @@ static int rename_published(struct rename_work *work, const struct node *directo
 
 static struct staged *find_staged(struct fs *fs, const struct node *directory, const char *name)
 {
-    struct staged *staged = NULL;
-    struct target target;
+    struct staged_where storage;
+    struct staged_place place;
 
-    if (target_find(fs, directory, name, &target, NULL) == 0)
-        staged = staging_find(fs->staging, &target.place);
-    target_release(&target);
-    return staged;
+    if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
+                         &place))
+        return NULL;
+    return staging_find(fs->staging, &place);
 }
 
 static int check(struct rename_work *work, const struct node *directory,
@@ -217,7 +225,7 @@ static int rename_it(struct rename_work *work)
     rc = check(work, directory, new_directory, &why);
     if (rc == 0)
         staged = find_staged(fs, directory, work->name);
-    if (staged && staging_is_published(fs->staging, staged))
+    if (staged && is_published(fs, staged))
         rc = atd_error_set(&why, EPERM, "published shards keep their names");
     else if (rc == 0 && staged)
         rc = rename_staged(work, staged, new_directory, &answered, &why);

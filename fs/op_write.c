@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "defer.h"
 #include "file.h"
+#include "index_edit.h"
 #include "process.h"
 #include "publishing.h"
 #include "records.h"
@@ -424,7 +425,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t number, struct stat *attr, int to_set
         (void)refuse_open(node, &why);
         reply_node_error(fs, req, "truncate", node, &why);
     } else if (node->kind == NODE_SHARD && (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))) {
-        publishing_set_mtime(fs, req, node, wanted_mtime_ns(attr, to_set));
+        index_edit_mtime(fs, req, node, wanted_mtime_ns(attr, to_set));
     } else {
         /* Owners, modes and times of what is not ours to keep: accepted without effect, because
          * tools fail over a refusal (TOOLS 4, "accept silently"). */

@@ -1,6 +1,8 @@
 /*
  * The table of operations, and what is agreed with the kernel. Source of the settings: FUSE 8.
- * Left out on purpose: getxattr, listxattr, access, flush (ENOSYS once, then never asked again).
+ * Left out on purpose: getxattr, setxattr, listxattr, access (ENOSYS once, then never asked again:
+ * a getxattr before every write would double the cost of a copy, TOOLS 1), copy_file_range and lseek
+ * (the tools and the kernel do without).
  */
 #include "fs.h"
 
@@ -47,4 +49,18 @@ const struct fuse_lowlevel_ops fs_operations = {
     .open = op_open,
     .read = op_read,
     .release = op_release,
+    .create = op_create,
+    .write = op_write,
+    .flush = op_flush,
+    .fsync = op_fsync,
+    .fsyncdir = op_fsyncdir,
+    .setattr = op_setattr,
+    .fallocate = op_fallocate,
+    .mkdir = op_mkdir,
+    .rmdir = op_rmdir,
+    .unlink = op_unlink,
+    .rename = op_rename,
+    .symlink = op_symlink,
+    .link = op_link,
+    .mknod = op_mknod,
 };

@@ -139,7 +139,7 @@ static int read_number(const char *name, const char *text, int base, unsigned lo
 static bool is_ignored(const char *name)
 {
     static const char *const ignored[] = {
-        "rw",       "ro",    "defaults", "auto",  "noauto", "user",      "nouser", "users",
+        "rw",       "defaults", "auto",  "noauto", "user",      "nouser", "users",
         "nofail",   "async", "nosuid",   "nodev", "dev",    "suid",      "exec",   "_netdev",
         "relatime", "atime", "noatime",  "owner", "group",  "nodiratime"};
 
@@ -176,7 +176,8 @@ static int read_valued_option(struct options *options, const char *name, const c
     }
     if (strcmp(name, "data_root") == 0)
         return add_root(options, value, err);
-    if (options_read_remote(options, name, value, &rc, err))
+    if (options_read_remote(options, name, value, &rc, err) ||
+        options_read_publish(options, name, value, &rc, err))
         return rc;
     return atd_error_set(err, EINVAL, "option '%s' is unknown; see atdatafs --help", name);
 }
@@ -206,7 +207,8 @@ static int read_option(struct options *options, char *text, struct atd_error *er
         options->debug = true;
         return 0;
     }
-    if (!value && options_read_remote(options, text, NULL, &rc, err))
+    if (!value && (options_read_remote(options, text, NULL, &rc, err) ||
+                   options_read_publish(options, text, NULL, &rc, err)))
         return rc;
     if (!value)
         return atd_error_set(err, EINVAL, "option '%s' is unknown; see atdatafs --help", text);
@@ -311,6 +313,8 @@ int options_parse(int argc, char **argv, struct options *ret_options, struct atd
                                     .cache_size_bytes = DEFAULT_CACHE_BYTES,
                                     .cache_floor_bytes = DEFAULT_FLOOR_BYTES,
                                     .memory_bytes = DEFAULT_MEMORY_BYTES,
+                                    .scratch_limit_bytes = DEFAULT_SCRATCH_BYTES,
+                                    .spool_floor_bytes = DEFAULT_SPOOL_FLOOR_BYTES,
                                     .timeout_s = DEFAULT_TIMEOUT_S};
     rc = read_arguments(ret_options, argc, argv, &has_index, err);
     if (rc || ret_options->show_help || ret_options->show_version)
@@ -329,6 +333,8 @@ int options_parse(int argc, char **argv, struct options *ret_options, struct atd
         rc = add_default_root(ret_options, err);
     if (rc == 0)
         rc = options_complete_remote(ret_options, err);
+    if (rc == 0)
+        rc = options_complete_publish(ret_options, err);
     return rc;
 }
 
@@ -348,6 +354,7 @@ void options_release(struct options *options)
     free(options->ca_file);
     free(options->password_file);
     free(options->cache_dir);
+    free(options->state_dir);
     for (size_t i = 0; i < options->data_root_count; i++)
         free(options->data_roots[i]);
     *options = (struct options){0};
@@ -357,6 +364,7 @@ void options_print_help(const char *program)
 {
     (void)printf(
         "usage: %s [INDEX-URL] MOUNTPOINT [-o OPTION,...] [-f]\n"
+        "       %s publish [OPTIONS] FILE... NAME\n"
         "\n"
         "Mounts an atdata index: datasets, schemas and labels as files.\n"
         "\n"
@@ -381,8 +389,14 @@ void options_print_help(const char *program)
         "  timeout=SECONDS    a read fails when nothing came for so long (default 30)\n"
         "  password_file=PATH the Redis password; or $ATDATA_REDIS_PASSWORD\n"
         "\n"
+        "publishing: cp X.tar MOUNTPOINT/datasets/NAME/ (-o):\n"
+        "  allow_delete       rm and rmdir take shards and datasets out of the index\n"
+        "  compat=universal   write what every release of atdata reads\n"
+        "  state_dir=DIR      left out: ~/.local/state/atdatafs; spool files and a journal\n"
+        "  spool_limit=SIZE  scratch_limit=SIZE   of one shard, of one scratch file (default 1G)\n"
+        "\n"
         "the mount (-o):\n"
-        "  ro                 read only (this version always is)\n"
+        "  ro                 read only\n"
         "  allow_other        let other users in, by the permissions that ls shows\n"
         "  default_permissions  uid=N  gid=N  umask=OCTAL\n"
         "  data_root=DIR      read local shards below DIR too; may be repeated\n"
@@ -393,5 +407,5 @@ void options_print_help(const char *program)
         "  %s ~/datasets\n"
         "  %s redis://index.example/0 /mnt/team -o store=s3://team/datasets,env_file=.env\n"
         "  %s sqlite:/srv/team/index.db /mnt/team -o ro,allow_other,data_root=/srv/shards\n",
-        program, program, program, program);
+        program, program, program, program, program);
 }

@@ -19,6 +19,8 @@
 #define DEFAULT_MEMORY_BYTES ((uint64_t)256 << 20)
 #define DEFAULT_CACHE_BYTES ((uint64_t)20 << 30)
 #define DEFAULT_FLOOR_BYTES ((uint64_t)1 << 30)
+#define DEFAULT_SPOOL_FLOOR_BYTES ((uint64_t)256 << 20)
+#define DEFAULT_SCRATCH_BYTES ((uint64_t)1 << 30)
 
 struct options {
     char *index_path;            /* absolute path of the SQLite file; NULL: Redis */
@@ -57,6 +59,16 @@ struct options {
     uint64_t cache_floor_bytes; /* the file system keeps so much free */
     uint64_t memory_bytes;
     unsigned timeout_s; /* a read fails when nothing came for so long */
+
+    /* publishing (options_publish.c) */
+    bool read_only;
+    bool allow_delete;
+    bool universal;   /* compat=universal: what is written, every release reads */
+    char *state_dir;  /* absolute; spool files, the journal, empty datasets */
+    bool state_named; /* the user named it: it must be usable */
+    uint64_t spool_limit_bytes;   /* of one shard; 0: as much as the disk has */
+    uint64_t scratch_limit_bytes; /* of one scratch file */
+    uint64_t spool_floor_bytes;   /* the state directory's file system keeps so much free */
 };
 
 /* Shared by options*.c. */
@@ -69,6 +81,20 @@ bool options_read_remote(struct options *options, const char *name, const char *
 /* What was left out: the default cache directory, a password from its file or the environment.
  * Blocks on the disk. */
 int options_complete_remote(struct options *options, struct atd_error *err);
+
+/* "512", "64K", "256M", "10G", "2T": powers of 1024. */
+int options_take_size(uint64_t *ret_bytes, const char *name, const char *value, uint64_t least,
+                      uint64_t most, struct atd_error *err);
+/* A path, made absolute. */
+int options_take_path(char **ret_path, const char *name, const char *value, struct atd_error *err);
+/* HOME, or the user's home directory when the environment has none; NULL: neither. Not thread
+ * safe. */
+const char *options_home(void);
+
+/* The same for publishing. */
+bool options_read_publish(struct options *options, const char *name, const char *value, int *ret_rc,
+                          struct atd_error *err);
+int options_complete_publish(struct options *options, struct atd_error *err);
 
 /*
  * Reads the command line and the environment (HOME, ATDATA_INDEX). `ret_options` must be released

@@ -29,7 +29,7 @@ static int take_text(char **ret_text, const char *name, const char *value, struc
     return *ret_text ? 0 : options_no_memory(err);
 }
 
-static int take_path(char **ret_path, const char *name, const char *value, struct atd_error *err)
+int options_take_path(char **ret_path, const char *name, const char *value, struct atd_error *err)
 {
     if (!*value)
         return atd_error_set(err, EINVAL, "option %s= lacks a path", name);
@@ -39,7 +39,7 @@ static int take_path(char **ret_path, const char *name, const char *value, struc
 }
 
 /* "512", "64K", "256M", "10G", "2T": powers of 1024. */
-static int take_size(uint64_t *ret_bytes, const char *name, const char *value, uint64_t least,
+int options_take_size(uint64_t *ret_bytes, const char *name, const char *value, uint64_t least,
                      uint64_t most, struct atd_error *err)
 {
     static const char units[] = "KMGT";
@@ -151,21 +151,21 @@ bool options_read_remote(struct options *options, const char *name, const char *
     else if (strcmp(name, "profile") == 0)
         rc = take_text(&options->profile, name, value, err);
     else if (strcmp(name, "env_file") == 0)
-        rc = take_path(&options->env_file, name, value, err);
+        rc = options_take_path(&options->env_file, name, value, err);
     else if (strcmp(name, "ca_file") == 0)
-        rc = take_path(&options->ca_file, name, value, err);
+        rc = options_take_path(&options->ca_file, name, value, err);
     else if (strcmp(name, "password_file") == 0)
-        rc = take_path(&options->password_file, name, value, err);
+        rc = options_take_path(&options->password_file, name, value, err);
     else if (strcmp(name, "cache_dir") == 0)
-        rc = take_path(&options->cache_dir, name, value, err);
+        rc = options_take_path(&options->cache_dir, name, value, err);
     else if (strcmp(name, "cache") == 0)
         rc = take_cache(options, value, err);
     else if (strcmp(name, "cache_size") == 0)
-        rc = take_size(&options->cache_size_bytes, name, value, CACHE_LEAST, UINT64_MAX >> 12, err);
+        rc = options_take_size(&options->cache_size_bytes, name, value, CACHE_LEAST, UINT64_MAX >> 12, err);
     else if (strcmp(name, "cache_floor") == 0)
-        rc = take_size(&options->cache_floor_bytes, name, value, 0, UINT64_MAX >> 12, err);
+        rc = options_take_size(&options->cache_floor_bytes, name, value, 0, UINT64_MAX >> 12, err);
     else if (strcmp(name, "memory") == 0)
-        rc = take_size(&options->memory_bytes, name, value, MEMORY_LEAST, MEMORY_MOST, err);
+        rc = options_take_size(&options->memory_bytes, name, value, MEMORY_LEAST, MEMORY_MOST, err);
     else if (strcmp(name, "timeout") == 0)
         rc = take_timeout(options, value, err);
     else
@@ -176,18 +176,24 @@ bool options_read_remote(struct options *options, const char *name, const char *
 
 /* ------------------------------------------------------------------ what was left out */
 
+const char *options_home(void)
+{
+    const char *home = getenv("HOME");
+    const struct passwd *user;
+
+    if (home && home[0] == '/')
+        return home;
+    /* Mounted from fstab or systemd: no HOME in the environment. */
+    user = getpwuid(getuid());
+    return user && user->pw_dir[0] == '/' && user->pw_dir[1] ? user->pw_dir : NULL;
+}
+
 static int default_cache(struct options *options, struct atd_error *err)
 {
     const char *cache_home = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    const struct passwd *user;
+    const char *home = options_home();
     int len;
 
-    if (!home || home[0] != '/') {
-        /* Mounted from fstab or systemd: no HOME in the environment. */
-        user = getpwuid(getuid());
-        home = user && user->pw_dir[0] == '/' && user->pw_dir[1] ? user->pw_dir : NULL;
-    }
     if (cache_home && cache_home[0] == '/')
         len = asprintf(&options->cache_dir, "%s/atdatafs", cache_home);
     else if (home)

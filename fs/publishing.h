@@ -11,18 +11,21 @@
 
 struct publishing;
 
-/* Sets fs->publisher and fs->staging; both stay NULL for a mount that is read only. A mount whose
- * state directory cannot be used fails. */
+/* Sets fs->publisher, which stays NULL for a mount that is read only, and for one without a usable
+ * state directory, unless the user named it: that fails. */
 int publishing_start(struct fs *fs, struct atd_error *err) ATD_MUST_USE;
-/* Ends what is under way. False when a thread hangs. */
+/* Ends its thread. False when it hangs. */
 bool publishing_stop(struct fs *fs);
-void publishing_free(struct fs *fs);
+/* Ends what is under way, when every file is closed. False when a thread hangs. */
+bool publishing_free(struct fs *fs);
 
-/* Something was unlinked: it is deleted after its grace. */
-void publishing_tidy_soon(struct fs *fs);
+/* A published shard was unlinked: hidden now, taken out of the index after its grace. Errors: as
+ * staging_hide. */
+int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_str leaf,
+                            struct atd_str url, struct atd_error *err) ATD_MUST_USE;
 
-/* The time of a published shard (utimensat): recorded in the index; answers the request. */
-void publishing_set_mtime(struct fs *fs, fuse_req_t req, const struct node *node, int64_t mtime_ns);
+/* A new generation is current, or something was published: there may be something to tidy. */
+void publishing_index_changed(struct fs *fs);
 
 /* For .atdatafs/. */
 void publishing_write_status(struct fs *fs, struct atd_json_writer *json);

@@ -155,13 +155,12 @@ static void free_edit(struct record_edit *edit)
 static void drop_name(struct record_edit *edit, const struct staged_place *place)
 {
     struct fs *fs = edit->fs;
-    struct staged_where where;
+    struct staged_look look;
     struct staged_place from;
 
-    if (staging_where(fs->staging, edit->staged, &where)) {
-        from = staged_place_of(&where);
-        notify_staged(fs, &from);
-    }
+    staging_look(fs->staging, edit->staged, &look);
+    from = staged_where_place(&look.where);
+    notify_staged(fs, &from);
     (void)staging_remove(fs->staging, edit->staged);
     notify_staged(fs, place);
 }

@@ -177,6 +177,21 @@ void remote_fill_locator(struct remote *remote, struct atd_locator_options *opti
                               : LOCATE_TIMEOUT_S * 1000;
 }
 
+struct atd_store *remote_s3(struct remote *remote)
+{
+    return remote->s3;
+}
+
+const char *remote_scope(const struct remote *remote)
+{
+    return remote->endpoint;
+}
+
+struct atd_object_table *remote_table(struct remote *remote)
+{
+    return remote->table;
+}
+
 const char *remote_cache_path(const struct remote *remote)
 {
     return remote && remote->dir ? remote->options->cache_dir : NULL;

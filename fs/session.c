@@ -14,8 +14,9 @@
 #include "base/log.h"
 #include "file.h"
 #include "fs.h"
-#include "index/redis.h"
 #include "mountpoint.h"
+#include "publishing.h"
+#include "staging.h"
 
 /* No handler waits for anything, so more threads than cores would only chase each other. */
 #define FUSE_THREADS_MIN 2
@@ -76,55 +77,30 @@ static void on_ready(struct fs *fs)
 
 /* ------------------------------------------------------------------ the parts */
 
-static int make_index(struct fs *fs, struct atd_error *err)
-{
-    const struct options *options = fs->options;
-
-    if (options->redis)
-        return atd_index_redis_open(options->redis, options->ca_file, &fs->index, err);
-    if (options->index_named && access(options->index_path, F_OK) != 0)
-        return atd_error_set(err, errno, "index '%s': %s", options->index_path, strerror(errno));
-    return atd_index_sqlite_open(options->index_path, &fs->index, err);
-}
-
-static int make_locator(struct fs *fs, struct atd_error *err)
-{
-    struct atd_locator_options options = {.files = fs->store};
-
-    remote_fill_locator(fs->remote, &options);
-    fs->reader = remote_reader(fs->remote);
-    return atd_locator_new(&options, &fs->locator, err);
-}
-
 static int make_parts(struct fs *fs, struct atd_error *err)
 {
-    const struct options *options = fs->options;
-    const char *roots[ATD_FILE_ROOTS_MAX];
-    int rc;
+    int rc = parts_open(fs->options, !fs->options->index_named, file_local_changed, fs, &fs->parts,
+                        err);
 
-    for (size_t i = 0; i < options->data_root_count; i++)
-        roots[i] = options->data_roots[i];
-    rc = atd_file_store_new(roots, options->data_root_count, &fs->store, err);
-    if (rc == 0)
-        rc = make_index(fs, err);
-    if (rc == 0)
-        rc = remote_start(options, file_local_changed, fs, &fs->remote, err);
-    if (rc == 0)
-        rc = make_locator(fs, err);
-    if (rc == 0)
-        rc = atd_live_open(fs->index, fs->locator, &fs->live, err);
+    fs->index = fs->parts.index;
+    fs->store = fs->parts.files;
+    fs->remote = fs->parts.remote;
+    fs->locator = fs->parts.locator;
+    fs->live = fs->parts.live;
     if (rc)
         return rc;
+    fs->reader = remote_reader(fs->remote);
     fs->nodes = nodes_new();
     fs->events = events_new();
-    if (!fs->nodes || !fs->events)
+    fs->staging = staging_new();
+    if (!fs->nodes || !fs->events || !fs->staging)
         return atd_error_set(err, ENOMEM, "out of memory");
     rc = atd_workers_start("atd-meta", META_THREADS, &fs->meta_workers, err);
     if (rc == 0)
         rc = atd_workers_start("atd-io", IO_THREADS, &fs->io_workers, err);
     if (rc == 0)
         rc = atd_workers_start("atd-network", NETWORK_THREADS, &fs->network_workers, err);
-    return rc;
+    return rc ? rc : publishing_start(fs, err);
 }
 
 static int make_session(struct fs *fs, struct atd_error *err)
@@ -133,7 +109,8 @@ static int make_session(struct fs *fs, struct atd_error *err)
     const struct options *options = fs->options;
 
     if (fuse_opt_add_arg(&args, "atdatafs") == 0 &&
-        fuse_opt_add_arg(&args, "-ofsname=atdatafs,subtype=atdatafs,ro,nosuid,nodev") == 0 &&
+        fuse_opt_add_arg(&args, "-ofsname=atdatafs,subtype=atdatafs,nosuid,nodev") == 0 &&
+        (fs->publisher || fuse_opt_add_arg(&args, "-oro") == 0) &&
         (!options->noexec || fuse_opt_add_arg(&args, "-onoexec") == 0) &&
         (!options->allow_other || fuse_opt_add_arg(&args, "-oallow_other") == 0) &&
         (!options->default_permissions || fuse_opt_add_arg(&args, "-odefault_permissions") == 0))
@@ -151,7 +128,7 @@ static int make_session(struct fs *fs, struct atd_error *err)
 static int mount_session(struct fs *fs, struct atd_error *err)
 {
     int device;
-    int rc = mountpoint_mount(fs->options, &device, err);
+    int rc = mountpoint_mount(fs->options, !fs->publisher, &device, err);
 
     if (rc == 0) {
         rc = passthrough_attach(fs->session, device, &fs->passthrough, err);
@@ -211,11 +188,10 @@ static int loop(struct fs *fs, struct atd_error *err)
 static void release(struct fs *fs)
 {
     /* First what others wait for: no store answers any more, so that nobody waits for one. */
-    bool ended = remote_stop(fs->remote) && atd_live_close(fs->live) &&
+    bool ended = publishing_stop(fs) && parts_stop(&fs->parts) &&
                  atd_workers_stop(fs->network_workers, STOP_MS) &&
                  atd_workers_stop(fs->meta_workers, STOP_MS) &&
-                 atd_workers_stop(fs->io_workers, STOP_MS) && atd_locator_free(fs->locator) &&
-                 notify_stop(fs->notify);
+                 atd_workers_stop(fs->io_workers, STOP_MS) && notify_stop(fs->notify);
 
     if (!ended) {
         atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
@@ -223,7 +199,8 @@ static void release(struct fs *fs)
     }
     if (fs->nodes)
         handles_release(fs, &fs->handles);
-    if (!remote_free(fs->remote)) {
+    staging_free(fs->staging);
+    if (!publishing_free(fs) || !parts_free(&fs->parts)) {
         atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
         _exit(ATD_EXIT_OK);
     }
@@ -232,13 +209,21 @@ static void release(struct fs *fs)
     passthrough_free(fs->passthrough);
     nodes_free(fs->nodes);
     events_free(fs->events);
-    atd_index_free(fs->index);
-    atd_file_store_free(fs->store);
+}
+
+/* What was published here and is shown by the index now needs no staged copy any more. */
+static void on_generation(void *ctx, struct atd_catalog *before, struct atd_catalog *after)
+{
+    struct fs *fs = ctx;
+
+    staging_settle(fs->staging, after);
+    notify_generation(fs, before, after);
+    publishing_index_changed(fs);
 }
 
 static int serve_mounted(struct fs *fs, struct atd_error *err)
 {
-    const struct atd_live_watcher watcher = {fs, notify_generation, notify_entry_shards};
+    const struct atd_live_watcher watcher = {fs, on_generation, notify_entry_shards};
     int rc;
 
     rc = notify_start(fs, &fs->notify, err);

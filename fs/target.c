@@ -50,15 +50,34 @@ static bool is_json(struct atd_str name)
            atd_str_ends_with(name, ATD_STR(".json"));
 }
 
-static int classify(struct target *target, struct atd_str name, struct atd_error *err)
+/* Copies it: a target owns its texts. They fit, whoever made the place. */
+static void set_place(struct target *target, const struct staged_place *place)
 {
+    struct staged_where *where = &target->where;
+
+    atd_assert(place->subject.len < sizeof(where->subject) &&
+               place->leaf.len < sizeof(where->leaf));
+    where->directory = place->directory;
+    memcpy(where->subject, place->subject.ptr, place->subject.len);
+    where->subject[place->subject.len] = '\0';
+    memcpy(where->leaf, place->leaf.ptr, place->leaf.len);
+    where->leaf[place->leaf.len] = '\0';
+    target->place = staged_where_place(where);
+}
+
+static int classify(struct target *target, struct atd_error *err)
+{
+    struct atd_str name = staged_leaf_name(target->place.leaf);
+    bool is_in_scratch = target->place.directory == NODE_STAGED_DIR;
+
+    target->final = (struct atd_str){"", 0};
     if (target->place.directory == NODE_SCHEMAS) {
-        target->final = name;
         if (is_json(name)) {
             target->name_kind = ATD_UPLOAD_RECORD;
+            target->final = name;
             return 0;
         }
-        target->name_kind = atd_upload_name_classify(name, &target->final, NULL);
+        target->name_kind = atd_upload_name_classify(name, NULL, NULL);
         if (target->name_kind == ATD_UPLOAD_SCRATCH || target->name_kind == ATD_UPLOAD_TEMP) {
             target->name_kind = ATD_UPLOAD_SCRATCH;
             return 0;
@@ -70,73 +89,73 @@ static int classify(struct target *target, struct atd_str name, struct atd_error
     target->name_kind = atd_upload_name_classify(name, &target->final, err);
     if (target->name_kind == ATD_UPLOAD_REFUSED)
         return -EACCES;
-    if (target->is_in_scratch && target->name_kind == ATD_UPLOAD_SHARD)
+    if (is_in_scratch && target->name_kind == ATD_UPLOAD_SHARD)
         target->name_kind = ATD_UPLOAD_TEMP; /* of itself: it will be moved out */
-    if (target->is_in_scratch && target->name_kind == ATD_UPLOAD_RECORD)
+    if (is_in_scratch && target->name_kind == ATD_UPLOAD_RECORD)
         target->name_kind = ATD_UPLOAD_SCRATCH;
     return 0;
 }
 
-static int find(struct fs *fs, enum node_kind directory, struct atd_str subject,
-                struct atd_str scratch, struct atd_str name, struct target *target,
-                struct atd_error *err)
+/* With the place set. */
+static int fill(struct fs *fs, struct target *target, struct atd_error *err)
 {
-    size_t prefix = scratch.len ? scratch.len + 1 : 0;
-    int rc;
+    int rc = classify(target, err);
 
-    if (name.len > ATD_FILE_NAME_MAX || scratch.len > ATD_FILE_NAME_MAX)
-        return atd_error_set(err, ENAMETOOLONG, "the name is longer than %u bytes",
-                             ATD_FILE_NAME_MAX);
-    if (prefix) {
-        memcpy(target->leaf, scratch.ptr, scratch.len);
-        target->leaf[scratch.len] = '/';
-    }
-    memcpy(target->leaf + prefix, name.ptr, name.len);
-    target->place = (struct staged_place){
-        .directory = directory, .subject = subject, .leaf = {target->leaf, prefix + name.len}};
-    target->is_in_scratch = directory == NODE_STAGED_DIR;
-    rc = classify(target, (struct atd_str){target->leaf + prefix, name.len}, err);
-    if (rc == 0 && directory != NODE_SCHEMAS)
-        rc = target_dataset_name(fs, subject, &target->dataset, err);
+    if (rc == 0 && target->place.directory != NODE_SCHEMAS)
+        rc = target_dataset_name(fs, target->place.subject, &target->dataset, err);
     return rc;
+}
+
+static void init(struct target *target)
+{
+    memset(target, 0, sizeof(*target));
+    atd_buf_init(&target->dataset, ATD_NAME_BYTES_MAX);
 }
 
 int target_find(struct fs *fs, const struct node *directory, const char *name,
                 struct target *ret_target, struct atd_error *err)
 {
-    struct atd_str none = {"", 0};
+    struct staged_where storage;
+    struct staged_place place;
 
-    memset(ret_target, 0, sizeof(*ret_target));
-    atd_buf_init(&ret_target->dataset, ATD_NAME_BYTES_MAX);
-    switch (directory->kind) {
-    case NODE_SCHEMAS:
-        return find(fs, NODE_SCHEMAS, none, none, atd_str_from(name), ret_target, err);
-    case NODE_DATASET:
-        return find(fs, NODE_DATASET, node_subject(directory), none, atd_str_from(name),
-                    ret_target, err);
-    case NODE_STAGED_DIR:
-        return find(fs, NODE_STAGED_DIR, node_subject(directory), node_leaf(directory),
-                    atd_str_from(name), ret_target, err);
-    default:
+    init(ret_target);
+    if (strlen(name) > ATD_FILE_NAME_MAX)
+        return atd_error_set(err, ENAMETOOLONG, "the name is longer than %u bytes",
+                             ATD_FILE_NAME_MAX);
+    if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
+                         &place))
         return refuse_directory(directory, err);
-    }
+    set_place(ret_target, &place);
+    return fill(fs, ret_target, err);
 }
 
 int target_of_staged(struct fs *fs, struct staged *staged, struct target *ret_target,
                      struct atd_error *err)
 {
-    struct atd_str leaf = atd_str_from(staged->leaf);
-    struct atd_str scratch = {"", 0};
-    ptrdiff_t slash = atd_str_find(leaf, '/');
+    struct staged_look look;
 
-    memset(ret_target, 0, sizeof(*ret_target));
-    atd_buf_init(&ret_target->dataset, ATD_NAME_BYTES_MAX);
-    if (slash >= 0) {
-        scratch = atd_str_head(leaf, (size_t)slash);
-        leaf = atd_str_from_byte(leaf, (size_t)slash + 1);
-    }
-    return find(fs, staged->directory, atd_str_from(staged->subject), scratch, leaf, ret_target,
-                err);
+    init(ret_target);
+    staging_look(fs->staging, staged, &look);
+    if (!look.is_named)
+        return atd_error_set(err, ENOENT, "it was unlinked");
+    ret_target->where = look.where;
+    ret_target->place = staged_where_place(&ret_target->where);
+    return fill(fs, ret_target, err);
+}
+
+int target_copy(const struct target *target, struct target *ret_copy, struct atd_error *err)
+{
+    ptrdiff_t final_at = target->final.len ? target->final.ptr - target->place.leaf.ptr : 0;
+
+    init(ret_copy);
+    set_place(ret_copy, &target->place);
+    ret_copy->name_kind = target->name_kind;
+    ret_copy->final = (struct atd_str){"", 0};
+    if (target->final.len)
+        ret_copy->final =
+            (struct atd_str){ret_copy->place.leaf.ptr + final_at, target->final.len};
+    atd_buf_append(&ret_copy->dataset, target->dataset.ptr, target->dataset.len);
+    return atd_buf_finish(&ret_copy->dataset, "a dataset's name", err);
 }
 
 void target_release(struct target *target)
@@ -153,7 +172,7 @@ int target_is_free(struct fs *fs, const struct target *target, enum atd_effort e
     int rc;
 
     if (!target->final.len || target->place.directory == NODE_SCHEMAS ||
-        staging_hidden_url(fs->staging, target->place.subject, target->final, NULL))
+        staging_is_hidden(fs->staging, target->place.subject, target->final))
         return 0;
     rc = view_open_for(fs, NODE_DATASET, target->place.subject, target->final, effort, &view, &why);
     if (rc == -EWOULDBLOCK)

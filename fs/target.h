@@ -11,9 +11,8 @@ struct target {
     struct staged_place place; /* views into this struct and the directory's node */
     enum atd_upload_name name_kind;
     struct atd_str final;  /* the shard's or record's name that it is or will be; may be empty */
-    bool is_in_scratch;    /* in a scratch directory: nothing is published there */
     struct atd_buf dataset; /* the index's name of the dataset; empty in schemas/ */
-    char leaf[2 * (ATD_FILE_NAME_MAX + 1)];
+    struct staged_where where;
 };
 
 /*
@@ -24,9 +23,12 @@ struct target {
  */
 int target_find(struct fs *fs, const struct node *directory, const char *name,
                 struct target *ret_target, struct atd_error *err) ATD_MUST_USE;
-/* The target that a staged file's own place is. */
+/* The target that a staged file's own place is. Errors: ENOENT it has no name any more. */
 int target_of_staged(struct fs *fs, struct staged *staged, struct target *ret_target,
                      struct atd_error *err) ATD_MUST_USE;
+/* A copy that needs neither directory nor node. Errors: ENOMEM. */
+int target_copy(const struct target *target, struct target *ret_copy,
+                struct atd_error *err) ATD_MUST_USE;
 void target_release(struct target *target);
 
 /* The index's name of a dataset's file name, appended. Errors: EACCES a name no dataset can have. */

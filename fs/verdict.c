@@ -101,14 +101,13 @@ static int take_name(struct verdict *verdict, struct atd_error *err)
 {
     struct fs *fs = verdict->fs;
     struct staged_place from;
-    struct staged_where where;
+    struct staged_look look;
 
     if (!verdict->renames)
         return 0;
-    if (staging_where(fs->staging, verdict->staged, &where)) {
-        from = staged_place_of(&where);
-        notify_staged(fs, &from);
-    }
+    staging_look(fs->staging, verdict->staged, &look);
+    from = staged_where_place(&look.where);
+    notify_staged(fs, &from);
     return staging_rename(fs->staging, verdict->staged, &verdict->target.place, err);
 }
 
@@ -174,24 +173,6 @@ static void refuse_early(struct fs *fs, fuse_req_t req, const struct atd_error *
     verdict_refuse(fs, req, "publish", why);
 }
 
-/* Copies the target, whose views are into it and its staged file. */
-static int copy_target(struct target *to, const struct target *from, struct atd_error *err)
-{
-    size_t subject_len = from->place.subject.len;
-
-    *to = *from;
-    atd_buf_init(&to->dataset, ATD_NAME_BYTES_MAX);
-    atd_buf_append(&to->dataset, from->dataset.ptr, from->dataset.len);
-    if (subject_len > sizeof(to->subject) - 1)
-        return atd_error_set(err, ENAMETOOLONG, "the dataset's name is too long");
-    memcpy(to->subject, from->place.subject.ptr, subject_len);
-    to->place.subject = (struct atd_str){to->subject, subject_len};
-    to->place.leaf.ptr = to->leaf;
-    if (from->final.len)
-        to->final.ptr = to->leaf + (from->final.ptr - from->leaf);
-    return atd_buf_finish(&to->dataset, "a dataset's name", err);
-}
-
 static struct verdict *make_verdict(struct fs *fs, fuse_req_t req, struct staged *staged,
                                     const struct target *target, enum asked asked,
                                     struct atd_error *err)
@@ -206,7 +187,7 @@ static struct verdict *make_verdict(struct fs *fs, fuse_req_t req, struct staged
     verdict->fs = fs;
     verdict->req = req;
     verdict->asked = asked;
-    if (copy_target(&verdict->target, target, err) != 0) {
+    if (target_copy(target, &verdict->target, err) != 0) {
         target_release(&verdict->target);
         free(verdict);
         return NULL;

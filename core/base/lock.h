@@ -12,6 +12,7 @@
 
 /* Lowest first: what is taken first. Name the structure whose fields the lock guards. */
 enum atd_lock_rank {
+    ATD_RANK_PUBLISHING, /* fs/publishing: what waits for its time; commands/publish: verdicts */
     ATD_RANK_INDEX,   /* index/memory: its records */
     ATD_RANK_LIVE,    /* catalog/live: the current generation */
     ATD_RANK_SHARDS,  /* catalog: shard lists of a generation */

@@ -1,0 +1,23 @@
+#include "commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command commands[] = {
+    {"publish", "publish FILE... NAME: copy tars into a dataset", command_publish},
+};
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+void command_print_all(void)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        (void)printf("  %-18s %s\n", commands[i].name, commands[i].summary);
+}

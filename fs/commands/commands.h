@@ -1,0 +1,21 @@
+/*
+ * The commands: `atdatafs COMMAND ...` without a mount. One file each.
+ */
+#ifndef ATD_FS_COMMANDS_H
+#define ATD_FS_COMMANDS_H
+
+struct command {
+    const char *name;
+    const char *summary;
+    /* `argv[0]` is the command's name. Returns the exit code. */
+    int (*run)(int argc, char **argv);
+};
+
+/* The command of a name; NULL: there is none, it is a mount. */
+const struct command *command_find(const char *name);
+/* One line each, for --help. */
+void command_print_all(void);
+
+int command_publish(int argc, char **argv);
+
+#endif

@@ -1,0 +1,375 @@
+#include "publishing.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/workers.h"
+#include "index_edit.h"
+#include "publish/editor.h"
+#include "publish_parts.h"
+#include "staging.h"
+#include "target.h"
+
+#define STOP_MS 10000u
+/* A mount that nobody publishes in still looks for forgotten files now and then. */
+#define SWEEP_MS 600000
+
+struct doomed {
+    struct doomed *next;
+    int64_t due_ms;
+    char *subject;
+    char *leaf;
+    char *url;
+};
+
+struct publishing {
+    struct fs *fs;
+    struct publish_parts parts;
+    unsigned long thread;
+    bool has_thread;
+    struct atd_error why; /* code not 0: why nothing can be published */
+    struct atd_publisher_edit sweep;
+
+    struct atd_lock lock;
+    pthread_cond_t wake;
+    /* guarded by lock */
+    bool stopping;
+    bool is_sweeping;
+    int64_t sweep_at_ms; /* of superseded entries; INT64_MAX: nothing waits */
+    struct doomed *doomed; /* in the order of their time */
+};
+
+/* ------------------------------------------------------------------ what waits for its time */
+
+static void free_doomed(struct doomed *doomed)
+{
+    if (!doomed)
+        return;
+    free(doomed->subject);
+    free(doomed->leaf);
+    free(doomed->url);
+    free(doomed);
+}
+
+int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_str leaf,
+                            struct atd_str url, struct atd_error *err)
+{
+    struct publishing *publishing = fs->publishing;
+    struct doomed *doomed = calloc(1, sizeof(*doomed));
+    struct doomed **end;
+    int rc;
+
+    if (doomed) {
+        doomed->subject = strndup(subject.ptr, subject.len);
+        doomed->leaf = strndup(leaf.ptr, leaf.len);
+        doomed->url = strndup(url.ptr, url.len);
+        doomed->due_ms = atd_clock_monotonic_ms() + STAGED_GRACE_MS;
+    }
+    if (!doomed || !doomed->subject || !doomed->leaf || !doomed->url) {
+        free_doomed(doomed);
+        return atd_error_set(err, ENOMEM, "out of memory");
+    }
+    rc = staging_hide(fs->staging, subject, leaf, url, err);
+    if (rc) {
+        free_doomed(doomed);
+        return rc;
+    }
+    atd_lock_take(&publishing->lock);
+    for (end = &publishing->doomed; *end; end = &(*end)->next)
+        continue;
+    *end = doomed;
+    (void)pthread_cond_signal(&publishing->wake);
+    atd_lock_give(&publishing->lock);
+    return 0;
+}
+
+/* Unless a file of the same name came meanwhile and took its place. */
+static void delete_doomed(struct publishing *publishing, const struct doomed *doomed)
+{
+    atd_auto_buf struct atd_buf url = ATD_BUF_INIT(1u << 20);
+    struct atd_str subject = atd_str_from(doomed->subject);
+    struct atd_str leaf = atd_str_from(doomed->leaf);
+    const struct staged_place place = {
+        .directory = NODE_DATASET, .subject = subject, .leaf = leaf};
+    struct staged *staged = staging_find(publishing->fs->staging, &place);
+
+    if (staged) {
+        staged_unref(publishing->fs->staging, staged);
+        return; /* it replaces it when it is published */
+    }
+    if (staging_hidden_url(publishing->fs->staging, subject, leaf, &url) &&
+        atd_str_equal(atd_buf_str(&url), atd_str_from(doomed->url)))
+        index_edit_remove_shard(publishing->fs, subject, leaf, atd_str_from(doomed->url));
+}
+
+/* ------------------------------------------------------------------ superseded entries */
+
+static int run_sweep(struct atd_publisher_edit *edit, struct atd_editor *editor,
+                     struct atd_error *err)
+{
+    struct publishing *publishing =
+        (struct publishing *)(void *)((char *)edit - offsetof(struct publishing, sweep));
+    int64_t next_s = -1;
+    int rc = atd_edit_sweep(editor, &next_s, err);
+
+    atd_lock_take(&publishing->lock);
+    if (next_s >= 0)
+        publishing->sweep_at_ms = atd_clock_monotonic_ms() + (next_s + 1) * 1000;
+    atd_lock_give(&publishing->lock);
+    return rc;
+}
+
+static void done_sweep(struct atd_publisher_edit *edit, const struct atd_error *why)
+{
+    struct publishing *publishing =
+        (struct publishing *)(void *)((char *)edit - offsetof(struct publishing, sweep));
+
+    if (why)
+        atd_log(ATD_LOG_DEBUG, "superseded entries stay for now: %s", why->text);
+    atd_lock_take(&publishing->lock);
+    publishing->is_sweeping = false;
+    if (why)
+        publishing->sweep_at_ms = atd_clock_monotonic_ms() + SWEEP_MS;
+    atd_lock_give(&publishing->lock);
+}
+
+void publishing_index_changed(struct fs *fs)
+{
+    struct publishing *publishing = fs->publishing;
+
+    if (!publishing)
+        return;
+    atd_lock_take(&publishing->lock);
+    publishing->sweep_at_ms = 0;
+    (void)pthread_cond_signal(&publishing->wake);
+    atd_lock_give(&publishing->lock);
+}
+
+/* ------------------------------------------------------------------ the thread */
+
+static bool take_sweep_locked(struct publishing *publishing, int64_t now_ms)
+{
+    if (publishing->is_sweeping || now_ms < publishing->sweep_at_ms)
+        return false;
+    publishing->sweep_at_ms = INT64_MAX;
+    publishing->is_sweeping = true;
+    return true;
+}
+
+static void *tidy(void *ctx)
+{
+    struct publishing *publishing = ctx;
+    int64_t staging_at_ms = atd_clock_monotonic_ms() + SWEEP_MS;
+
+    atd_lock_take(&publishing->lock);
+    while (!publishing->stopping) {
+        int64_t now_ms = atd_clock_monotonic_ms();
+        struct doomed *doomed =
+            publishing->doomed && publishing->doomed->due_ms <= now_ms ? publishing->doomed : NULL;
+        bool sweeps = take_sweep_locked(publishing, now_ms);
+        int64_t next_ms = staging_at_ms;
+
+        if (doomed)
+            publishing->doomed = doomed->next;
+        if (publishing->doomed && publishing->doomed->due_ms < next_ms)
+            next_ms = publishing->doomed->due_ms;
+        if (!publishing->is_sweeping && publishing->sweep_at_ms < next_ms)
+            next_ms = publishing->sweep_at_ms;
+        if (!doomed && !sweeps && now_ms < staging_at_ms) {
+            atd_cond_wait_ms(&publishing->wake, &publishing->lock, (unsigned)(next_ms - now_ms));
+            continue;
+        }
+        atd_lock_give(&publishing->lock);
+        if (doomed) {
+            delete_doomed(publishing, doomed);
+            free_doomed(doomed);
+        }
+        if (sweeps && atd_publisher_edit(publishing->parts.publisher, &publishing->sweep, NULL) != 0)
+            done_sweep(&publishing->sweep, NULL);
+        if (now_ms >= staging_at_ms) {
+            staging_sweep(publishing->fs->staging);
+            staging_at_ms = now_ms + SWEEP_MS;
+        }
+        atd_lock_take(&publishing->lock);
+    }
+    atd_lock_give(&publishing->lock);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ started and stopped */
+
+static void on_event(void *ctx, const char *what, struct atd_str dataset, struct atd_str file_name,
+                     struct atd_str url, struct atd_str cid, const struct atd_error *why)
+{
+    struct fs *fs = ctx;
+    char text[TARGET_PATH_MAX];
+
+    (void)url;
+    (void)cid;
+    (void)snprintf(text, sizeof(text), "%s " ATD_STR_FMT "/" ATD_STR_FMT, what,
+                   ATD_STR_ARG(dataset), ATD_STR_ARG(file_name));
+    if (why) {
+        events_note(fs->events, text, why);
+        atd_log(ATD_LOG_WARNING, "%s: %s", text, why->text);
+    } else {
+        atd_log(ATD_LOG_DEBUG, "%s", text);
+    }
+}
+
+static int start(struct publishing *publishing, struct atd_error *err)
+{
+    struct fs *fs = publishing->fs;
+    int rc = publish_parts_open(&fs->parts, on_event, fs, &publishing->parts, err);
+
+    if (rc == 0)
+        rc = staging_load_datasets(fs->staging, fs->options->state_dir, err);
+    if (rc == 0)
+        rc = atd_thread_start("atd-tidy", tidy, publishing, &publishing->thread, err);
+    publishing->has_thread = rc == 0;
+    if (rc == 0)
+        fs->publisher = publishing->parts.publisher;
+    return rc;
+}
+
+int publishing_start(struct fs *fs, struct atd_error *err)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    struct publishing *publishing;
+
+    if (fs->options->read_only)
+        return 0;
+    publishing = calloc(1, sizeof(*publishing));
+    if (!publishing)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    publishing->fs = fs;
+    publishing->sweep.run = run_sweep;
+    publishing->sweep.done = done_sweep;
+    atd_lock_init(&publishing->lock, ATD_RANK_PUBLISHING);
+    atd_cond_init(&publishing->wake);
+    fs->publishing = publishing; /* whatever fails, the caller stops and frees it */
+    if (start(publishing, &why) == 0)
+        return 0;
+    if (fs->options->state_named || why.code == ENOMEM) {
+        if (err)
+            *err = why;
+        return -why.code;
+    }
+    /* Reading goes on without a place for spool files. */
+    publishing->why = why;
+    atd_log(ATD_LOG_WARNING, "nothing can be published: %s", why.text);
+    return 0;
+}
+
+bool publishing_stop(struct fs *fs)
+{
+    struct publishing *publishing = fs->publishing;
+
+    if (!publishing)
+        return true;
+    atd_lock_take(&publishing->lock);
+    publishing->stopping = true;
+    (void)pthread_cond_signal(&publishing->wake);
+    atd_lock_give(&publishing->lock);
+    if (publishing->has_thread && !atd_thread_join(publishing->thread, STOP_MS))
+        return false;
+    publishing->has_thread = false;
+    return true;
+}
+
+bool publishing_free(struct fs *fs)
+{
+    struct publishing *publishing = fs->publishing;
+
+    if (!publishing)
+        return true;
+    fs->publisher = NULL;
+    if (!publish_parts_close(&publishing->parts, STOP_MS))
+        return false;
+    while (publishing->doomed) {
+        struct doomed *doomed = publishing->doomed;
+
+        publishing->doomed = doomed->next;
+        free_doomed(doomed);
+    }
+    (void)pthread_cond_destroy(&publishing->wake);
+    atd_lock_destroy(&publishing->lock);
+    free(publishing);
+    fs->publishing = NULL;
+    return true;
+}
+
+/* ------------------------------------------------------------------ what is shown */
+
+#define COUNTERS(X)                                                                   \
+    X(published, "shards published by this process")                                  \
+    X(failed, "publishes that failed")                                                \
+    X(bytes_spooled, "bytes written to spool files")                                  \
+    X(bytes_sent, "bytes sent to the store")                                          \
+    X(parts_sent, "parts and whole objects sent to the store")                        \
+    X(commits, "changes committed to the index")                                      \
+    X(conflicts, "changes planned again because somebody else was faster")            \
+    X(recovered, "publishes of processes that died, finished or taken back")
+
+static void put_text(struct atd_json_writer *json, const char *key, const char *text)
+{
+    atd_json_key(json, key);
+    atd_json_text(json, text);
+}
+
+void publishing_write_status(struct fs *fs, struct atd_json_writer *json)
+{
+    struct publishing *publishing = fs->publishing;
+    struct atd_publisher_stats stats = {0};
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (publishing && fs->publisher) {
+        atd_publisher_stats(fs->publisher, &stats);
+        (void)atd_publisher_ready(fs->publisher, &why);
+    } else if (publishing) {
+        why = publishing->why;
+    } else {
+        (void)atd_error_set(&why, EROFS, "mounted read only (-o ro)");
+    }
+    atd_json_key(json, "publishing");
+    atd_json_object_begin(json);
+    put_text(json, "state", why.code ? "off" : "ready");
+    if (why.code)
+        put_text(json, "reason", why.text);
+    if (publishing && publishing->parts.prefix_url)
+        put_text(json, "store", publishing->parts.prefix_url);
+    atd_json_key(json, "under_way");
+    atd_json_uint(json, stats.under_way);
+#define X(name, help)          \
+    atd_json_key(json, #name); \
+    atd_json_uint(json, stats.name);
+    COUNTERS(X)
+#undef X
+    atd_json_object_end(json);
+}
+
+void publishing_write_metrics(struct fs *fs, struct atd_buf *out)
+{
+    struct atd_publisher_stats stats = {0};
+
+    if (fs->publisher)
+        atd_publisher_stats(fs->publisher, &stats);
+#define X(name, help)                                                     \
+    atd_buf_printf(out,                                                   \
+                   "# HELP atdatafs_publish_" #name "_total " help "\n"   \
+                   "# TYPE atdatafs_publish_" #name "_total counter\n"    \
+                   "atdatafs_publish_" #name "_total %" PRIu64 "\n",      \
+                   stats.name);
+    COUNTERS(X)
+#undef X
+    atd_buf_printf(out,
+                   "# HELP atdatafs_publish_under_way files being written or published\n"
+                   "# TYPE atdatafs_publish_under_way gauge\n"
+                   "atdatafs_publish_under_way %" PRIu64 "\n",
+                   stats.under_way);
+}
