@@ -117,7 +117,8 @@ static int make_parts(struct fs *fs, struct atd_error *err)
         return rc;
     fs->nodes = nodes_new();
     fs->events = events_new();
-    if (!fs->nodes || !fs->events)
+    fs->staging = staging_new();
+    if (!fs->nodes || !fs->events || !fs->staging)
         return atd_error_set(err, ENOMEM, "out of memory");
     rc = atd_workers_start("atd-meta", META_THREADS, &fs->meta_workers, err);
     if (rc == 0)
@@ -231,14 +232,24 @@ static void release(struct fs *fs)
         fuse_session_destroy(fs->session);
     passthrough_free(fs->passthrough);
     nodes_free(fs->nodes);
+    staging_free(fs->staging);
     events_free(fs->events);
     atd_index_free(fs->index);
     atd_file_store_free(fs->store);
 }
 
+/* Files that were published give way to their shards before the kernel is told of those. */
+static void on_generation(void *ctx, struct atd_catalog *before, struct atd_catalog *after)
+{
+    struct fs *fs = ctx;
+
+    staging_settle(fs->staging, after);
+    notify_generation(fs, before, after);
+}
+
 static int serve_mounted(struct fs *fs, struct atd_error *err)
 {
-    const struct atd_live_watcher watcher = {fs, notify_generation, notify_entry_shards};
+    const struct atd_live_watcher watcher = {fs, on_generation, notify_entry_shards};
     int rc;
 
     rc = notify_start(fs, &fs->notify, err);
