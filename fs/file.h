@@ -5,12 +5,14 @@
 #define ATD_FS_FILE_H
 
 #include "fs.h"
+#include "staging.h"
 
 /* The largest READ the kernel sends (its 256 pages). */
 #define READ_BYTES_MAX (1u << 20)
 
 /*
  * Text:          text.
+ * A staged one:  staged, with a reference.
  * A local shard: fd and identity; fd is -1 once the kernel has taken the file over.
  * A remote one:  reader (NULL when it is empty) and url; the reader keeps the cached copy from
  *                being evicted even while only the kernel reads it.
@@ -20,6 +22,7 @@ struct file {
     struct node *node; /* shards: registered with nodes_open */
     uint8_t *text;
     size_t text_len;
+    struct staged *staged;
     int fd;
     struct atd_file_identity identity;
     uint64_t size_bytes; /* shards */

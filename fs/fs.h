@@ -34,6 +34,9 @@
 #define IO_THREADS 16
 #define NETWORK_THREADS 16
 
+struct staging;       /* staging.h */
+struct atd_publisher; /* publish/publisher.h */
+
 struct fs {
     const struct options *options;
     struct atd_index *index;
@@ -43,6 +46,9 @@ struct fs {
     struct atd_reader *reader;   /* the remote's */
     struct atd_live *live;
     struct nodes *nodes;
+    struct staging *staging;         /* never NULL; empty when nothing can be written */
+    struct atd_publisher *publisher; /* NULL: mounted read only */
+    const char *spool_path;          /* where what is written takes room; NULL with no publisher */
     struct handles handles;
     struct notify *notify;
     struct events *events;
@@ -77,6 +83,8 @@ void op_releasedir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *inf
 /* op_open.c */
 void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
 void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+/* op_write.c: an OPEN for writing of something that is there already. Answers. */
+void op_write_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
 /* op_read.c */
 void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
              struct fuse_file_info *info);

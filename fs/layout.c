@@ -8,7 +8,7 @@
 #include "base/digest.h"
 #include "base/limits.h"
 #include "control.h"
-#include "render.h"
+#include "layout_staged.h"
 
 static const struct {
     const char *name;
@@ -43,14 +43,19 @@ static bool holds_records(enum node_kind kind)
 
 static enum view_need view_need_of(enum node_kind kind, struct atd_str name)
 {
-    if (!holds_records(kind))
+    enum atd_upload_name upload;
+
+    /* No shard's file name begins with a dot (DESIGN 2.1). */
+    if (!holds_records(kind) || (name.len && name.ptr[0] == '.'))
         return VIEW_RECORDS;
     for (size_t i = 0; i < RECORD_NAMES; i++) {
         if (record_names[i].kind != NODE_ENTRY &&
             atd_str_equal(name, atd_str_from(record_names[i].name)))
             return VIEW_RECORDS;
     }
-    return VIEW_SHARDS;
+    upload = atd_upload_name_classify(name, NULL, NULL);
+    return upload == ATD_UPLOAD_TEMP || upload == ATD_UPLOAD_SCRATCH ? VIEW_SHARDS_HERE
+                                                                     : VIEW_SHARDS;
 }
 
 static int find_entry(struct view *view, struct atd_str subject, struct atd_error *err)
@@ -92,6 +97,13 @@ static int view_shards(struct fs *fs, struct view *view, enum view_need need,
     int rc = 0;
 
     view->shards = atd_catalog_shards_peek(view->catalog, view->entry);
+    if (need == VIEW_SHARDS_HERE) {
+        if (view->shards || effort == ATD_EFFORT_MEMORY)
+            return view->shards ? 0 : -EWOULDBLOCK;
+        rc = atd_catalog_shards_get(view->catalog, view->entry, fs->locator, ATD_EFFORT_DISK,
+                                    &view->shards, err);
+        return rc == -EWOULDBLOCK ? 0 : rc;
+    }
     is_due = need == VIEW_SHARDS && view->shards && atd_shard_list_is_due(view->shards);
     if (effort == ATD_EFFORT_MEMORY)
         return view->shards && !view_is_heavy(view) && !is_due ? 0 : -EWOULDBLOCK;
@@ -105,15 +117,21 @@ static int view_shards(struct fs *fs, struct view *view, enum view_need need,
     return rc;
 }
 
-int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
-              enum atd_effort effort, struct view *ret_view, struct atd_error *err)
+/* `name`: of what is staged only this is wanted; ptr NULL: all. */
+static int open_view(struct fs *fs, enum node_kind kind, struct atd_str subject,
+                     struct atd_str name, enum view_need need, enum atd_effort effort,
+                     struct view *ret_view, struct atd_error *err)
 {
-    struct view view = {.kind = kind, .catalog = atd_live_get(fs->live)};
-    int rc = 0;
+    struct view view = {.kind = kind, .staging = fs->staging};
+    bool only_staged;
+    int rc = view_take_staged(&view, subject, name, &only_staged, err);
 
-    if (holds_records(kind)) {
-        rc = find_entry(&view, subject, err);
-        if (rc == 0 && need != VIEW_RECORDS)
+    view.catalog = atd_live_get(fs->live);
+    if (rc == 0 && holds_records(kind)) {
+        rc = find_entry(&view, subject, only_staged ? NULL : err);
+        if (rc == -ENOENT && only_staged)
+            rc = 0;
+        else if (rc == 0 && need != VIEW_RECORDS && !(name.ptr && view.staged.count))
             rc = view_shards(fs, &view, need, effort, err);
     }
     atd_assert(rc != -EWOULDBLOCK || effort != ATD_EFFORT_NETWORK);
@@ -125,6 +143,12 @@ int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum v
     return 0;
 }
 
+int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
+              enum atd_effort effort, struct view *ret_view, struct atd_error *err)
+{
+    return open_view(fs, kind, subject, (struct atd_str){NULL, 0}, need, effort, ret_view, err);
+}
+
 int view_open_for(struct fs *fs, enum node_kind kind, struct atd_str subject, struct atd_str name,
                   enum atd_effort effort, struct view *ret_view, struct atd_error *err)
 {
@@ -133,15 +157,15 @@ int view_open_for(struct fs *fs, enum node_kind kind, struct atd_str subject, st
     struct view view;
     int rc;
 
-    if (need == VIEW_RECORDS)
-        return view_open(fs, kind, subject, need, effort, ret_view, err);
-    rc = view_open(fs, kind, subject, VIEW_KNOWN_SHARDS, effort, &view, err);
+    if (need != VIEW_SHARDS)
+        return open_view(fs, kind, subject, name, need, effort, ret_view, err);
+    rc = open_view(fs, kind, subject, name, VIEW_KNOWN_SHARDS, effort, &view, err);
     if (rc)
         return rc;
-    shard = atd_shard_list_find(view.shards, name);
-    if (atd_shard_list_is_due(view.shards) && (!shard || shard->error_code)) {
+    shard = view_shard(&view, name);
+    if (view.shards && atd_shard_list_is_due(view.shards) && (!shard || shard->error_code)) {
         view_close(&view);
-        return view_open(fs, kind, subject, VIEW_SHARDS, effort, ret_view, err);
+        return open_view(fs, kind, subject, name, VIEW_SHARDS, effort, ret_view, err);
     }
     *ret_view = view;
     return 0;
@@ -165,6 +189,7 @@ void layout_check_current(struct fs *fs, struct atd_catalog *answered)
 
 void view_close(struct view *view)
 {
+    view_give_staged(view);
     atd_shard_list_unref(view->shards);
     atd_catalog_unref(view->catalog);
     *view = (struct view){0};
@@ -199,30 +224,35 @@ static bool fill_text(struct fs *fs, const struct view *view, struct item *item)
     return true;
 }
 
-static const struct atd_catalog_schema *schema_of(const struct view *view)
+/* One that was put into a dataset before it had an entry. */
+static bool empty_record_item(struct fs *fs, const struct view *view, size_t place,
+                              struct item *item)
 {
-    return view->entry->schema == ATD_NONE
-               ? NULL
-               : atd_catalog_schema_at(view->catalog, view->entry->schema);
-}
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
 
-static struct atd_str subject_of(const struct view *view)
-{
-    return view->dataset ? view->dataset->file_name : view->entry->file_name;
+    *item = (struct item){
+        .kind = record_names[place].kind,
+        .parent = view->kind,
+        .subject = view_subject(view),
+        .leaf = atd_str_from(record_names[place].name),
+    };
+    return view_empty_record(view, item->kind, &text, &item->mtime_s) && fill_text(fs, view, item);
 }
 
 static bool record_item(struct fs *fs, const struct view *view, size_t place, struct item *item)
 {
     enum node_kind kind = record_names[place].kind;
-    const struct atd_catalog_schema *schema = schema_of(view);
+    const struct atd_catalog_schema *schema = view_schema(view);
     bool is_schema = kind == NODE_SCHEMA_JSON || kind == NODE_SCHEMA_PY;
 
+    if (!view->entry)
+        return empty_record_item(fs, view, place, item);
     if (is_schema && !schema)
         return false;
     *item = (struct item){
         .kind = kind,
         .parent = view->kind,
-        .subject = subject_of(view),
+        .subject = view_subject(view),
         .leaf = atd_str_from(record_names[place].name),
         .mtime_s = is_schema ? schema->created_at_s : view->entry->created_at_s,
     };
@@ -254,12 +284,12 @@ void layout_shard_version(const struct atd_shard *shard, bool is_local,
 static bool shard_item(struct fs *fs, const struct view *view, const struct atd_shard *shard,
                        struct item *item)
 {
-    if (shard->error_code)
+    if (shard->error_code || view_hides(view, shard->file_name))
         return false;
     *item = (struct item){
         .kind = NODE_SHARD,
         .parent = view->kind,
-        .subject = subject_of(view),
+        .subject = view_subject(view),
         .leaf = shard->file_name,
         .link_count = 1,
         .size_bytes = shard->size_bytes,
@@ -354,7 +384,8 @@ static void root_item(size_t place, struct item *item)
 
 /* ------------------------------------------------------------------ listing and finding */
 
-size_t view_count(const struct view *view)
+/* Of the catalog alone. */
+static size_t catalog_count(const struct view *view)
 {
     switch (view->kind) {
     case NODE_ROOT:
@@ -371,14 +402,14 @@ size_t view_count(const struct view *view)
         return CONTROL_FILES;
     case NODE_DATASET:
     case NODE_CID:
-        return RECORD_NAMES + atd_shard_list_count(view->shards);
+        return RECORD_NAMES + (view->shards ? atd_shard_list_count(view->shards) : 0);
     default:
         return 0;
     }
 }
 
-bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
-             struct item *ret_item)
+static bool catalog_at(struct fs *fs, const struct view *view, size_t place,
+                       struct view_names *storage, struct item *ret_item)
 {
     switch (view->kind) {
     case NODE_ROOT:
@@ -408,6 +439,30 @@ bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_n
     }
 }
 
+/* The order: what is staged, the catalog's, datasets without a shard. */
+size_t view_count(const struct view *view)
+{
+    return view->staged.count + catalog_count(view) + view->empty_count;
+}
+
+bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
+             struct item *ret_item)
+{
+    size_t catalogs = catalog_count(view);
+    size_t other;
+
+    if (place < view->staged.count) {
+        view_staged_item(view, place, storage, ret_item);
+        return true;
+    }
+    place -= view->staged.count;
+    if (place < catalogs)
+        return catalog_at(fs, view, place, storage, ret_item) &&
+               !view_find_staged(view, ret_item->leaf, &other);
+    view_empty_item(view, place - catalogs, ret_item);
+    return !atd_catalog_find_dataset(view->catalog, ret_item->leaf);
+}
+
 static bool find_in_root(struct atd_str name, struct item *ret_item)
 {
     for (size_t i = 0; i < ATD_ARRAY_LEN(root_names); i++) {
@@ -434,6 +489,21 @@ static bool find_in_schemas(struct fs *fs, const struct view *view, struct atd_s
     return schema && schemas_item(fs, view, schema, kind, storage, ret_item);
 }
 
+static bool find_dataset(const struct view *view, struct atd_str name, struct item *ret_item)
+{
+    const struct atd_dataset *dataset = atd_catalog_find_dataset(view->catalog, name);
+    size_t place;
+
+    if (dataset) {
+        dataset_item(view, dataset, ret_item);
+        return true;
+    }
+    if (!view_find_empty(view, name, &place))
+        return false;
+    view_empty_item(view, place, ret_item);
+    return true;
+}
+
 static bool find_in_entry(struct fs *fs, const struct view *view, struct atd_str name,
                           struct item *ret_item)
 {
@@ -443,25 +513,26 @@ static bool find_in_entry(struct fs *fs, const struct view *view, struct atd_str
         if (atd_str_equal(name, atd_str_from(record_names[i].name)))
             return record_item(fs, view, i, ret_item);
     }
-    shard = view->shards ? atd_shard_list_find(view->shards, name) : NULL;
+    shard = view_shard(view, name);
     return shard && shard_item(fs, view, shard, ret_item);
 }
 
 bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
                struct view_names *storage, struct item *ret_item)
 {
-    const struct atd_dataset *dataset;
     const struct atd_catalog_entry *entry;
     const struct atd_catalog_label *label;
+    size_t place;
 
+    if (view_find_staged(view, name, &place)) {
+        view_staged_item(view, place, storage, ret_item);
+        return true;
+    }
     switch (view->kind) {
     case NODE_ROOT:
         return find_in_root(name, ret_item);
     case NODE_DATASETS:
-        dataset = atd_catalog_find_dataset(view->catalog, name);
-        if (dataset)
-            dataset_item(view, dataset, ret_item);
-        return dataset != NULL;
+        return find_dataset(view, name, ret_item);
     case NODE_SCHEMAS:
         return find_in_schemas(fs, view, name, storage, ret_item);
     case NODE_LABELS:
@@ -483,81 +554,5 @@ bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
         return find_in_entry(fs, view, name, ret_item);
     default:
         return false;
-    }
-}
-
-/* ------------------------------------------------------------------ contents */
-
-static int render_in_schemas(const struct view *view, enum node_kind kind, struct atd_str leaf,
-                             struct atd_buf *out, struct atd_error *err)
-{
-    size_t suffix = kind == NODE_SCHEMAS_JSON ? 5 : 3;
-    const struct atd_catalog_schema *schema =
-        leaf.len > suffix
-            ? atd_catalog_find_schema(view->catalog, atd_str_head(leaf, leaf.len - suffix))
-            : NULL;
-
-    if (!schema)
-        return atd_error_set(err, ENOENT, "the schema is not in the index any more");
-    return kind == NODE_SCHEMAS_JSON ? render_schema_json(schema, out, err)
-                                     : render_schema_py(schema, out, err);
-}
-
-static int render_link(const struct view *view, struct atd_str leaf, struct atd_buf *out,
-                       struct atd_error *err)
-{
-    const struct atd_catalog_label *label = atd_catalog_find_label(view->catalog, leaf);
-
-    if (!label)
-        return atd_error_set(err, ENOENT, "the label is not in the index any more");
-    atd_buf_append_text(out, "../by-cid/");
-    atd_buf_append_str(out, atd_catalog_entry_at(view->catalog, label->entry)->file_name);
-    return atd_buf_finish(out, "a link", err);
-}
-
-int view_render(struct fs *fs, const struct view *view, enum node_kind kind, struct atd_str leaf,
-                struct atd_buf *out, struct atd_error *err)
-{
-    switch (kind) {
-    case NODE_SCHEMAS_JSON:
-    case NODE_SCHEMAS_PY:
-        return render_in_schemas(view, kind, leaf, out, err);
-    case NODE_LABEL:
-        return render_link(view, leaf, out, err);
-    case NODE_CONTROL_FILE:
-        return control_render(fs, view->catalog, leaf, out, err);
-    case NODE_METADATA:
-        return render_metadata(view->entry, out, err);
-    case NODE_ENTRY:
-        return render_entry(view->catalog, view->dataset, view->entry, view->shards, out, err);
-    case NODE_SCHEMA_JSON:
-    case NODE_SCHEMA_PY:
-        if (!schema_of(view))
-            return atd_error_set(err, ENOENT, "the schema is not in the index any more");
-        return kind == NODE_SCHEMA_JSON ? render_schema_json(schema_of(view), out, err)
-                                        : render_schema_py(schema_of(view), out, err);
-    default:
-        return atd_error_set(err, EINVAL, "not a text file");
-    }
-}
-
-void node_directory(const struct node *node, enum node_kind *ret_kind, struct atd_str *ret_subject)
-{
-    *ret_subject = (struct atd_str){"", 0};
-    switch (node->kind) {
-    case NODE_SCHEMAS_JSON:
-    case NODE_SCHEMAS_PY:
-        *ret_kind = NODE_SCHEMAS;
-        break;
-    case NODE_LABEL:
-        *ret_kind = NODE_LABELS;
-        break;
-    case NODE_CONTROL_FILE:
-        *ret_kind = NODE_CONTROL;
-        break;
-    default:
-        *ret_kind = node->parent;
-        *ret_subject = node_subject(node);
-        break;
     }
 }

@@ -10,18 +10,43 @@
 #include "base/limits.h"
 #include "catalog/shards.h"
 #include "fs.h"
+#include "staging.h"
+
+/* "DATASET/.~tmp~" and its end. */
+#define VIEW_SUBJECT_BYTES (2 * ATD_FILE_NAME_MAX + 2)
 
 struct view {
     enum node_kind kind; /* the directory's */
     struct atd_catalog *catalog;
     const struct atd_dataset *dataset;     /* NODE_DATASET */
-    const struct atd_catalog_entry *entry; /* NODE_DATASET, NODE_CID */
+    const struct atd_catalog_entry *entry; /* NODE_DATASET, NODE_CID; NULL: only staging knows it */
     struct atd_shard_list *shards;         /* the same; NULL when it was not asked for */
+
+    /* What goes before the catalog's names; of view_open_for only what it was asked for. */
+    struct staging *staging;
+    uint64_t staging_version;  /* from before the view was made */
+    struct staged_list staged; /* NODE_DATASET, NODE_SCHEMAS, NODE_STAGED_DIR */
+    char **empty;              /* NODE_DATASETS: those without a shard */
+    size_t empty_count;
+    char subject[VIEW_SUBJECT_BYTES]; /* where neither a dataset nor an entry has it */
 };
+
+/* The subject of the directory's node. */
+struct atd_str view_subject(const struct view *view);
+/* The shard of a name; NULL: there is none, or no list was asked for. */
+const struct atd_shard *view_shard(const struct view *view, struct atd_str name);
+/* The schema of its entry; NULL: none, or it is not in this index. */
+const struct atd_catalog_schema *view_schema(const struct view *view);
+/* Whether a shard is about to be deleted. */
+bool view_hides(const struct view *view, struct atd_str name);
+/* False: what the view shows of staging has changed since; it is not to be kept. */
+bool view_is_settled(const struct view *view);
 
 /* What of a dataset's directory is wanted. */
 enum view_need {
     VIEW_RECORDS,
+    VIEW_SHARDS_HERE,  /* if they can be found without a store; a tool's temporary name: it may be
+                          a shard's, but is hardly ever */
     VIEW_KNOWN_SHARDS, /* as they were found; stores are asked only when nothing is known */
     VIEW_SHARDS,       /* and those that were not to be had are asked for again */
 };
@@ -72,6 +97,7 @@ size_t view_count(const struct view *view);
 #define VIEW_NAME_BYTES (ATD_FILE_NAME_MAX + 1)
 struct view_names {
     char leaf[VIEW_NAME_BYTES + 8];
+    char subject[VIEW_SUBJECT_BYTES];
 };
 bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
              struct item *ret_item);
@@ -90,10 +116,10 @@ void node_directory(const struct node *node, enum node_kind *ret_kind, struct at
 /* Directories in the root. */
 #define LAYOUT_ROOT_NAMES 5
 
-/* Fills in the attributes of an item of a node, as stat shows them. */
-void layout_stat(struct fs *fs, const struct node *node, struct stat *ret_st);
+/* Fills in the attributes of a node, as stat shows them. False: it was staged and is gone. */
+bool layout_stat(struct fs *fs, const struct node *node, struct stat *ret_st);
 
-/* "datasets/NAME/x.tar": where a node is, for messages. Cut at `size`. */
-void layout_path(const struct node *node, char *path, size_t size);
+/* "datasets/NAME/x.tar": where a node is (what is staged: now), for messages. Cut at `size`. */
+void layout_path(struct fs *fs, const struct node *node, char *path, size_t size);
 
 #endif

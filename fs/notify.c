@@ -149,6 +149,28 @@ static void notify_listing(struct notify *notify, fuse_ino_t directory)
     notify_name(notify, directory, (struct atd_str){"", 0}, false);
 }
 
+void notify_staged(struct fs *fs, enum node_kind directory, struct atd_str subject,
+                   struct atd_str leaf)
+{
+    struct atd_str name = staged_leaf_name(leaf);
+    char scratch[VIEW_SUBJECT_BYTES];
+    fuse_ino_t number;
+
+    if (directory == NODE_STAGED_DIR) {
+        int len = snprintf(scratch, sizeof(scratch), "%.*s/%.*s", (int)subject.len, subject.ptr,
+                           (int)(leaf.len - name.len - 1), leaf.ptr);
+
+        if (len < 0 || (size_t)len >= sizeof(scratch))
+            return;
+        subject = (struct atd_str){scratch, (size_t)len};
+    }
+    number = nodes_number_of_directory(fs->nodes, directory, subject);
+    if (!number)
+        return;
+    notify_name(fs->notify, number, name, directory == NODE_DATASETS);
+    notify_listing(fs->notify, number);
+}
+
 /* ------------------------------------------------------------------ from a difference */
 
 struct difference {
@@ -250,7 +272,8 @@ static void notify_difference(void *ctx, enum atd_diff_table table, enum atd_dif
     switch (table) {
     case ATD_DIFF_DATASET:
     case ATD_DIFF_ENTRY:
-        if (kind != ATD_DIFF_ADDED)
+        /* Also of an added one: it may have been here, without a shard. */
+        if (kind != ATD_DIFF_ADDED || table == ATD_DIFF_DATASET)
             notify_contents(difference, table == ATD_DIFF_DATASET ? NODE_DATASET : NODE_CID,
                             file_name);
         if (kind != ATD_DIFF_CHANGED)

@@ -10,6 +10,7 @@
 #include "atdata/error.h"
 #include "catalog/catalog.h"
 #include "fuse.h"
+#include "nodes.h"
 
 struct fs;
 struct notify;
@@ -23,6 +24,12 @@ bool notify_stop(struct notify *notify);
 void notify_generation(void *fs, struct atd_catalog *before, struct atd_catalog *after);
 void notify_entry_shards(void *fs, struct atd_catalog *catalog,
                          const struct atd_catalog_entry *entry);
+
+/* What is staged, hidden or an empty dataset came or went by itself, not by a request that the
+ * kernel made: queues that the name and the directory's listing are forgotten. The place as in
+ * staging.h; for an empty dataset: NODE_DATASETS, "", its file name. */
+void notify_staged(struct fs *fs, enum node_kind directory, struct atd_str subject,
+                   struct atd_str leaf);
 
 /* Queues: forget the name (or, with `expire`, ask again at its next use) and the listing. */
 void notify_name(struct notify *notify, fuse_ino_t parent, struct atd_str name, bool expire);

@@ -20,6 +20,7 @@
 struct directory {
     struct handle handle;
     struct view view;
+    bool is_cached; /* the kernel keeps what it is told */
 };
 
 static struct fs *fs_of(fuse_req_t req)
@@ -39,6 +40,13 @@ static void free_directory(struct fs *fs, struct handle *handle)
     (void)fs;
     view_close(&directory->view);
     free(directory);
+}
+
+/* Whether the kernel may keep the listing. Control files have no lasting sizes; staged names come
+ * and go without a notification. */
+static bool is_kept(const struct view *view)
+{
+    return view->kind != NODE_CONTROL && view->kind != NODE_STAGED_DIR && view->staged.count == 0;
 }
 
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */
@@ -69,11 +77,12 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
         return 0;
     }
     directory->handle.free = free_directory;
+    directory->is_cached = is_kept(&directory->view);
     handles_add(&fs->handles, &directory->handle);
     info->fh = (uintptr_t)directory;
-    /* Both, or the kernel caches nothing (FUSE 3.1). Control files have no lasting sizes. */
-    info->cache_readdir = node->kind != NODE_CONTROL;
-    info->keep_cache = node->kind != NODE_CONTROL;
+    /* Both, or the kernel caches nothing (FUSE 3.1). */
+    info->cache_readdir = directory->is_cached;
+    info->keep_cache = directory->is_cached;
     if (fuse_reply_open(req, info) != 0)
         handles_free(fs, &fs->handles, &directory->handle);
     return 0;
@@ -123,22 +132,24 @@ static size_t add_dot(fuse_req_t req, char *buf, size_t room, off_t place, bool 
                 : fuse_add_direntry(req, buf, room, name, &entry.attr, place + 1);
 }
 
+static bool is_fresh(struct fs *fs, const struct view *view)
+{
+    return atd_live_generation(fs->live) == atd_catalog_generation(view->catalog) &&
+           view_is_settled(view);
+}
+
 /*
  * A listing that begins shows the state of now, not of the time of the opendir (rewinddir wants
  * that too): what changed in between was notified before the kernel had anything to forget.
  */
 static void renew_view(struct fs *fs, struct view *view)
 {
-    struct atd_str subject = {"", 0};
     struct view fresh;
 
-    if (atd_live_generation(fs->live) == atd_catalog_generation(view->catalog))
+    if (is_fresh(fs, view))
         return;
-    if (view->dataset)
-        subject = view->dataset->file_name;
-    else if (view->entry)
-        subject = view->entry->file_name;
-    if (view_open(fs, view->kind, subject, VIEW_SHARDS, ATD_EFFORT_DISK, &fresh, NULL) != 0)
+    if (view_open(fs, view->kind, view_subject(view), VIEW_SHARDS, ATD_EFFORT_DISK, &fresh, NULL) !=
+        0)
         return; /* it is gone, or a store must be asked: the old state ends with nothing kept */
     view_close(view);
     *view = fresh;
@@ -187,6 +198,8 @@ static void list(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
     atd_auto_free char *buf = malloc(size);
     struct listing listing = {.plus = plus};
     struct atd_catalog *catalog;
+    struct view mark;
+    bool must_drop;
     struct told told = {0};
     size_t used = 0;
     size_t need = 1;
@@ -214,6 +227,9 @@ static void list(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
     }
     /* Once answered, a RELEASEDIR in another thread may free the view. */
     catalog = atd_catalog_ref(view->catalog);
+    mark = (struct view){
+        .kind = view->kind, .staging = view->staging, .staging_version = view->staging_version};
+    must_drop = !listing.is_current || (directory_of(info)->is_cached && !is_kept(view));
     /* What was collected before memory ran out is an answer too; nothing at all is an error. */
     if ((used == 0 && need == 0 ? fuse_reply_err(req, ENOMEM) : fuse_reply_buf(req, buf, used)) !=
         0) {
@@ -224,7 +240,7 @@ static void list(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
     /* The kernel keeps the listing: one of an old state it must drop when it has it all. */
     if (listing.is_current)
         layout_check_current(fs, catalog);
-    else if (used == 0)
+    if (used == 0 && (must_drop || !view_is_settled(&mark)))
         notify_name(fs->notify, number, (struct atd_str){"", 0}, false);
     atd_catalog_unref(catalog);
 }
@@ -250,9 +266,7 @@ static bool is_slow(struct fs *fs, const struct fuse_file_info *info, off_t offs
 {
     const struct view *view = &directory_of(info)->view;
 
-    return view_is_heavy(view) ||
-           (offset == 0 && view->entry &&
-            atd_live_generation(fs->live) != atd_catalog_generation(view->catalog));
+    return view_is_heavy(view) || (offset == 0 && view->entry && !is_fresh(fs, view));
 }
 
 static void readdir_now_or_later(fuse_req_t req, const struct deferred_args *args, bool plus)

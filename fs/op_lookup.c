@@ -35,10 +35,11 @@ static void reply_absent(fuse_req_t req)
 static bool reply_refused_shard(fuse_req_t req, const struct node *directory,
                                 const struct view *view, struct atd_str name)
 {
-    const struct atd_shard *shard = view->shards ? atd_shard_list_find(view->shards, name) : NULL;
+    const struct atd_shard *shard = view_shard(view, name);
     struct atd_error why = ATD_ERROR_INIT;
 
-    if (!shard || !shard->store || !shard->error_code || shard->error_code == ENOENT)
+    if (!shard || view_hides(view, name) || !shard->store || !shard->error_code ||
+        shard->error_code == ENOENT)
         return false;
     (void)atd_error_set(
         &why,
@@ -136,7 +137,10 @@ static void reply_attr(struct fs *fs, fuse_req_t req, const struct node *node)
 {
     struct stat st;
 
-    layout_stat(fs, node, &st);
+    if (!layout_stat(fs, node, &st)) {
+        (void)fuse_reply_err(req, ESTALE);
+        return;
+    }
     if (node->kind == NODE_CONTROL_FILE) {
         atd_auto_buf struct atd_buf text = ATD_BUF_INIT(ATD_RENDER_BYTES_MAX);
         struct view view;
@@ -173,7 +177,7 @@ static int answer_getattr(struct deferred *deferred)
         return rc;
 
     if (rc == 0) {
-        shard = atd_shard_list_find(view.shards, node_leaf(node));
+        shard = view_shard(&view, node_leaf(node));
         if (!shard || shard->error_code ||
             memcmp(shard->version, node->version, sizeof(node->version)) != 0)
             rc = -ESTALE;
@@ -237,16 +241,29 @@ void op_readlink(fuse_req_t req, fuse_ino_t number)
 
 /* ------------------------------------------------------------------ STATFS */
 
-/* The file system of the cache, or of the first data root that exists: where shards take room. */
+/* Shown where nothing is known: file managers do not copy to where 0 blocks are (TOOLS 2b). */
+#define UNKNOWN_BYTES (1ull << 50)
+
+/* The file system where what is written takes room; else that of the cache, or of the first data
+ * root that exists: where shards do. */
 static int answer_statfs(struct deferred *deferred)
 {
     const struct fs *fs = fs_of(deferred->req);
     const char *cache = remote_cache_path(fs->remote);
     struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096};
-    bool is_done = cache && statvfs(cache, &st) == 0;
+    bool is_done = fs->spool_path && statvfs(fs->spool_path, &st) == 0;
 
+    if (!is_done && cache)
+        is_done = statvfs(cache, &st) == 0;
     for (size_t i = 0; !is_done && i < fs->options->data_root_count; i++)
         is_done = statvfs(fs->options->data_roots[i], &st) == 0;
+    if (st.f_frsize == 0)
+        st.f_frsize = st.f_bsize ? st.f_bsize : 4096;
+    if (st.f_blocks == 0)
+        st.f_blocks = st.f_bfree = st.f_bavail = UNKNOWN_BYTES / st.f_frsize;
+    /* A write that has no room says so with its reason. */
+    if (fs->publisher && st.f_bavail == 0)
+        st.f_bfree = st.f_bavail = 1;
     st.f_namemax = ATD_FILE_NAME_MAX;
     (void)fuse_reply_statfs(deferred->req, &st);
     return 0;

@@ -31,6 +31,7 @@ static void free_file(struct fs *fs, struct handle *handle)
         (void)close(file->fd);
     if (file->reader)
         atd_reader_close(file->reader);
+    staged_unref(fs->staging, file->staged);
     free(file->url);
     free(file->text);
     free(file);
@@ -112,7 +113,7 @@ static int open_remote(struct fs *fs, const struct view *view, const struct node
 static int open_shard(struct fs *fs, const struct view *view, const struct node *node,
                       struct file *file, struct atd_error *err)
 {
-    const struct atd_shard *shard = atd_shard_list_find(view->shards, node_leaf(node));
+    const struct atd_shard *shard = view_shard(view, node_leaf(node));
     uint8_t version[NODE_VERSION_BYTES];
 
     if (!shard || shard->error_code)
@@ -180,6 +181,39 @@ static void reply_shard_opened(struct fs *fs, fuse_req_t req, struct node *node,
         handles_free(fs, &fs->handles, &file->handle);
 }
 
+/* What is staged is read as it is written: the kernel asks for its size each time, and keeps none
+ * of its bytes from one open to the next. */
+static void open_staged(fuse_req_t req, const struct node *node, struct fuse_file_info *info)
+{
+    struct fs *fs = fs_of(req);
+    struct staged *staged = staging_find_id(fs->staging, node->staged_id);
+    struct file *file = staged ? calloc(1, sizeof(*file)) : NULL;
+
+    if (!file) {
+        (void)fuse_reply_err(req, staged ? ENOMEM : ESTALE);
+        staged_unref(fs->staging, staged);
+        return;
+    }
+    staging_touch(fs->staging, staged);
+    file->fd = -1;
+    file->handle.free = free_file;
+    file->staged = staged;
+    if (staged->text) {
+        file->text = (uint8_t *)strdup(staged->text);
+        if (!file->text) {
+            (void)fuse_reply_err(req, ENOMEM);
+            free_file(fs, &file->handle);
+            return;
+        }
+        file->text_len = strlen(staged->text);
+    }
+    info->fh = (uintptr_t)file;
+    info->noflush = 1;
+    handles_add(&fs->handles, &file->handle);
+    if (fuse_reply_open(req, info) != 0)
+        handles_free(fs, &fs->handles, &file->handle);
+}
+
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */
 static int open_node(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info,
                      enum atd_effort effort)
@@ -198,7 +232,14 @@ static int open_node(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *i
         return 0;
     }
     if ((info->flags & O_ACCMODE) != O_RDONLY) {
-        (void)fuse_reply_err(req, EROFS);
+        if (fs->publisher)
+            op_write_open(req, number, info);
+        else
+            (void)fuse_reply_err(req, EROFS);
+        return 0;
+    }
+    if (node->kind == NODE_STAGED) {
+        open_staged(req, node, info);
         return 0;
     }
     if (node->kind == NODE_SHARD && effort == ATD_EFFORT_MEMORY)

@@ -170,6 +170,65 @@ static void read_text(fuse_req_t req, const struct file *file, size_t size, off_
     reply_bytes(req, buffer, len);
 }
 
+/* ------------------------------------------------------------------ what is staged */
+
+struct staged_read {
+    struct atd_work work;
+    fuse_req_t req;
+    fuse_ino_t number;
+    struct file *file; /* the kernel sends neither RELEASE nor FORGET before the reply */
+    size_t size;
+    off_t offset;
+};
+
+static void run_staged_read(struct atd_work *work)
+{
+    struct staged_read *read = (struct staged_read *)work;
+    fuse_req_t req = read->req;
+    struct fs *fs = fs_of(req);
+    struct atd_publication *publication = read->file->staged->publication;
+    struct atd_error why = ATD_ERROR_INIT;
+    uint8_t *buffer = take_buffer();
+    size_t done = 0;
+    size_t got = 1;
+    int rc = buffer ? 0 : atd_error_set(&why, ENOMEM, "out of memory");
+
+    while (rc == 0 && got > 0 && done < read->size) {
+        rc = atd_publication_read(publication, (uint64_t)read->offset + done, buffer + done,
+                                  read->size - done, &got, &why);
+        if (rc == 0)
+            done += got;
+    }
+    if (rc)
+        reply_node_error(fs, req, "read", nodes_find(fs->nodes, read->number), &why);
+    else
+        reply_bytes(req, buffer, done);
+    free(read);
+}
+
+static void read_staged(fuse_req_t req, fuse_ino_t number, struct file *file, size_t size,
+                        off_t offset)
+{
+    struct staged_read *read = malloc(sizeof(*read));
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (!read) {
+        (void)fuse_reply_err(req, ENOMEM);
+        return;
+    }
+    METRICS_ADD(&fs_of(req)->metrics, read_deferred, 1);
+    *read = (struct staged_read){.work = {.run = run_staged_read},
+                                 .req = req,
+                                 .number = number,
+                                 .file = file,
+                                 .size = size < READ_BYTES_MAX ? size : READ_BYTES_MAX,
+                                 .offset = offset};
+    if (atd_workers_submit(fs_of(req)->io_workers, &read->work, &why) != 0) {
+        reply_node_error(fs_of(req), req, "read", nodes_find(fs_of(req)->nodes, number), &why);
+        free(read);
+    }
+}
+
 /* ------------------------------------------------------------------ remote shards */
 
 struct remote_read {
@@ -202,7 +261,7 @@ static void run_forget(struct atd_work *work)
 
     if (view_open(fs, outdated->kind, outdated->subject, VIEW_KNOWN_SHARDS, ATD_EFFORT_DISK, &view,
                   NULL) == 0) {
-        shard = atd_shard_list_find(view.shards, outdated->leaf);
+        shard = view_shard(&view, outdated->leaf);
         if (shard && shard->store)
             layout_shard_version(shard, outdated->is_local_copy, version);
         /* Unless the name means another one by now. */
@@ -326,10 +385,11 @@ void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
 {
     struct file *file = file_of(info);
 
-    (void)number;
     METRICS_ADD(&fs_of(req)->metrics, read_requests, 1);
     if (offset < 0) {
         (void)fuse_reply_err(req, EINVAL);
+    } else if (file->staged && file->staged->publication) {
+        read_staged(req, number, file, size, offset);
     } else if (file->reader || (file->node && file->size_bytes == 0)) {
         read_remote(req, file, size, offset);
     } else if (file->fd >= 0) {

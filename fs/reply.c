@@ -38,17 +38,23 @@ void reply_error(struct fs *fs, fuse_req_t req, const char *what, const struct a
 void reply_node_error(struct fs *fs, fuse_req_t req, const char *operation, const struct node *node,
                       const struct atd_error *why)
 {
-    char path[640];
-    char what[700];
+    char path[800];
+    char what[860];
 
-    layout_path(node, path, sizeof(path));
+    layout_path(fs, node, path, sizeof(path));
     (void)snprintf(what, sizeof(what), "%s %s", operation, path);
     reply_error(fs, req, what, why);
 }
 
+/* It may be something else at the next look, without a notification. */
+static bool node_is_staged(const struct node *node)
+{
+    return node->kind == NODE_STAGED || node->kind == NODE_STAGED_DIR;
+}
+
 double reply_attr_keep(const struct node *node)
 {
-    if (node->kind == NODE_CONTROL_FILE)
+    if (node->kind == NODE_CONTROL_FILE || node_is_staged(node))
         return 0;
     /* An object's version is what its name means until a new generation says otherwise. */
     return node->kind == NODE_SHARD && !node->is_remote ? KEEP_SHARD_ATTR_S : KEEP_S;
@@ -61,8 +67,9 @@ void reply_fill_entry(struct fs *fs, const struct node *node, const struct item 
 
     *ret_entry = (struct fuse_entry_param){
         .ino = node->number,
-        .entry_timeout = is_current ? KEEP_S : 0,
+        .entry_timeout = is_current && !node_is_staged(node) ? KEEP_S : 0,
         .attr_timeout = is_current && attr_keep > 0 ? attr_keep : 0,
     };
-    layout_stat(fs, node, &ret_entry->attr);
+    if (!layout_stat(fs, node, &ret_entry->attr))
+        ret_entry->attr = (struct stat){.st_ino = node->st_ino, .st_mode = S_IFREG};
 }

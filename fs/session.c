@@ -208,6 +208,7 @@ static void release(struct fs *fs)
         fuse_session_destroy(fs->session);
     passthrough_free(fs->passthrough);
     nodes_free(fs->nodes);
+    staging_free(fs->staging);
     events_free(fs->events);
 }
 
@@ -219,6 +220,15 @@ static void on_generation(void *ctx, struct atd_catalog *before, struct atd_cata
     staging_settle(fs->staging, after);
     notify_generation(fs, before, after);
     publishing_index_changed(fs);
+}
+
+/* Files that were published give way to their shards before the kernel is told of those. */
+static void on_generation(void *ctx, struct atd_catalog *before, struct atd_catalog *after)
+{
+    struct fs *fs = ctx;
+
+    staging_settle(fs->staging, after);
+    notify_generation(fs, before, after);
 }
 
 static int serve_mounted(struct fs *fs, struct atd_error *err)

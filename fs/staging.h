@@ -185,6 +185,7 @@ int staging_load_datasets(struct staging *staging, const char *state_dir,
  * (no state directory); those of the disk; ENOMEM. */
 int staging_add_dataset(struct staging *staging, struct atd_str file_name,
                         struct atd_error *err) ATD_MUST_USE;
+size_t staging_dataset_count(struct staging *staging);
 bool staging_has_dataset(struct staging *staging, struct atd_str file_name);
 /* Takes also the files that were put into it. False: there is none. */
 bool staging_remove_dataset(struct staging *staging, struct atd_str file_name);

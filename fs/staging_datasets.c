@@ -139,6 +139,16 @@ static struct empty_dataset *take(struct staging *staging, struct atd_str file_n
     return dataset;
 }
 
+size_t staging_dataset_count(struct staging *staging)
+{
+    size_t count;
+
+    atd_lock_take(&staging->lock);
+    count = staging->dataset_count;
+    atd_lock_give(&staging->lock);
+    return count;
+}
+
 bool staging_has_dataset(struct staging *staging, struct atd_str file_name)
 {
     size_t place;
@@ -314,17 +324,13 @@ int staging_load_datasets(struct staging *staging, const char *state_dir, struct
 int staging_add_dataset(struct staging *staging, struct atd_str file_name, struct atd_error *err)
 {
     struct empty_dataset *dataset;
-    bool is_full;
     int code = 0;
 
     if (staging->datasets_fd < 0)
         return atd_error_set(err, EROFS, "no state directory: datasets cannot be made here");
     if (!is_dataset_name(file_name))
         return fail(file_name, EINVAL, err);
-    atd_lock_take(&staging->lock);
-    is_full = staging->dataset_count >= STAGED_DATASETS_MAX;
-    atd_lock_give(&staging->lock);
-    if (is_full)
+    if (staging_dataset_count(staging) >= STAGED_DATASETS_MAX)
         return atd_error_set(err, EACCES, "more than %u empty datasets", STAGED_DATASETS_MAX);
     if (staging_has_dataset(staging, file_name))
         return fail(file_name, EEXIST, err);
