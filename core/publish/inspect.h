@@ -68,7 +68,8 @@ struct atd_inspect_result {
     uint64_t members;   /* that have data: not directories, links and the like */
     bool is_msgpack;    /* atdata samples; else a plain WebDataset, or no sample at all */
     bool is_compressed; /* no member index */
-    /* The inspection's; of no field when samples is 0, or when there was a schema to conform to. */
+    /* The inspection's; of no field when samples is 0, or when atdata samples had a schema to
+     * conform to. */
     const struct atd_schema_inferrer *seen;
 };
 

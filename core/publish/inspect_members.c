@@ -90,55 +90,6 @@ static bool has_extension(const struct group *group, struct atd_str extension)
 
 /* ------------------------------------------------------------------ whole samples */
 
-/* A member's field has its extension's name, a dot in it an underscore. */
-static bool names_field(struct atd_str extension, struct atd_str field)
-{
-    if (extension.len != field.len)
-        return false;
-    for (size_t i = 0; i < field.len; i++)
-        if (field.ptr[i] != (extension.ptr[i] == '.' ? '_' : extension.ptr[i]))
-            return false;
-    return true;
-}
-
-static const struct atd_field *find_field(const struct atd_schema *schema, struct atd_str extension)
-{
-    for (size_t i = 0; i < schema->field_count; i++)
-        if (names_field(extension, schema->fields[i].name))
-            return &schema->fields[i];
-    return NULL;
-}
-
-/* A plain sample fits when its members are the schema's fields: what is in them is not typed. */
-static int conform_plain(const struct atd_schema *schema, const struct group *group,
-                         struct atd_error *err)
-{
-    struct atd_str name = atd_buf_str(&group->name);
-    struct atd_str key = atd_str_head(name, group->key_len);
-    struct atd_str extension;
-    size_t at = 0;
-
-    while (next_extension(group, &at, &extension))
-        if (!find_field(schema, extension))
-            return atd_error_set(err, EINVAL,
-                                 "sample '" ATD_STR_FMT "' has a member '." ATD_STR_FMT
-                                 "', and the schema has no such field",
-                                 ATD_STR_ARG(key), ATD_STR_ARG(extension));
-    for (size_t i = 0; i < schema->field_count; i++) {
-        const struct atd_field *field = &schema->fields[i];
-        bool is_there = field->optional;
-
-        for (at = 0; !is_there && next_extension(group, &at, &extension);)
-            is_there = names_field(extension, field->name);
-        if (!is_there)
-            return atd_error_set(err, EINVAL,
-                                 "sample '" ATD_STR_FMT
-                                 "' has no member for the field '" ATD_STR_FMT "'",
-                                 ATD_STR_ARG(key), ATD_STR_ARG(field->name));
-    }
-    return 0;
-}
-
 /* A sample without msgpack: each of its members is a field. */
 static int finish_plain(struct atd_members *members, struct atd_error *err)
 {
@@ -158,8 +109,6 @@ static int finish_plain(struct atd_members *members, struct atd_error *err)
         if (rc != 0)
             return rc;
     }
-    if (members->schema)
-        return conform_plain(members->schema, group, err);
     while (next_extension(group, &at, &extension)) {
         rc = atd_schema_inferrer_add_member(members->seen, members->samples, extension, err);
         if (rc != 0)
@@ -297,9 +246,49 @@ int atd_members_decode(struct atd_members *members, struct atd_bytes msgpack, st
     return 0;
 }
 
+static const struct atd_field *find_field(const struct atd_schema *schema, struct atd_str name)
+{
+    for (size_t i = 0; i < schema->field_count; i++)
+        if (atd_str_equal(schema->fields[i].name, name))
+            return &schema->fields[i];
+    return NULL;
+}
+
+/* Plain samples fit when their members are the schema's fields: what is in them is not typed. */
+static int conform_plain(const struct atd_members *members, struct atd_error *err)
+{
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(SAMPLE_ARENA_BYTES_MAX);
+    const struct atd_schema *schema = members->schema;
+    struct atd_schema seen;
+    int rc = atd_schema_inferrer_finish(members->seen, ATD_STR("Seen"), ATD_STR("1.0.0"),
+                                        ATD_STR(""), &arena, &seen, err);
+
+    for (size_t i = 0; rc == 0 && i < seen.field_count; i++)
+        if (!find_field(schema, seen.fields[i].name))
+            rc = atd_error_set(err, EINVAL,
+                               "samples have members for '" ATD_STR_FMT "', and the schema has no "
+                               "such field",
+                               ATD_STR_ARG(seen.fields[i].name));
+    for (size_t i = 0; rc == 0 && i < schema->field_count; i++) {
+        const struct atd_field *field = find_field(&seen, schema->fields[i].name);
+
+        if (!schema->fields[i].optional && (!field || field->optional))
+            rc = atd_error_set(err, EINVAL,
+                               "%s have no member for the field '" ATD_STR_FMT "', which the "
+                               "schema requires",
+                               field ? "some samples" : "samples",
+                               ATD_STR_ARG(schema->fields[i].name));
+    }
+    return rc;
+}
+
 int atd_members_finish(struct atd_members *members, struct atd_error *err)
 {
-    return finish_group(members, err);
+    int rc = finish_group(members, err);
+
+    if (rc == 0 && members->schema && members->samples && !members->is_msgpack)
+        rc = conform_plain(members, err);
+    return rc;
 }
 
 uint64_t atd_members_samples(const struct atd_members *members)
