@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "index/memory.h"
+#include "index/record_copy.h"
 #include "index/writer.h"
 
 struct memory_writer {
@@ -76,7 +78,8 @@ static bool is_as_expected(const struct atd_memory_state *state,
     bool exists = place < count_of(state, operation->kind);
 
     if (operation->expect == ATD_INDEX_ANY)
-        return true;
+        return exists || (operation->action != ATD_INDEX_SET_ENTRY_NAME &&
+                          operation->action != ATD_INDEX_SET_ENTRY_METADATA);
     if (operation->expect == ATD_INDEX_ABSENT || !exists)
         return operation->expect == ATD_INDEX_ABSENT && !exists;
     if (operation->kind == ATD_INDEX_ENTRY) {
@@ -90,44 +93,6 @@ static bool is_as_expected(const struct atd_memory_state *state,
     if (operation->kind == ATD_INDEX_LABEL)
         return atd_str_equal(state->labels[place].cid, before->label.cid);
     return bytes_equal(state->schemas[place].json, before->schema.json);
-}
-
-/* ------------------------------------------------------------------ copying */
-
-static bool copy_str(struct atd_arena *arena, struct atd_str *text)
-{
-    if (text->ptr)
-        *text = atd_arena_str(arena, *text);
-    return text->ptr || text->len == 0;
-}
-
-static bool copy_bytes(struct atd_arena *arena, struct atd_bytes *bytes)
-{
-    bool is_none = bytes->ptr == NULL;
-
-    if (!is_none)
-        *bytes = atd_arena_bytes(arena, *bytes);
-    return is_none || bytes->ptr;
-}
-
-static bool copy_entry(struct atd_arena *arena, struct atd_index_entry *entry)
-{
-    return copy_str(arena, &entry->cid) && copy_str(arena, &entry->name) &&
-           copy_str(arena, &entry->schema_ref) && copy_bytes(arena, &entry->data_urls) &&
-           copy_bytes(arena, &entry->metadata) && copy_str(arena, &entry->created_at);
-}
-
-static bool copy_label(struct atd_arena *arena, struct atd_index_label *label)
-{
-    return copy_str(arena, &label->name) && copy_str(arena, &label->version) &&
-           copy_str(arena, &label->cid) && copy_str(arena, &label->description) &&
-           copy_str(arena, &label->created_at);
-}
-
-static bool copy_schema(struct atd_arena *arena, struct atd_index_schema *schema)
-{
-    return copy_str(arena, &schema->name) && copy_str(arena, &schema->version) &&
-           copy_bytes(arena, &schema->json) && copy_str(arena, &schema->created_at);
 }
 
 /* Every state owns all that it views: the one before may be freed. */
@@ -148,16 +113,15 @@ static bool begin_draft(const struct atd_memory_state *before, size_t more, stru
     if (!draft->entries || !draft->labels || !draft->schemas)
         return false;
     for (size_t i = 0; i < before->entry_count; i++) {
-        draft->entries[i] = before->entries[i];
-        fine = copy_entry(arena, &draft->entries[i]) && fine;
+        fine = atd_index_entry_copy(arena, &before->entries[i], &draft->entries[i], NULL) == 0 &&
+               fine;
     }
     for (size_t i = 0; i < before->label_count; i++) {
-        draft->labels[i] = before->labels[i];
-        fine = copy_label(arena, &draft->labels[i]) && fine;
+        fine = atd_index_label_copy(arena, &before->labels[i], &draft->labels[i], NULL) == 0 && fine;
     }
     for (size_t i = 0; i < before->schema_count; i++) {
-        draft->schemas[i] = before->schemas[i];
-        fine = copy_schema(arena, &draft->schemas[i]) && fine;
+        fine = atd_index_schema_copy(arena, &before->schemas[i], &draft->schemas[i], NULL) == 0 &&
+               fine;
     }
     draft->state->entries = draft->entries;
     draft->state->entry_count = before->entry_count;
@@ -172,9 +136,8 @@ static bool begin_draft(const struct atd_memory_state *before, size_t more, stru
 
 static bool put_entry(struct draft *draft, const struct atd_index_entry *after, size_t place)
 {
-    draft->entries[place] = *after;
     draft->state->entry_count += place == draft->state->entry_count;
-    return copy_entry(&draft->state->arena, &draft->entries[place]);
+    return atd_index_entry_copy(&draft->state->arena, after, &draft->entries[place], NULL) == 0;
 }
 
 static bool put_label(struct draft *draft, const struct atd_index_label *after, size_t place)
@@ -183,16 +146,14 @@ static bool put_label(struct draft *draft, const struct atd_index_label *after, 
 
     if (place < draft->state->label_count && !label.description.ptr)
         label.description = draft->labels[place].description;
-    draft->labels[place] = label;
     draft->state->label_count += place == draft->state->label_count;
-    return copy_label(&draft->state->arena, &draft->labels[place]);
+    return atd_index_label_copy(&draft->state->arena, &label, &draft->labels[place], NULL) == 0;
 }
 
 static bool put_schema(struct draft *draft, const struct atd_index_schema *after, size_t place)
 {
-    draft->schemas[place] = *after;
     draft->state->schema_count += place == draft->state->schema_count;
-    return copy_schema(&draft->state->arena, &draft->schemas[place]);
+    return atd_index_schema_copy(&draft->state->arena, after, &draft->schemas[place], NULL) == 0;
 }
 
 static void drop(struct draft *draft, enum atd_index_kind kind, size_t place)
@@ -214,6 +175,7 @@ static bool apply(struct draft *draft, const struct atd_index_operation *operati
             : &operation->before;
     size_t place = find(draft->state, operation->kind, key);
     bool exists = place < count_of(draft->state, operation->kind);
+    struct atd_index_entry entry;
 
     switch (operation->action) {
     case ATD_INDEX_CHECK:
@@ -221,13 +183,13 @@ static bool apply(struct draft *draft, const struct atd_index_operation *operati
     case ATD_INDEX_PUT_ENTRY:
         return put_entry(draft, &operation->after.entry, place);
     case ATD_INDEX_SET_ENTRY_NAME:
-        if (exists)
-            draft->entries[place].name = operation->after.entry.name;
-        return !exists || copy_str(&draft->state->arena, &draft->entries[place].name);
+        entry = draft->entries[place];
+        entry.name = operation->after.entry.name;
+        return put_entry(draft, &entry, place);
     case ATD_INDEX_SET_ENTRY_METADATA:
-        if (exists)
-            draft->entries[place].metadata = operation->after.entry.metadata;
-        return !exists || copy_bytes(&draft->state->arena, &draft->entries[place].metadata);
+        entry = draft->entries[place];
+        entry.metadata = operation->after.entry.metadata;
+        return put_entry(draft, &entry, place);
     case ATD_INDEX_PUT_LABEL:
         return put_label(draft, &operation->after.label, place);
     case ATD_INDEX_PUT_SCHEMA:
@@ -249,28 +211,17 @@ static int memory_read(struct atd_index_writer *writer, enum atd_index_kind kind
                        union atd_index_record *ret_record, struct atd_error *err)
 {
     struct atd_memory_state *state = atd_memory_state_get(((struct memory_writer *)writer)->index);
-    union atd_index_record record;
     size_t place = find(state, kind, key);
-    bool fine = true;
-    int rc = 0;
+    int rc;
 
-    memset(&record, 0, sizeof(record));
-    if (place == count_of(state, kind)) {
+    if (place == count_of(state, kind))
         rc = atd_error_set(err, ENOENT, "there is no such record");
-    } else if (kind == ATD_INDEX_ENTRY) {
-        record.entry = state->entries[place];
-        fine = copy_entry(arena, &record.entry);
-    } else if (kind == ATD_INDEX_LABEL) {
-        record.label = state->labels[place];
-        fine = copy_label(arena, &record.label);
-    } else {
-        record.schema = state->schemas[place];
-        fine = copy_schema(arena, &record.schema);
-    }
-    if (!fine)
-        rc = no_memory(err);
-    if (rc == 0)
-        *ret_record = record;
+    else if (kind == ATD_INDEX_ENTRY)
+        rc = atd_index_entry_copy(arena, &state->entries[place], &ret_record->entry, err);
+    else if (kind == ATD_INDEX_LABEL)
+        rc = atd_index_label_copy(arena, &state->labels[place], &ret_record->label, err);
+    else
+        rc = atd_index_schema_copy(arena, &state->schemas[place], &ret_record->schema, err);
     atd_memory_state_unref(state);
     return rc;
 }
@@ -348,6 +299,11 @@ int atd_index_memory_writer(struct atd_index *index, struct atd_index_writer **r
     if (!writer)
         return no_memory(err);
     writer->base.ops = &memory_writer_ops;
+    writer->base.location = strdup(index->location);
+    if (!writer->base.location) {
+        free(writer);
+        return no_memory(err);
+    }
     writer->index = index;
     *ret_writer = &writer->base;
     return 0;
