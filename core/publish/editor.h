@@ -7,7 +7,8 @@
  * superseded is renamed in the same change, to `NAME@VERSION` when a versioned label points to it,
  * else to `NAME@superseded:CID`, and deleted a minute later (a listing Python would stumble).
  *
- * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries. Threads: one at a time.
+ * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries, and while it cannot be
+ * reached up to patience_ms, plus one commit. Threads: one at a time.
  * Errors of all: EAGAIN too many others at the same record; EREMOTEIO the index did not answer and
  * nobody can say whether it was done; those of the writer, with what was to be done in front.
  */
@@ -21,6 +22,8 @@
 #include "index/writer.h"
 
 #define ATD_EDIT_TRIES 30u
+/* How long an index that does not answer is asked again. */
+#define ATD_EDIT_PATIENCE_MS 10000u
 /* How long a superseded entry stays after its successor came. */
 #define ATD_SUPERSEDED_KEEP_S 60
 
@@ -32,6 +35,7 @@ struct atd_editor_options {
     bool universal;                  /* new references in the form that every release reads */
     int64_t (*now_us)(void *ctx);    /* microseconds since 1970; NULL: the clock */
     void *now_ctx;
+    unsigned patience_ms; /* 0: ATD_EDIT_PATIENCE_MS */
 };
 
 int atd_editor_new(const struct atd_editor_options *options, struct atd_editor **ret_editor,
