@@ -15,6 +15,9 @@
 /* All header lines of a transfer, those of 1xx and redirects included. */
 #define ATD_HTTP_ALL_HEADER_BYTES_MAX (4 * ATD_HTTP_HEADER_BYTES_MAX)
 #define ATD_HTTP_REDIRECTS_MAX 5l
+#define ATD_HTTP_SEND_BUFFER_MIN_BYTES (64l << 10) /* libcurl's own choice */
+/* How often a body on its way is looked at. */
+#define ATD_HTTP_SEND_LOOK_MS 250u
 /* What stands for a limit that is not set. */
 #define ATD_HTTP_NO_TIMEOUT_MS (24u * 3600 * 1000)
 
@@ -59,7 +62,10 @@ struct atd_http_exchange {
     /* the request */
     struct curl_slist lines[ATD_HTTP_HEADERS_MAX + 2];
     char *line_text; /* what the lines point into */
-    size_t sent;     /* of the body */
+    size_t sent;     /* of the body: given to curl */
+    int64_t left;    /* of the body: what had left this machine when last looked */
+    bool sending;    /* not all of it had */
+    unsigned issues; /* connections that it was given to; without redirects, 2: it was replayed */
 
     /* the reply */
     struct atd_http_timer timer;
@@ -76,6 +82,13 @@ struct atd_http_exchange {
 
 /* Sets every option of the easy handle. Errors: ENOMEM, EPROTO a header with a line break. */
 int atd_http_exchange_set_up(struct atd_http_exchange *exchange, struct atd_error *err);
+
+/*
+ * Whether bytes of the body left this machine since the last look; `sending` says whether any are
+ * left. curl tells what it gave to the kernel, the kernel what the other side has not confirmed:
+ * together up to some MiB, which take a slow line longer than any timeout.
+ */
+bool atd_http_exchange_got_on(struct atd_http_exchange *exchange);
 
 /* Goes over, with an error or, code 0, without. On the loop. */
 void atd_http_exchange_end(struct atd_http_exchange *exchange, int code, bool retryable,
