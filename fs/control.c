@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "catalog/shards.h"
 #include "codec/json_write.h"
+#include "publishing.h"
 
 /* Shards that cannot be read and are told of one by one; the rest is counted. */
 #define SHARD_PROBLEMS_MAX 1000

@@ -23,6 +23,9 @@ struct file {
     uint8_t *text;
     size_t text_len;
     struct staged *staged;
+    bool is_writer;          /* of a staged one: opened for writing */
+    pid_t opener;            /* the process that did; 0: nobody knows */
+    atomic_bool has_written; /* through this handle */
     int fd;
     struct atd_file_identity identity;
     uint64_t size_bytes; /* shards */
@@ -43,6 +46,20 @@ static inline struct file *file_of(const struct fuse_file_info *info)
 
 /* Sets ESTALE: "'x.tar' has changed". */
 int file_stale(const struct node *node, struct atd_error *err);
+
+/*
+ * A handle on a staged file, whose reference is taken, also when this fails. `opener` is the thread
+ * that asked, for one that is opened for writing; else 0. NULL: out of memory.
+ */
+struct file *file_open_staged(struct fs *fs, struct staged *staged, bool is_writer, pid_t opener);
+/* Answers the OPEN or CREATE; `entry` NULL: it is an OPEN. Frees the handle when nobody takes it.
+ */
+void file_reply_staged(fuse_req_t req, struct file *file, const struct fuse_entry_param *entry,
+                       struct fuse_file_info *info);
+/* One that was never answered with. */
+void file_free(struct fs *fs, struct file *file);
+/* op_write.c: the last handle that wrote is being closed. */
+void file_released(struct fs *fs, struct file *file);
 
 /* What the reader calls when a remote shard became whole and verified here, or stopped being so:
  * whoever has it open gets the new node at the next open. `fs` is a struct fs. */

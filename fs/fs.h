@@ -15,6 +15,7 @@
 #include "nodes.h"
 #include "notify.h"
 #include "options.h"
+#include "parts.h"
 #include "passthrough.h"
 #include "remote.h"
 #include "store/file_store.h"
@@ -34,11 +35,13 @@
 #define IO_THREADS 16
 #define NETWORK_THREADS 16
 
+struct publishing;    /* publishing.h */
 struct staging;       /* staging.h */
 struct atd_publisher; /* publish/publisher.h */
 
 struct fs {
     const struct options *options;
+    struct parts parts; /* the next five are its */
     struct atd_index *index;
     struct atd_file_store *store;
     struct remote *remote;       /* stores and cache: what remote shards take */
@@ -48,6 +51,7 @@ struct fs {
     struct nodes *nodes;
     struct staging *staging;         /* never NULL; empty when nothing can be written */
     struct atd_publisher *publisher; /* NULL: mounted read only */
+    struct publishing *publishing;   /* the same, and who tidies */
     const char *spool_path;          /* where what is written takes room; NULL with no publisher */
     struct handles handles;
     struct notify *notify;
@@ -73,6 +77,12 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
 void op_readlink(fuse_req_t req, fuse_ino_t number);
 void op_statfs(fuse_req_t req, fuse_ino_t number);
+/* The entry of a name that was just made here, its lookup count one higher. -EIO: it does not show.
+ */
+int lookup_made(struct fs *fs, const struct node *directory, const char *name,
+                struct fuse_entry_param *ret_entry);
+/* Answers a MKDIR or SYMLINK so. */
+void reply_made(fuse_req_t req, fuse_ino_t parent, const char *name);
 /* op_dir.c */
 void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
 void op_readdir(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
@@ -83,8 +93,29 @@ void op_releasedir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *inf
 /* op_open.c */
 void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
 void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
-/* op_write.c: an OPEN for writing of something that is there already. Answers. */
+/* op_write.c */
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+               struct fuse_file_info *info);
+void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size, off_t offset,
+              struct fuse_file_info *info);
+void op_flush(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+void op_fsync(fuse_req_t req, fuse_ino_t number, int datasync, struct fuse_file_info *info);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t number, int datasync, struct fuse_file_info *info);
+void op_setattr(fuse_req_t req, fuse_ino_t number, struct stat *attr, int to_set,
+                struct fuse_file_info *info);
+void op_fallocate(fuse_req_t req, fuse_ino_t number, int mode, off_t offset, off_t length,
+                  struct fuse_file_info *info);
+/* An OPEN for writing of something that is there already. Answers. */
 void op_write_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info);
+/* op_change.c, op_rename.c */
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
+void op_link(fuse_req_t req, fuse_ino_t number, fuse_ino_t parent, const char *name);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+               const char *new_name, unsigned flags);
 /* op_read.c */
 void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset,
              struct fuse_file_info *info);

@@ -18,13 +18,13 @@
 struct index_edit {
     struct atd_publisher_edit edit; /* first */
     struct fs *fs;
-    fuse_req_t req;           /* NULL: nobody to answer */
-    char what[1024];          /* "rename datasets/x": for messages */
-    struct atd_buf name;      /* the index's: of the dataset or label */
-    struct atd_buf version;   /* label */
-    struct atd_buf other;     /* the new name, the CID, the URL */
+    fuse_req_t req;         /* NULL: nobody to answer */
+    char what[1024];        /* "rename datasets/x": for messages */
+    struct atd_buf name;    /* the index's: of the dataset or label */
+    struct atd_buf version; /* label */
+    struct atd_buf other;   /* the new name, the CID, the URL */
     int64_t mtime_ns;
-    fuse_ino_t number;        /* the node to answer with: the parent of a link, the shard */
+    fuse_ino_t number; /* the node to answer with: the parent of a link, the shard */
     char subject[ATD_FILE_NAME_MAX + 1]; /* the dataset's file name */
     char leaf[ATD_FILE_NAME_MAX + 1];
 };
@@ -169,7 +169,7 @@ static void done_label(struct atd_publisher_edit *base, const struct atd_error *
     if (why)
         refuse(edit, why);
     else
-        reply_lookup(edit->req, edit->number, edit->leaf);
+        reply_made(edit->req, edit->number, edit->leaf);
     free_edit(edit);
 }
 
@@ -326,7 +326,7 @@ static void done_mtime(struct atd_publisher_edit *base, const struct atd_error *
         (void)atd_error_set(&gone, ENOENT, "it is not in the index any more");
         refuse(edit, why ? why : &gone);
     } else {
-        layout_stat(edit->fs, node, &st);
+        (void)layout_stat(edit->fs, node, &st);
         st.st_mtim.tv_sec = (time_t)(edit->mtime_ns / 1000000000);
         st.st_mtim.tv_nsec = (long)(edit->mtime_ns % 1000000000);
         (void)fuse_reply_attr(edit->req, &st, 0);
@@ -361,7 +361,7 @@ void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node, in
 
     if (!edit)
         return;
-    layout_path(node, path, sizeof(path));
+    layout_path(fs, node, path, sizeof(path));
     (void)snprintf(edit->what, sizeof(edit->what), "set the time of %s", path);
     edit->number = node->number;
     edit->mtime_ns = mtime_ns;
@@ -389,7 +389,7 @@ static void done_remove_shard(struct atd_publisher_edit *base, const struct atd_
                                        .leaf = atd_str_from(edit->leaf)};
 
     (void)staging_unhide(edit->fs->staging, place.subject, place.leaf);
-    notify_staged(edit->fs, &place);
+    notify_place(edit->fs, &place);
     if (why)
         refuse(edit, why);
     free_edit(edit);

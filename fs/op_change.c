@@ -21,7 +21,7 @@ static void reply_refused(fuse_req_t req, const char *operation, const struct no
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 320];
 
-    layout_path(directory, path, sizeof(path));
+    layout_path(fs_of(req), directory, path, sizeof(path));
     (void)snprintf(what, sizeof(what), "%s %s/%.255s", operation, path, name);
     reply_error(fs_of(req), req, what, why);
 }
@@ -99,7 +99,7 @@ static int answer_mkdir(struct deferred *deferred)
     if (rc)
         reply_refused(req, "mkdir", directory, deferred->name, &why);
     else
-        reply_lookup(req, deferred->number, deferred->name);
+        reply_made(req, deferred->number, deferred->name);
     return 0;
 }
 

@@ -110,6 +110,39 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         defer(req, &(struct deferred_args){.number = parent, .name = name}, answer_lookup);
 }
 
+/* ------------------------------------------------------------------ what was just made */
+
+int lookup_made(struct fs *fs, const struct node *directory, const char *name,
+                struct fuse_entry_param *ret_entry)
+{
+    struct view_names names;
+    struct view view;
+    struct item item;
+    struct node *node = NULL;
+
+    if (view_open_for(fs, directory->kind, node_subject(directory), atd_str_from(name),
+                      ATD_EFFORT_MEMORY, &view, NULL) != 0)
+        return -EIO;
+    if (view_find(fs, &view, atd_str_from(name), &names, &item))
+        node = nodes_remember(fs->nodes, &item);
+    if (node)
+        reply_fill_entry(fs, node, &item, true, ret_entry);
+    view_close(&view);
+    return node ? 0 : -EIO;
+}
+
+void reply_made(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fs *fs = fs_of(req);
+    const struct node *directory = nodes_find(fs->nodes, parent);
+    struct fuse_entry_param entry;
+
+    if (!directory || lookup_made(fs, directory, name, &entry) != 0)
+        (void)fuse_reply_err(req, EIO);
+    else if (fuse_reply_entry(req, &entry) != 0)
+        nodes_forget(fs->nodes, entry.ino, 1);
+}
+
 /* ------------------------------------------------------------------ FORGET */
 
 void op_forget(fuse_req_t req, fuse_ino_t number, uint64_t count)

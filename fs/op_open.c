@@ -19,6 +19,7 @@
 #include "defer.h"
 #include "file.h"
 #include "layout.h"
+#include "process.h"
 #include "reply.h"
 
 static void free_file(struct fs *fs, struct handle *handle)
@@ -181,37 +182,62 @@ static void reply_shard_opened(struct fs *fs, fuse_req_t req, struct node *node,
         handles_free(fs, &fs->handles, &file->handle);
 }
 
-/* What is staged is read as it is written: the kernel asks for its size each time, and keeps none
- * of its bytes from one open to the next. */
-static void open_staged(fuse_req_t req, const struct node *node, struct fuse_file_info *info)
+struct file *file_open_staged(struct fs *fs, struct staged *staged, bool is_writer, pid_t opener)
 {
-    struct fs *fs = fs_of(req);
-    struct staged *staged = staging_find_id(fs->staging, node->staged_id);
-    struct file *file = staged ? calloc(1, sizeof(*file)) : NULL;
+    struct file *file = calloc(1, sizeof(*file));
 
     if (!file) {
-        (void)fuse_reply_err(req, staged ? ENOMEM : ESTALE);
         staged_unref(fs->staging, staged);
-        return;
+        return NULL;
     }
     staging_touch(fs->staging, staged);
     file->fd = -1;
     file->handle.free = free_file;
     file->staged = staged;
-    if (staged->text) {
-        file->text = (uint8_t *)strdup(staged->text);
-        if (!file->text) {
-            (void)fuse_reply_err(req, ENOMEM);
-            free_file(fs, &file->handle);
-            return;
-        }
-        file->text_len = strlen(staged->text);
+    file->is_writer = is_writer;
+    file->opener = is_writer ? process_of_thread(opener) : 0;
+    if (!staged->text)
+        return file;
+    file->text = (uint8_t *)strdup(staged->text);
+    if (!file->text) {
+        free_file(fs, &file->handle);
+        return NULL;
     }
+    file->text_len = strlen(staged->text);
+    return file;
+}
+
+void file_free(struct fs *fs, struct file *file)
+{
+    free_file(fs, &file->handle);
+}
+
+/* What is staged is read as it is written: the kernel asks for its size each time, and keeps none
+ * of its bytes from one open to the next. */
+void file_reply_staged(fuse_req_t req, struct file *file, const struct fuse_entry_param *entry,
+                       struct fuse_file_info *info)
+{
+    struct fs *fs = fs_of(req);
+    int rc;
+
     info->fh = (uintptr_t)file;
-    info->noflush = 1;
+    info->noflush = !file->is_writer;
     handles_add(&fs->handles, &file->handle);
-    if (fuse_reply_open(req, info) != 0)
+    rc = entry ? fuse_reply_create(req, entry, info) : fuse_reply_open(req, info);
+    if (rc != 0)
         handles_free(fs, &fs->handles, &file->handle);
+}
+
+static void open_staged(fuse_req_t req, const struct node *node, struct fuse_file_info *info)
+{
+    struct fs *fs = fs_of(req);
+    struct staged *staged = staging_find_id(fs->staging, node->staged_id);
+    struct file *file = staged ? file_open_staged(fs, staged, false, 0) : NULL;
+
+    if (file)
+        file_reply_staged(req, file, NULL, info);
+    else
+        (void)fuse_reply_err(req, staged ? ENOMEM : ESTALE);
 }
 
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */
@@ -327,6 +353,8 @@ void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
     struct fs *fs = fs_of(req);
 
     (void)number;
+    if (file_of(info)->is_writer)
+        file_released(fs, file_of(info));
     handles_free(fs, &fs->handles, &file_of(info)->handle);
     (void)fuse_reply_err(req, 0);
 }

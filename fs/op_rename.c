@@ -1,7 +1,7 @@
 /*
- * RENAME: a temporary name becomes a shard's (which publishes it) or a record's (which applies it), a
- * dataset gets another name. Nothing is uploaded here that could have been before: the kernel holds
- * the directory's lock meanwhile (TOOLS 2c). Source: DESIGN 2.4; TOOLS 4.
+ * RENAME: a temporary name becomes a shard's (which publishes it) or a record's (which applies it),
+ * a dataset gets another name. Nothing is uploaded here that could have been before: the kernel
+ * holds the directory's lock meanwhile (TOOLS 2c). Source: DESIGN 2.4; TOOLS 4.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ static void refuse(struct rename_work *work, const struct node *directory,
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 600];
 
-    layout_path(directory, path, sizeof(path));
+    layout_path(fs_of(work->req), directory, path, sizeof(path));
     (void)snprintf(what, sizeof(what), "rename %s/%s to %s", path, work->name, work->new_name);
     reply_error(fs_of(work->req), work->req, what, why);
 }
@@ -155,8 +155,8 @@ static int move_record_aside(struct rename_work *work, const struct node *direct
     if (staged) {
         staged_unref(fs->staging, staged);
         /* The kernel believes that the record itself has the new name now. */
-        notify_staged(fs, &to.place);
-        notify_staged(fs, &old);
+        notify_place(fs, &to.place);
+        notify_place(fs, &old);
     }
     target_release(&to);
     return rc;

@@ -2,8 +2,8 @@
  * CREATE, OPEN for writing, WRITE, FLUSH, FSYNC, SETATTR, FALLOCATE.
  *
  * What is written goes to a publication; a FLUSH of the process that opened the file asks for the
- * verdict. Nothing waits in a FUSE thread: files are made by a worker, a writer who is too far ahead
- * of the upload is answered later. Source: TOOLS 4.
+ * verdict. Nothing waits in a FUSE thread: files are made by a worker, a writer who is too far
+ * ahead of the upload is answered later. Source: TOOLS 4.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static void reply_refused(fuse_req_t req, const char *operation, const struct no
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 320];
 
-    layout_path(directory, path, sizeof(path));
+    layout_path(fs_of(req), directory, path, sizeof(path));
     (void)snprintf(what, sizeof(what), "%s %s/%.255s", operation, path, name);
     reply_error(fs_of(req), req, what, why);
 }
@@ -43,10 +43,12 @@ static int stage_new(struct fs *fs, const struct target *target, struct staged *
     bool is_text = target->name_kind == ATD_UPLOAD_RECORD;
     bool is_shard = target->name_kind == ATD_UPLOAD_SHARD || target->name_kind == ATD_UPLOAD_TEMP;
     struct atd_publication *publication = NULL;
-    int rc = atd_publication_new(fs->publisher, atd_buf_str(&target->dataset),
+    int rc = is_shard ? records_keep_schema(fs, target, err) : 0;
+
+    if (rc == 0)
+        rc = atd_publication_new(fs->publisher, atd_buf_str(&target->dataset),
                                  is_shard ? target->final : (struct atd_str){"", 0}, &publication,
                                  err);
-
     if (rc)
         return rc;
     rc = staging_add(fs->staging, &target->place, is_text ? STAGED_TEXT : STAGED_FILE, publication,
@@ -77,6 +79,28 @@ static int create(struct fs *fs, const struct node *directory, const char *name,
     return rc;
 }
 
+/* Takes the reference. */
+static void reply_created(fuse_req_t req, const struct node *directory, const char *name,
+                          struct staged *staged, struct fuse_file_info *info)
+{
+    struct fs *fs = fs_of(req);
+    struct fuse_entry_param entry;
+    fuse_ino_t number = 0;
+    struct file *file;
+
+    file = file_open_staged(fs, staged_ref(fs->staging, staged), true, fuse_req_ctx(req)->pid);
+    if (file && lookup_made(fs, directory, name, &entry) == 0)
+        number = entry.ino;
+    staged_unref(fs->staging, staged);
+    if (!number) {
+        if (file)
+            file_free(fs, file);
+        (void)fuse_reply_err(req, file ? EIO : ENOMEM);
+        return;
+    }
+    file_reply_staged(req, file, &entry, info);
+}
+
 static int answer_create(struct deferred *deferred)
 {
     fuse_req_t req = deferred->req;
@@ -94,7 +118,7 @@ static int answer_create(struct deferred *deferred)
     else if (rc)
         reply_refused(req, "create", directory, deferred->name, &why);
     else
-        file_reply_created(req, directory, staged, &deferred->info);
+        reply_created(req, directory, deferred->name, staged, &deferred->info);
     return 0;
 }
 
@@ -140,7 +164,7 @@ static int open_record(struct fs *fs, const struct node *node, bool truncates,
         return rc;
     if (staged)
         staged_unref(fs->staging, staged);
-    notify_staged(fs, &place);
+    notify_place(fs, &place);
     return file_stale(node, err);
 }
 
@@ -154,8 +178,9 @@ static int refuse_open(const struct node *node, struct atd_error *err)
     if (node->kind == NODE_SCHEMAS_JSON)
         return atd_error_set(err, EPERM,
                              "a published schema version never changes; write a new version");
-    return atd_error_set(err, EACCES, "it is made from other records: write schema.json or "
-                                      "metadata.json");
+    return atd_error_set(err, EACCES,
+                         "it is made from other records: write schema.json or "
+                         "metadata.json");
 }
 
 static int answer_open_record(struct deferred *deferred)
@@ -178,6 +203,7 @@ static void open_staged(fuse_req_t req, const struct node *node, struct fuse_fil
     struct fs *fs = fs_of(req);
     struct staged *staged = staging_find_id(fs->staging, node->staged_id);
     struct atd_error why = ATD_ERROR_INIT;
+    struct file *file;
     int rc = 0;
 
     if (!staged) {
@@ -193,7 +219,11 @@ static void open_staged(fuse_req_t req, const struct node *node, struct fuse_fil
         reply_node_error(fs, req, "open for writing", node, &why);
         return;
     }
-    file_reply_opened(req, node, staged, info);
+    file = file_open_staged(fs, staged, true, fuse_req_ctx(req)->pid);
+    if (file)
+        file_reply_staged(req, file, NULL, info);
+    else
+        (void)fuse_reply_err(req, ENOMEM);
 }
 
 void op_write_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
@@ -271,8 +301,8 @@ void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size,
         (void)fuse_reply_err(req, EIO);
         return;
     }
-    *held = (struct held_write){
-        .wait = {.done = on_written}, .req = req, .node = node, .size = size};
+    *held =
+        (struct held_write){.wait = {.done = on_written}, .req = req, .node = node, .size = size};
     atomic_store(&file->has_written, true);
     rc = atd_publication_write(file->staged->publication, (uint64_t)offset,
                                (struct atd_bytes){(const uint8_t *)bytes, size}, &held->wait, &why);
@@ -400,8 +430,10 @@ static void set_staged(fuse_req_t req, const struct node *node, const struct sta
         reply_node_error(fs, req, "truncate", node, &why);
         return;
     }
-    layout_stat(fs, node, &st);
-    (void)fuse_reply_attr(req, &st, 0);
+    if (layout_stat(fs, node, &st))
+        (void)fuse_reply_attr(req, &st, 0);
+    else
+        (void)fuse_reply_err(req, ESTALE);
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t number, struct stat *attr, int to_set,
@@ -424,12 +456,13 @@ void op_setattr(fuse_req_t req, fuse_ino_t number, struct stat *attr, int to_set
     } else if (to_set & FUSE_SET_ATTR_SIZE) {
         (void)refuse_open(node, &why);
         reply_node_error(fs, req, "truncate", node, &why);
-    } else if (node->kind == NODE_SHARD && (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))) {
+    } else if (node->kind == NODE_SHARD &&
+               (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))) {
         index_edit_mtime(fs, req, node, wanted_mtime_ns(attr, to_set));
     } else {
         /* Owners, modes and times of what is not ours to keep: accepted without effect, because
          * tools fail over a refusal (TOOLS 4, "accept silently"). */
-        layout_stat(fs, node, &st);
+        (void)layout_stat(fs, node, &st);
         (void)fuse_reply_attr(req, &st, reply_attr_keep(node));
     }
 }

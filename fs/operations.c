@@ -1,8 +1,8 @@
 /*
  * The table of operations, and what is agreed with the kernel. Source of the settings: FUSE 8.
  * Left out on purpose: getxattr, setxattr, listxattr, access (ENOSYS once, then never asked again:
- * a getxattr before every write would double the cost of a copy, TOOLS 1), copy_file_range and lseek
- * (the tools and the kernel do without).
+ * a getxattr before every write would double the cost of a copy, TOOLS 1), copy_file_range and
+ * lseek (the tools and the kernel do without).
  */
 #include "fs.h"
 

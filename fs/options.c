@@ -139,9 +139,9 @@ static int read_number(const char *name, const char *text, int base, unsigned lo
 static bool is_ignored(const char *name)
 {
     static const char *const ignored[] = {
-        "rw",       "defaults", "auto",  "noauto", "user",      "nouser", "users",
-        "nofail",   "async", "nosuid",   "nodev", "dev",    "suid",      "exec",   "_netdev",
-        "relatime", "atime", "noatime",  "owner", "group",  "nodiratime"};
+        "rw",      "defaults", "auto",   "noauto",  "user",  "nouser", "users",
+        "nofail",  "async",    "nosuid", "nodev",   "dev",   "suid",   "exec",
+        "_netdev", "relatime", "atime",  "noatime", "owner", "group",  "nodiratime"};
 
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
         if (strcmp(name, ignored[i]) == 0)

@@ -63,9 +63,9 @@ struct options {
     /* publishing (options_publish.c) */
     bool read_only;
     bool allow_delete;
-    bool universal;   /* compat=universal: what is written, every release reads */
-    char *state_dir;  /* absolute; spool files, the journal, empty datasets */
-    bool state_named; /* the user named it: it must be usable */
+    bool universal;               /* compat=universal: what is written, every release reads */
+    char *state_dir;              /* absolute; spool files, the journal, empty datasets */
+    bool state_named;             /* the user named it: it must be usable */
     uint64_t spool_limit_bytes;   /* of one shard; 0: as much as the disk has */
     uint64_t scratch_limit_bytes; /* of one scratch file */
     uint64_t spool_floor_bytes;   /* the state directory's file system keeps so much free */

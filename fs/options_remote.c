@@ -40,7 +40,7 @@ int options_take_path(char **ret_path, const char *name, const char *value, stru
 
 /* "512", "64K", "256M", "10G", "2T": powers of 1024. */
 int options_take_size(uint64_t *ret_bytes, const char *name, const char *value, uint64_t least,
-                     uint64_t most, struct atd_error *err)
+                      uint64_t most, struct atd_error *err)
 {
     static const char units[] = "KMGT";
     const char *unit;
@@ -161,7 +161,8 @@ bool options_read_remote(struct options *options, const char *name, const char *
     else if (strcmp(name, "cache") == 0)
         rc = take_cache(options, value, err);
     else if (strcmp(name, "cache_size") == 0)
-        rc = options_take_size(&options->cache_size_bytes, name, value, CACHE_LEAST, UINT64_MAX >> 12, err);
+        rc = options_take_size(&options->cache_size_bytes, name, value, CACHE_LEAST,
+                               UINT64_MAX >> 12, err);
     else if (strcmp(name, "cache_floor") == 0)
         rc = options_take_size(&options->cache_floor_bytes, name, value, 0, UINT64_MAX >> 12, err);
     else if (strcmp(name, "memory") == 0)

@@ -23,8 +23,7 @@ static int choose_store(const struct parts *base, struct publish_parts *parts,
     const struct options *options = base->options;
     int rc = 0;
 
-    publisher->no_store_reason =
-        "nobody said where new shards go: use -o store=s3://BUCKET/PREFIX";
+    publisher->no_store_reason = "nobody said where new shards go: use -o store=s3://BUCKET/PREFIX";
     if (options->bucket) {
         publisher->store = remote_s3(base->remote);
         publisher->scope = remote_scope(base->remote);

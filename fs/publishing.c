@@ -41,7 +41,7 @@ struct publishing {
     /* guarded by lock */
     bool stopping;
     bool is_sweeping;
-    int64_t sweep_at_ms; /* of superseded entries; INT64_MAX: nothing waits */
+    int64_t sweep_at_ms;   /* of superseded entries; INT64_MAX: nothing waits */
     struct doomed *doomed; /* in the order of their time */
 };
 
@@ -95,8 +95,7 @@ static void delete_doomed(struct publishing *publishing, const struct doomed *do
     atd_auto_buf struct atd_buf url = ATD_BUF_INIT(1u << 20);
     struct atd_str subject = atd_str_from(doomed->subject);
     struct atd_str leaf = atd_str_from(doomed->leaf);
-    const struct staged_place place = {
-        .directory = NODE_DATASET, .subject = subject, .leaf = leaf};
+    const struct staged_place place = {.directory = NODE_DATASET, .subject = subject, .leaf = leaf};
     struct staged *staged = staging_find(publishing->fs->staging, &place);
 
     if (staged) {
@@ -190,7 +189,8 @@ static void *tidy(void *ctx)
             delete_doomed(publishing, doomed);
             free_doomed(doomed);
         }
-        if (sweeps && atd_publisher_edit(publishing->parts.publisher, &publishing->sweep, NULL) != 0)
+        if (sweeps &&
+            atd_publisher_edit(publishing->parts.publisher, &publishing->sweep, NULL) != 0)
             done_sweep(&publishing->sweep, NULL);
         if (now_ms >= staging_at_ms) {
             staging_sweep(publishing->fs->staging);
@@ -306,14 +306,14 @@ bool publishing_free(struct fs *fs)
 
 /* ------------------------------------------------------------------ what is shown */
 
-#define COUNTERS(X)                                                                   \
-    X(published, "shards published by this process")                                  \
-    X(failed, "publishes that failed")                                                \
-    X(bytes_spooled, "bytes written to spool files")                                  \
-    X(bytes_sent, "bytes sent to the store")                                          \
-    X(parts_sent, "parts and whole objects sent to the store")                        \
-    X(commits, "changes committed to the index")                                      \
-    X(conflicts, "changes planned again because somebody else was faster")            \
+#define COUNTERS(X)                                                        \
+    X(published, "shards published by this process")                       \
+    X(failed, "publishes that failed")                                     \
+    X(bytes_spooled, "bytes written to spool files")                       \
+    X(bytes_sent, "bytes sent to the store")                               \
+    X(parts_sent, "parts and whole objects sent to the store")             \
+    X(commits, "changes committed to the index")                           \
+    X(conflicts, "changes planned again because somebody else was faster") \
     X(recovered, "publishes of processes that died, finished or taken back")
 
 static void put_text(struct atd_json_writer *json, const char *key, const char *text)
@@ -330,7 +330,8 @@ void publishing_write_status(struct fs *fs, struct atd_json_writer *json)
 
     if (publishing && fs->publisher) {
         atd_publisher_stats(fs->publisher, &stats);
-        (void)atd_publisher_ready(fs->publisher, &why);
+        if (atd_publisher_ready(fs->publisher, &why) == 0)
+            why.code = 0;
     } else if (publishing) {
         why = publishing->why;
     } else {
@@ -359,11 +360,11 @@ void publishing_write_metrics(struct fs *fs, struct atd_buf *out)
 
     if (fs->publisher)
         atd_publisher_stats(fs->publisher, &stats);
-#define X(name, help)                                                     \
-    atd_buf_printf(out,                                                   \
-                   "# HELP atdatafs_publish_" #name "_total " help "\n"   \
-                   "# TYPE atdatafs_publish_" #name "_total counter\n"    \
-                   "atdatafs_publish_" #name "_total %" PRIu64 "\n",      \
+#define X(name, help)                                                   \
+    atd_buf_printf(out,                                                 \
+                   "# HELP atdatafs_publish_" #name "_total " help "\n" \
+                   "# TYPE atdatafs_publish_" #name "_total counter\n"  \
+                   "atdatafs_publish_" #name "_total %" PRIu64 "\n",    \
                    stats.name);
     COUNTERS(X)
 #undef X

@@ -9,7 +9,6 @@
 #include "base/cleanup.h"
 #include "base/limits.h"
 #include "codec/file_name.h"
-#include "publishing.h"
 #include "reply.h"
 #include "verdict.h"
 
@@ -19,9 +18,9 @@ struct record_edit {
     struct atd_publisher_edit edit; /* first */
     struct fs *fs;
     fuse_req_t req;        /* NULL: nobody to answer */
-    struct staged *staged; /* a reference */
+    struct staged *staged; /* a reference; NULL: the text is `kept` */
+    struct atd_buf kept;
     enum records_name name;
-    bool is_kept; /* there is no dataset yet: it waits for the first shard */
     enum node_kind directory;
     struct atd_buf dataset;
     char subject[ATD_FILE_NAME_MAX + 1];
@@ -33,9 +32,10 @@ struct record_edit {
 static int read_text(struct record_edit *edit, struct atd_buf *out, struct atd_error *err)
 {
     uint8_t piece[64 << 10];
-    size_t got = 1;
+    size_t got = edit->staged != NULL;
     int rc = 0;
 
+    atd_buf_append(out, edit->kept.ptr, edit->kept.len);
     while (rc == 0 && got > 0) {
         rc = atd_publication_read(edit->staged->publication, out->len, piece, sizeof(piece), &got,
                                   err);
@@ -43,6 +43,13 @@ static int read_text(struct record_edit *edit, struct atd_buf *out, struct atd_e
             atd_buf_append(out, piece, got);
     }
     return rc ? rc : atd_buf_finish(out, edit->leaf, err);
+}
+
+/* A dataset that has no shard yet keeps it here until there is one. */
+static int keep(struct record_edit *edit, enum staged_record record, struct atd_bytes text,
+                struct atd_error *err)
+{
+    return staging_put_record(edit->fs->staging, atd_str_from(edit->subject), record, text, err);
 }
 
 static int apply_schema(struct record_edit *edit, struct atd_editor *editor, struct atd_bytes text,
@@ -57,11 +64,8 @@ static int apply_schema(struct record_edit *edit, struct atd_editor *editor, str
         rc = atd_edit_schema_check(schema, err);
     if (rc == 0) {
         rc = atd_edit_set_schema(editor, atd_buf_str(&edit->dataset), schema, &result, err);
-        if (rc == -ENOENT) {
-            edit->is_kept = true;
-            rc = atd_publisher_keep_schema(edit->fs->publisher, atd_buf_str(&edit->dataset), &text,
-                                           err);
-        }
+        if (rc == -ENOENT)
+            rc = keep(edit, STAGED_SCHEMA, text, err);
     }
     atd_arena_release(&arena);
     return rc;
@@ -76,11 +80,7 @@ static int apply_metadata(struct record_edit *edit, struct atd_editor *editor,
     if (rc)
         return rc;
     rc = atd_edit_set_metadata(editor, atd_buf_str(&edit->dataset), atd_buf_bytes(&user), err);
-    if (rc == -ENOENT) {
-        edit->is_kept = true;
-        rc = 0;
-    }
-    return rc;
+    return rc == -ENOENT ? keep(edit, STAGED_METADATA, text, err) : rc;
 }
 
 /* The file's name must say what is in it, or nobody would find it. */
@@ -148,6 +148,7 @@ static struct staged_place place_of(const struct record_edit *edit)
 static void free_edit(struct record_edit *edit)
 {
     staged_unref(edit->fs->staging, edit->staged);
+    atd_buf_release(&edit->kept);
     atd_buf_release(&edit->dataset);
     free(edit);
 }
@@ -158,11 +159,13 @@ static void drop_name(struct record_edit *edit, const struct staged_place *place
     struct staged_look look;
     struct staged_place from;
 
+    if (!edit->staged)
+        return;
     staging_look(fs->staging, edit->staged, &look);
     from = staged_where_place(&look.where);
-    notify_staged(fs, &from);
+    notify_place(fs, &from);
     (void)staging_remove(fs->staging, edit->staged);
-    notify_staged(fs, place);
+    notify_place(fs, place);
 }
 
 static void on_done(struct atd_publisher_edit *base, const struct atd_error *why)
@@ -171,7 +174,6 @@ static void on_done(struct atd_publisher_edit *base, const struct atd_error *why
     struct fs *fs = edit->fs;
     struct staged_place place = place_of(edit);
     struct atd_error shown;
-    struct atd_error ignored = ATD_ERROR_INIT;
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 16];
 
@@ -184,18 +186,15 @@ static void on_done(struct atd_publisher_edit *base, const struct atd_error *why
         if (edit->name == RECORDS_KEEP_NAME)
             drop_name(edit, &place); /* the old one is back */
         staging_put_note(fs->staging, &place, why->text);
-        notify_staged_note(fs, &place);
+        notify_note(fs, &place);
         if (edit->req)
             reply_error(fs, edit->req, what, &shown);
         else
             events_note(fs->events, what, &shown);
     } else {
-        if (!edit->is_kept)
-            drop_name(edit, &place);
-        else if (edit->name == RECORDS_TAKE_NAME)
-            (void)staging_rename(fs->staging, edit->staged, &place, &ignored);
+        drop_name(edit, &place);
         if (staging_drop_note(fs->staging, &place))
-            notify_staged_note(fs, &place);
+            notify_note(fs, &place);
         if (edit->req)
             (void)fuse_reply_err(edit->req, 0);
     }
@@ -215,7 +214,8 @@ static struct record_edit *make_edit(struct fs *fs, fuse_req_t req, struct stage
     edit->edit.done = on_done;
     edit->fs = fs;
     edit->req = req;
-    edit->staged = staged_ref(fs->staging, staged);
+    edit->staged = staged ? staged_ref(fs->staging, staged) : NULL;
+    atd_buf_init(&edit->kept, STAGED_TEXT_MAX);
     edit->name = name;
     edit->directory = target->place.directory;
     atd_buf_init(&edit->dataset, ATD_NAME_BYTES_MAX);
@@ -246,9 +246,7 @@ void records_apply(struct fs *fs, fuse_req_t req, struct staged *staged,
     edit = make_edit(fs, req, staged, target, name);
     if (!edit)
         (void)atd_error_set(&why, ENOMEM, "out of memory");
-    if (edit && !why.code)
-        (void)atd_publisher_edit(fs->publisher, &edit->edit, &why);
-    if (!why.code)
+    if (edit && !why.code && atd_publisher_edit(fs->publisher, &edit->edit, &why) == 0)
         return;
     if (edit)
         on_done(&edit->edit, &why);
@@ -256,28 +254,32 @@ void records_apply(struct fs *fs, fuse_req_t req, struct staged *staged,
         (void)fuse_reply_err(req, ENOMEM);
 }
 
-void records_apply_kept(struct fs *fs, struct atd_str subject)
+void records_apply_kept(struct fs *fs, const struct target *target, struct atd_buf *text)
 {
-    const struct staged_place place = {
-        .directory = NODE_DATASET, .subject = subject, .leaf = ATD_STR("metadata.json")};
-    const struct staged_place schema = {
-        .directory = NODE_DATASET, .subject = subject, .leaf = ATD_STR("schema.json")};
-    struct staged *staged = staging_find(fs->staging, &schema);
-    struct target target;
+    static const char leaf[] = "metadata.json";
+    struct record_edit *edit = make_edit(fs, NULL, NULL, target, RECORDS_KEEP_NAME);
+    struct atd_error why = ATD_ERROR_INIT;
 
-    if (staged) { /* the shard that was published took it up */
-        if (staged->kind == STAGED_TEXT && staging_remove(fs->staging, staged))
-            notify_staged(fs, &schema);
-        staged_unref(fs->staging, staged);
-    }
-    staged = staging_find(fs->staging, &place);
-    if (!staged)
+    if (!edit)
         return;
-    if (staged->kind == STAGED_TEXT && target_of_staged(fs, staged, &target, NULL) == 0) {
-        records_apply(fs, NULL, staged, &target, RECORDS_KEEP_NAME);
-        target_release(&target);
-    }
-    staged_unref(fs->staging, staged);
+    memcpy(edit->leaf, leaf, sizeof(leaf));
+    edit->kept = *text;
+    atd_buf_init(text, STAGED_TEXT_MAX);
+    if (atd_publisher_edit(fs->publisher, &edit->edit, &why) != 0)
+        on_done(&edit->edit, &why);
+}
+
+int records_keep_schema(struct fs *fs, const struct target *target, struct atd_error *err)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(STAGED_TEXT_MAX);
+    struct atd_bytes bytes;
+    int64_t when_s;
+
+    if (target->place.directory == NODE_SCHEMAS ||
+        !staging_get_record(fs->staging, target->place.subject, STAGED_SCHEMA, &text, &when_s))
+        return 0;
+    bytes = atd_buf_bytes(&text);
+    return atd_publisher_keep_schema(fs->publisher, atd_buf_str(&target->dataset), &bytes, err);
 }
 
 int records_stage(struct fs *fs, const struct node *node, const struct staged_place *place,

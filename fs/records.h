@@ -1,7 +1,7 @@
 /*
  * Records that are written as files: schema.json and metadata.json of a dataset, and
- * schemas/NAME@VERSION.json. What was written is checked and committed as a whole, at the flush or at
- * the rename. Source: DESIGN 2.4; TOOLS 4 (JSON side files).
+ * schemas/NAME@VERSION.json. What was written is checked and committed as a whole, at the flush or
+ * at the rename. Source: DESIGN 2.4; TOOLS 4 (JSON side files).
  */
 #ifndef ATD_FS_RECORDS_H
 #define ATD_FS_RECORDS_H
@@ -20,11 +20,16 @@ enum records_name {
 void records_apply(struct fs *fs, fuse_req_t req, struct staged *staged,
                    const struct target *target, enum records_name name);
 
-/* A metadata.json that was dropped into a dataset before its first shard: applied now. */
-void records_apply_kept(struct fs *fs, struct atd_str subject);
+/* A metadata.json that was put into a dataset before its first shard: applied now that there is
+ * one. The text is taken. */
+void records_apply_kept(struct fs *fs, const struct target *target, struct atd_buf *text);
 
-/* Makes a staged copy of a record that is opened for writing, or moved aside by an editor. Blocks on
- * the disk (a small file). Errors: EACCES, EPERM, EFBIG, those of the spool. */
+/* Has the publisher know the schema.json that was put into an empty dataset. */
+int records_keep_schema(struct fs *fs, const struct target *target,
+                        struct atd_error *err) ATD_MUST_USE;
+
+/* Makes a staged copy of a record that is opened for writing, or moved aside by an editor. Blocks
+ * on the disk (a small file). Errors: EACCES, EPERM, EFBIG, those of the spool. */
 int records_stage(struct fs *fs, const struct node *node, const struct staged_place *place,
                   bool with_content, struct staged **ret_staged,
                   struct atd_error *err) ATD_MUST_USE;

@@ -79,8 +79,8 @@ static void on_ready(struct fs *fs)
 
 static int make_parts(struct fs *fs, struct atd_error *err)
 {
-    int rc = parts_open(fs->options, !fs->options->index_named, file_local_changed, fs, &fs->parts,
-                        err);
+    int rc =
+        parts_open(fs->options, !fs->options->index_named, file_local_changed, fs, &fs->parts, err);
 
     fs->index = fs->parts.index;
     fs->store = fs->parts.files;
@@ -208,18 +208,7 @@ static void release(struct fs *fs)
         fuse_session_destroy(fs->session);
     passthrough_free(fs->passthrough);
     nodes_free(fs->nodes);
-    staging_free(fs->staging);
     events_free(fs->events);
-}
-
-/* What was published here and is shown by the index now needs no staged copy any more. */
-static void on_generation(void *ctx, struct atd_catalog *before, struct atd_catalog *after)
-{
-    struct fs *fs = ctx;
-
-    staging_settle(fs->staging, after);
-    notify_generation(fs, before, after);
-    publishing_index_changed(fs);
 }
 
 /* Files that were published give way to their shards before the kernel is told of those. */
@@ -229,6 +218,7 @@ static void on_generation(void *ctx, struct atd_catalog *before, struct atd_cata
 
     staging_settle(fs->staging, after);
     notify_generation(fs, before, after);
+    publishing_index_changed(fs);
 }
 
 static int serve_mounted(struct fs *fs, struct atd_error *err)

@@ -152,8 +152,7 @@ int target_copy(const struct target *target, struct target *ret_copy, struct atd
     ret_copy->name_kind = target->name_kind;
     ret_copy->final = (struct atd_str){"", 0};
     if (target->final.len)
-        ret_copy->final =
-            (struct atd_str){ret_copy->place.leaf.ptr + final_at, target->final.len};
+        ret_copy->final = (struct atd_str){ret_copy->place.leaf.ptr + final_at, target->final.len};
     atd_buf_append(&ret_copy->dataset, target->dataset.ptr, target->dataset.len);
     return atd_buf_finish(&ret_copy->dataset, "a dataset's name", err);
 }
@@ -187,6 +186,19 @@ int target_is_free(struct fs *fs, const struct target *target, enum atd_effort e
                            ATD_STR_ARG(target->final));
     view_close(&view);
     return rc;
+}
+
+void notify_place(struct fs *fs, const struct staged_place *place)
+{
+    notify_staged(fs, place->directory, place->subject, place->leaf);
+}
+
+void notify_note(struct fs *fs, const struct staged_place *place)
+{
+    struct staged_where where;
+
+    staged_note_place(place, &where);
+    notify_staged(fs, where.directory, atd_str_from(where.subject), atd_str_from(where.leaf));
 }
 
 void target_path(const struct staged_place *place, char ret_path[TARGET_PATH_MAX])

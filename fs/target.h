@@ -10,7 +10,7 @@
 struct target {
     struct staged_place place; /* views into this struct and the directory's node */
     enum atd_upload_name name_kind;
-    struct atd_str final;  /* the shard's or record's name that it is or will be; may be empty */
+    struct atd_str final;   /* the shard's or record's name that it is or will be; may be empty */
     struct atd_buf dataset; /* the index's name of the dataset; empty in schemas/ */
     struct staged_where where;
 };
@@ -31,7 +31,8 @@ int target_copy(const struct target *target, struct target *ret_copy,
                 struct atd_error *err) ATD_MUST_USE;
 void target_release(struct target *target);
 
-/* The index's name of a dataset's file name, appended. Errors: EACCES a name no dataset can have. */
+/* The index's name of a dataset's file name, appended. Errors: EACCES a name no dataset can have.
+ */
 int target_dataset_name(struct fs *fs, struct atd_str file_name, struct atd_buf *out,
                         struct atd_error *err) ATD_MUST_USE;
 
@@ -41,6 +42,11 @@ int target_dataset_name(struct fs *fs, struct atd_str file_name, struct atd_buf 
  */
 int target_is_free(struct fs *fs, const struct target *target, enum atd_effort effort,
                    struct atd_error *err) ATD_MUST_USE;
+
+/* Have the kernel forget the place's name and its directory's listing; the same for the note of the
+ * place. */
+void notify_place(struct fs *fs, const struct staged_place *place);
+void notify_note(struct fs *fs, const struct staged_place *place);
 
 /* "datasets/x/y.tar", for messages. */
 #define TARGET_PATH_MAX 640

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "process.h"
+#include "publishing.h"
 #include "records.h"
 #include "reply.h"
 
@@ -23,6 +24,7 @@ struct verdict {
     enum asked asked;
     bool renames; /* to `target`, once published */
     struct target target;
+    struct atd_buf kept; /* a metadata.json that waits for the dataset's first shard */
 };
 
 int verdict_errno(const struct atd_error *why)
@@ -66,6 +68,7 @@ static void free_verdict(struct verdict *verdict)
 {
     staged_unref(verdict->fs->staging, verdict->staged);
     target_release(&verdict->target);
+    atd_buf_release(&verdict->kept);
     free(verdict);
 }
 
@@ -91,9 +94,9 @@ static void follow_failure(struct verdict *verdict, const struct atd_error *why)
     (void)snprintf(what, sizeof(what), "publish %s", path);
     /* A renamed one stays under the name that its tool gave it: the tool takes it away. */
     if (!verdict->renames && staging_remove(fs->staging, verdict->staged))
-        notify_staged(fs, &verdict->target.place);
+        notify_place(fs, &verdict->target.place);
     staging_put_note(fs->staging, &place, why->text);
-    notify_staged_note(fs, &place);
+    notify_note(fs, &place);
     verdict_refuse(fs, verdict->req, what, why);
 }
 
@@ -107,7 +110,7 @@ static int take_name(struct verdict *verdict, struct atd_error *err)
         return 0;
     staging_look(fs->staging, verdict->staged, &look);
     from = staged_where_place(&look.where);
-    notify_staged(fs, &from);
+    notify_place(fs, &from);
     return staging_rename(fs->staging, verdict->staged, &verdict->target.place, err);
 }
 
@@ -117,6 +120,7 @@ static void follow_published(struct verdict *verdict)
     const struct staged_place *place = &verdict->target.place;
     struct atd_publication_status status;
     struct atd_error why = ATD_ERROR_INIT;
+    struct atd_catalog *catalog;
     char path[TARGET_PATH_MAX];
 
     atd_publication_status(verdict->staged->publication, &status);
@@ -125,15 +129,18 @@ static void follow_published(struct verdict *verdict)
         atd_log(ATD_LOG_WARNING, "a published file keeps its temporary name here: %s", why.text);
     staging_set_published(fs->staging, verdict->staged);
     if (staging_drop_note(fs->staging, place))
-        notify_staged_note(fs, place);
-    (void)staging_remove_dataset(fs->staging, place->subject);
-    notify_staged(fs, place);
+        notify_note(fs, place);
+    notify_place(fs, place);
     target_path(place, path);
     events_note_published(fs->events, path, status.url, status.cid.text, status.size_bytes);
     METRICS_ADD(&fs->metrics, published, 1);
     /* A catalog may have it already: then nobody else would let it give way. */
-    staging_settle_now(fs);
-    records_apply_kept(fs, place->subject);
+    catalog = atd_live_get(fs->live);
+    staging_settle(fs->staging, catalog);
+    atd_catalog_unref(catalog);
+    publishing_index_changed(fs);
+    if (verdict->kept.len)
+        records_apply_kept(fs, &verdict->target, &verdict->kept);
     if (verdict->req)
         (void)fuse_reply_err(verdict->req, 0);
 }
@@ -187,6 +194,7 @@ static struct verdict *make_verdict(struct fs *fs, fuse_req_t req, struct staged
     verdict->fs = fs;
     verdict->req = req;
     verdict->asked = asked;
+    atd_buf_init(&verdict->kept, STAGED_TEXT_MAX);
     if (target_copy(target, &verdict->target, err) != 0) {
         target_release(&verdict->target);
         free(verdict);
@@ -203,8 +211,12 @@ static void publish(struct verdict *verdict)
     struct fs *fs = verdict->fs;
     const struct target *target = &verdict->target;
     atd_auto_buf struct atd_buf replaces = ATD_BUF_INIT(1u << 20);
+    int64_t when_s;
 
     (void)staging_hidden_url(fs->staging, target->place.subject, target->place.leaf, &replaces);
+    /* Now: as soon as there is an entry, the empty dataset is gone with all that was in it. */
+    (void)staging_get_record(fs->staging, target->place.subject, STAGED_METADATA, &verdict->kept,
+                             &when_s);
     atd_publication_publish(verdict->staged->publication, atd_buf_str(&target->dataset),
                             target->place.leaf, atd_buf_str(&replaces), &verdict->wait);
 }

@@ -1,6 +1,6 @@
 /*
- * Publishing, as requests see it: who asks for a verdict waits for it here, and what follows from it
- * (the reply, the note beside the file, events, names) is done here.
+ * Publishing, as requests see it: who asks for a verdict waits for it here, and what follows from
+ * it (the reply, the note beside the file, events, names) is done here.
  *
  *     FLUSH of the opener  -> publish (a shard's name), check (a temporary one), apply (a record)
  *     FSYNC                -> check, a hint

@@ -62,6 +62,7 @@ struct atd_publication_status {
     int64_t mtime_ns;
     uint64_t sent_bytes;    /* of size_bytes, as far as parts went out */
     struct atd_error why;   /* REFUSED, POISONED */
+    bool was_there;         /* PUBLISHED: the same bytes were listed already, nothing was sent */
     char url[2048];         /* PUBLISHED */
     struct atd_cid cid;     /* PUBLISHED */
 };

@@ -68,8 +68,8 @@ void progress_draw(struct progress *progress, unsigned done_files, unsigned file
     }
     (void)snprintf(line, sizeof(line), "[%s] %3.0f%%  %s of %s  %s/s%s  %u of %u files", bar,
                    share * 100, progress_size_text(done_bytes, texts[0]),
-                   progress_size_text(bytes, texts[1]), progress_size_text((uint64_t)rate, texts[2]),
-                   remains, done_files, files);
+                   progress_size_text(bytes, texts[1]),
+                   progress_size_text((uint64_t)rate, texts[2]), remains, done_files, files);
     (void)fprintf(stderr, "\r%.*s\033[K", (int)terminal_width() - 1, line);
     (void)fflush(stderr);
 }
