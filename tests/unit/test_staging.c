@@ -346,6 +346,23 @@ Test(staging, a_hidden_shard_keeps_its_url_until_it_is_shown_again)
     cr_assert_eq(staging_hide(staging, ATD_STR("d"), ATD_STR("z.tar"), ATD_STR(""), &err), 0);
 }
 
+Test(staging, of_many_hidden_shards_each_is_its_own)
+{
+    char name[16];
+
+    for (int i = 0; i < 10000; i++) {
+        (void)snprintf(name, sizeof(name), "s%d", i);
+        cr_assert_eq(
+            staging_hide(staging, atd_str_from(name), ATD_STR("x.tar"), ATD_STR("u"), &err), 0);
+    }
+    for (int i = 0; i < 10000; i++) {
+        (void)snprintf(name, sizeof(name), "s%d", i);
+        cr_assert(staging_is_hidden(staging, atd_str_from(name), ATD_STR("x.tar")));
+        name[0] = 't';
+        cr_assert_not(staging_is_hidden(staging, atd_str_from(name), ATD_STR("x.tar")));
+    }
+}
+
 /* ------------------------------------------------------------------ giving way */
 
 static struct atd_catalog *load(const char *dataset, struct atd_bytes urls)
