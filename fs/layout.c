@@ -117,6 +117,12 @@ static int view_shards(struct fs *fs, struct view *view, enum view_need need,
     return rc;
 }
 
+/* Whether a shard of the entry may be called so: a URL says it. (Patterns are no tools' names.) */
+static bool may_be_shard(const struct atd_catalog_entry *entry, struct atd_str name)
+{
+    return memmem(entry->data_urls.ptr, entry->data_urls.len, name.ptr, name.len) != NULL;
+}
+
 /* `name`: of what is staged only this is wanted; ptr NULL: all. */
 static int open_view(struct fs *fs, enum node_kind kind, struct atd_str subject,
                      struct atd_str name, enum view_need need, enum atd_effort effort,
@@ -129,6 +135,8 @@ static int open_view(struct fs *fs, enum node_kind kind, struct atd_str subject,
     view.catalog = atd_live_get(fs->live);
     if (rc == 0 && holds_records(kind)) {
         rc = find_entry(&view, subject, only_staged ? NULL : err);
+        if (rc == 0 && need == VIEW_SHARDS_HERE && may_be_shard(view.entry, name))
+            need = VIEW_KNOWN_SHARDS;
         if (rc == -ENOENT && only_staged)
             rc = 0;
         else if (rc == 0 && need != VIEW_RECORDS && !(name.ptr && view.staged.count))

@@ -45,8 +45,7 @@ bool view_is_settled(const struct view *view);
 /* What of a dataset's directory is wanted. */
 enum view_need {
     VIEW_RECORDS,
-    VIEW_SHARDS_HERE,  /* if they can be found without a store; a tool's temporary name: it may be
-                          a shard's, but is hardly ever */
+    VIEW_SHARDS_HERE,  /* a tool's temporary name: no store is asked, unless a URL has that name */
     VIEW_KNOWN_SHARDS, /* as they were found; stores are asked only when nothing is known */
     VIEW_SHARDS,       /* and those that were not to be had are asked for again */
 };

@@ -1,6 +1,7 @@
 #include "layout_staged.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"

@@ -1,116 +1,13 @@
 #include "staging.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "atdata/arena.h"
-#include "atdata/entry.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/utf8.h"
 #include "staging_table.h"
-
-#define NOTE_SUFFIX ".error.txt"
-
-/* ------------------------------------------------------------------ places */
-
-struct staged_place staged_where_place(const struct staged_where *where)
-{
-    return (struct staged_place){where->directory, atd_str_from(where->subject),
-                                 atd_str_from(where->leaf)};
-}
-
-struct atd_str staged_leaf_name(struct atd_str leaf)
-{
-    return atd_str_from_byte(leaf, (size_t)(atd_str_find_last(leaf, '/') + 1));
-}
-
-/* The length of "DIRECTORY/" in a leaf of a scratch directory, else 0. */
-static size_t prefix_of(struct atd_str leaf)
-{
-    return leaf.len - staged_leaf_name(leaf).len;
-}
-
-static bool place_is_valid(const struct staged_place *place)
-{
-    size_t prefix = prefix_of(place->leaf);
-
-    return place->subject.len <= ATD_FILE_NAME_MAX && place->leaf.len > prefix &&
-           place->leaf.len - prefix <= ATD_FILE_NAME_MAX && prefix <= ATD_FILE_NAME_MAX + 1 &&
-           prefix != 1 && (prefix > 0) == (place->directory == NODE_STAGED_DIR);
-}
-
-/* Of a valid place. */
-static void copy_place(const struct staged_place *place, struct staged_where *ret_where)
-{
-    *ret_where = (struct staged_where){.directory = place->directory};
-    if (place->subject.len)
-        memcpy(ret_where->subject, place->subject.ptr, place->subject.len);
-    memcpy(ret_where->leaf, place->leaf.ptr, place->leaf.len);
-}
-
-bool staged_place_in(enum node_kind directory, struct atd_str subject, struct atd_str name,
-                     struct staged_where *storage, struct staged_place *ret_place)
-{
-    struct staged_place place = {directory, subject, name};
-    ptrdiff_t slash;
-
-    if (directory == NODE_SCHEMAS) {
-        place.subject = ATD_STR("");
-    } else if (directory == NODE_STAGED_DIR) {
-        slash = atd_str_find(subject, '/');
-        if (slash < 0 || subject.len + 1 + name.len - (size_t)slash > sizeof(storage->leaf))
-            return false;
-        (void)snprintf(storage->leaf, sizeof(storage->leaf), "%.*s/%.*s",
-                       (int)(subject.len - (size_t)slash - 1), subject.ptr + slash + 1,
-                       (int)name.len, name.ptr);
-        place.subject = atd_str_head(subject, (size_t)slash);
-        place.leaf = atd_str_from(storage->leaf);
-    } else if (directory != NODE_DATASET) {
-        return false;
-    }
-    if (!place_is_valid(&place))
-        return false;
-    *ret_place = place;
-    return true;
-}
-
-void staged_note_place(const struct staged_place *place, struct staged_where *ret_where)
-{
-    size_t prefix = prefix_of(place->leaf);
-    size_t len = place->leaf.len - prefix;
-    size_t room = ATD_FILE_NAME_MAX - (sizeof(NOTE_SUFFIX) - 1);
-    const uint8_t *name = (const uint8_t *)place->leaf.ptr + prefix;
-    size_t kept = len;
-
-    if (len > room) {
-        /* Cut at a character; bytes that are none are cut anywhere. */
-        for (kept = 0; kept < len;) {
-            size_t step = atd_utf8_step(name + kept, len - kept);
-
-            if (kept + (step ? step : 1) > room)
-                break;
-            kept += step ? step : 1;
-        }
-    }
-    copy_place(place, ret_where);
-    memcpy(ret_where->leaf + prefix + kept, NOTE_SUFFIX, sizeof(NOTE_SUFFIX));
-}
-
-static enum atd_upload_name name_kind_of(const struct staged_place *place)
-{
-    if (place->directory == NODE_SCHEMAS)
-        return place->leaf.ptr[0] != '.' && place->leaf.len > 5 &&
-                       atd_str_ends_with(place->leaf, ATD_STR(".json"))
-                   ? ATD_UPLOAD_RECORD
-                   : ATD_UPLOAD_SCRATCH;
-    return atd_upload_name_classify(staged_leaf_name(place->leaf), NULL, NULL);
-}
-
-/* ------------------------------------------------------------------ the table */
 
 size_t staging_bucket(struct atd_str subject, struct atd_str leaf, size_t bucket_count)
 {
@@ -149,25 +46,25 @@ static bool has_directory_locked(struct staging *staging, const struct staged_pl
 
     if (place->directory != NODE_STAGED_DIR)
         return true;
-    directory.leaf.len = prefix_of(place->leaf) - 1;
+    directory.leaf.len = staged_prefix(place->leaf) - 1;
     found = find_locked(staging, &directory);
     return found && found->kind == STAGED_DIR;
 }
 
-static bool is_in(const struct staged *staged, enum node_kind directory, struct atd_str subject)
+bool staged_is_in(const struct staged *staged, enum node_kind directory, struct atd_str subject)
 {
     return staged->directory == directory && atd_str_equal(atd_str_from(staged->subject), subject);
 }
 
 /* Whether a scratch directory holds names. */
-static bool holds_names_locked(struct staging *staging, const struct staged *directory)
+bool staging_holds_names_locked(struct staging *staging, const struct staged *directory)
 {
     struct atd_str subject = atd_str_from(directory->subject);
     size_t prefix = strlen(directory->leaf);
 
     for (size_t i = 0; i < STAGED_BUCKETS; i++) {
         for (const struct staged *at = staging->by_name[i]; at; at = at->next_by_name) {
-            if (is_in(at, NODE_STAGED_DIR, subject) &&
+            if (staged_is_in(at, NODE_STAGED_DIR, subject) &&
                 strncmp(at->leaf, directory->leaf, prefix) == 0 && at->leaf[prefix] == '/')
                 return true;
         }
@@ -188,7 +85,7 @@ static void put_name_locked(struct staging *staging, struct staged *staged)
 }
 
 /* The caller has the table's reference from now on. */
-static void take_name_locked(struct staging *staging, struct staged *staged)
+void staging_take_name_locked(struct staging *staging, struct staged *staged)
 {
     struct staged **at =
         name_bucket(staging, atd_str_from(staged->subject), atd_str_from(staged->leaf));
@@ -296,7 +193,7 @@ static struct staged *make_staged(const struct staged_place *place, enum staged_
     }
     staged->kind = kind;
     staged->directory = place->directory;
-    staged->name_kind = name_kind_of(place);
+    staged->name_kind = staged_place_name_kind(place);
     staged->mode = STAGED_MODE_DEFAULT;
     staged->touched_ms = atd_clock_monotonic_ms();
     staged->made_s = (int64_t)time(NULL);
@@ -335,7 +232,7 @@ int staging_add(struct staging *staging, const struct staged_place *place, enum 
     struct staged *staged;
     int code = 0;
 
-    if (!place_is_valid(place))
+    if (!staged_place_is_valid(place))
         return refuse_place(place, err);
     staged = make_staged(place, kind, NULL);
     if (!staged)
@@ -400,7 +297,7 @@ void staging_look(struct staging *staging, struct staged *staged, struct staged_
     atd_lock_take(&staging->lock);
     place = (struct staged_place){staged->directory, atd_str_from(staged->subject),
                                   atd_str_from(staged->leaf)};
-    copy_place(&place, &ret_look->where);
+    staged_place_copy(&place, &ret_look->where);
     ret_look->is_named = staged->is_named;
     ret_look->is_published = staged->is_published;
     ret_look->mode = staged->mode;
@@ -439,10 +336,10 @@ bool staging_remove(struct staging *staging, struct staged *staged)
     bool had_one;
 
     atd_lock_take(&staging->lock);
-    had_one =
-        staged->is_named && !(staged->kind == STAGED_DIR && holds_names_locked(staging, staged));
+    had_one = staged->is_named &&
+              !(staged->kind == STAGED_DIR && staging_holds_names_locked(staging, staged));
     if (had_one)
-        take_name_locked(staging, staged);
+        staging_take_name_locked(staging, staged);
     atd_lock_give(&staging->lock);
     if (had_one)
         staged_unref(staging, staged);
@@ -465,14 +362,14 @@ static int rename_locked(struct staging *staging, struct staged *staged,
     if (there == staged)
         return 0;
     if (there)
-        take_name_locked(staging, there);
-    take_name_locked(staging, staged);
+        staging_take_name_locked(staging, there);
+    staging_take_name_locked(staging, staged);
     free(staged->subject);
     free(staged->leaf);
     staged->subject = atd_steal(*subject);
     staged->leaf = atd_steal(*leaf);
     staged->directory = to->directory;
-    staged->name_kind = name_kind_of(to);
+    staged->name_kind = staged_place_name_kind(to);
     staged->touched_ms = atd_clock_monotonic_ms();
     put_name_locked(staging, staged);
     *ret_replaced = there;
@@ -487,7 +384,7 @@ int staging_rename(struct staging *staging, struct staged *staged, const struct 
     atd_auto_free char *leaf = NULL;
     int code;
 
-    if (!place_is_valid(to))
+    if (!staged_place_is_valid(to))
         return refuse_place(to, err);
     if (staged->kind == STAGED_DIR || staged->kind == STAGED_NOTE)
         return atd_error_set(err, EPERM, "only files on their way can be renamed");
@@ -516,7 +413,7 @@ void staging_put_note(struct staging *staging, const struct staged_place *place,
     struct staged *note;
     bool is_put = false;
 
-    if (!place_is_valid(place))
+    if (!staged_place_is_valid(place))
         return;
     staged_note_place(place, &where);
     note_place = staged_where_place(&where);
@@ -526,7 +423,7 @@ void staging_put_note(struct staging *staging, const struct staged_place *place,
     atd_lock_take(&staging->lock);
     there = find_locked(staging, &note_place);
     if (there && there->kind == STAGED_NOTE) {
-        take_name_locked(staging, there);
+        staging_take_name_locked(staging, there);
         replaced = there;
         there = NULL;
     }
@@ -549,7 +446,7 @@ bool staging_drop_note(struct staging *staging, const struct staged_place *place
     struct staged *note;
     bool had_one;
 
-    if (!place_is_valid(place))
+    if (!staged_place_is_valid(place))
         return false;
     staged_note_place(place, &where);
     note_place = staged_where_place(&where);
@@ -557,195 +454,4 @@ bool staging_drop_note(struct staging *staging, const struct staged_place *place
     had_one = note && note->kind == STAGED_NOTE && staging_remove(staging, note);
     staged_unref(staging, note);
     return had_one;
-}
-
-/* ------------------------------------------------------------------ lists */
-
-typedef bool wanted_fn(const struct staged *staged, const void *ctx);
-
-static size_t count_locked(struct staging *staging, wanted_fn *wanted, const void *ctx)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < STAGED_BUCKETS && staging->named_count; i++) {
-        for (const struct staged *at = staging->by_name[i]; at; at = at->next_by_name)
-            count += wanted(at, ctx);
-    }
-    return count;
-}
-
-/* References on all named ones that are wanted, in no order. False: out of memory. */
-static bool collect_locked(struct staging *staging, wanted_fn *wanted, const void *ctx,
-                           struct staged_list *list)
-{
-    size_t count = count_locked(staging, wanted, ctx);
-
-    if (count == 0)
-        return true;
-    list->items = calloc(count, sizeof(*list->items));
-    if (!list->items)
-        return false;
-    for (size_t i = 0; i < STAGED_BUCKETS; i++) {
-        for (struct staged *at = staging->by_name[i]; at; at = at->next_by_name) {
-            char *leaf;
-
-            if (!wanted(at, ctx))
-                continue;
-            leaf = strdup(at->leaf);
-            if (!leaf)
-                return false;
-            at->refs++;
-            list->items[list->count++] = (struct staged_listed){at, leaf};
-        }
-    }
-    return true;
-}
-
-static int collect(struct staging *staging, wanted_fn *wanted, const void *ctx,
-                   struct staged_list *ret_list)
-{
-    struct staged_list list = {0};
-    bool is_done;
-
-    atd_lock_take(&staging->lock);
-    is_done = collect_locked(staging, wanted, ctx, &list);
-    atd_lock_give(&staging->lock);
-    if (!is_done) {
-        staging_list_free(staging, &list);
-        return -ENOMEM;
-    }
-    *ret_list = list;
-    return 0;
-}
-
-struct in_directory {
-    enum node_kind directory;
-    struct atd_str subject;
-};
-
-static bool is_in_directory(const struct staged *staged, const void *ctx)
-{
-    const struct in_directory *in = ctx;
-
-    return is_in(staged, in->directory, in->subject);
-}
-
-static int by_leaf(const void *a, const void *b)
-{
-    return strcmp(((const struct staged_listed *)a)->leaf, ((const struct staged_listed *)b)->leaf);
-}
-
-int staging_list(struct staging *staging, enum node_kind directory, struct atd_str subject,
-                 struct staged_list *ret_list, struct atd_error *err)
-{
-    const struct in_directory in = {directory, subject};
-    struct staged_list list;
-
-    if (collect(staging, is_in_directory, &in, &list) != 0)
-        return atd_error_set(err, ENOMEM, "out of memory");
-    if (list.count)
-        qsort(list.items, list.count, sizeof(*list.items), by_leaf);
-    *ret_list = list;
-    return 0;
-}
-
-void staging_list_free(struct staging *staging, struct staged_list *list)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        staged_unref(staging, list->items[i].staged);
-        free(list->items[i].leaf);
-    }
-    free(list->items);
-    *list = (struct staged_list){0};
-}
-
-/* ------------------------------------------------------------------ giving way */
-
-static bool is_published(const struct staged *staged, const void *ctx)
-{
-    (void)ctx;
-    return staged->is_published;
-}
-
-/* Whether the dataset's entry names the URL that the file was published as. */
-static bool catalog_shows(struct atd_catalog *catalog, const struct staged *staged,
-                          struct atd_str dataset_name)
-{
-    const struct atd_dataset *dataset = atd_catalog_find_dataset(catalog, dataset_name);
-    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(ATD_URLS_BYTES_MAX);
-    struct atd_publication_status status;
-    struct atd_str *urls;
-    size_t count;
-
-    if (!dataset)
-        return false;
-    atd_publication_status(staged->publication, &status);
-    if (atd_urls_decode(atd_catalog_entry_at(catalog, dataset->entry)->data_urls, &arena, &urls,
-                        &count, NULL) != 0)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        if (atd_str_equal(urls[i], atd_str_from(status.url)))
-            return true;
-    }
-    return false;
-}
-
-void staging_settle(struct staging *staging, struct atd_catalog *catalog)
-{
-    struct staged_list list;
-
-    staging_settle_datasets(staging, catalog);
-    if (collect(staging, is_published, NULL, &list) != 0)
-        return; /* with the next generation, or swept */
-    for (size_t i = 0; i < list.count; i++) {
-        struct staged *staged = list.items[i].staged;
-        struct staged_look look;
-
-        staging_look(staging, staged, &look);
-        /* A record was applied by an edit, which ends when a catalog shows it. */
-        if (staged->kind == STAGED_TEXT ||
-            (staged->kind == STAGED_FILE &&
-             catalog_shows(catalog, staged, atd_str_from(look.where.subject))))
-            (void)staging_remove(staging, staged);
-    }
-    staging_list_free(staging, &list);
-}
-
-static bool is_forgotten_locked(struct staging *staging, const struct staged *staged,
-                                int64_t now_ms)
-{
-    int64_t keep_s = staged->is_published          ? STAGED_PUBLISHED_S
-                     : staged->kind == STAGED_NOTE ? STAGED_NOTE_KEEP_S
-                                                   : STAGED_FORGOTTEN_S;
-
-    /* Whoever has a reference works with it, or has it open. */
-    return staged->refs == 1 && now_ms - staged->touched_ms > keep_s * 1000 &&
-           !(staged->kind == STAGED_DIR && holds_names_locked(staging, staged));
-}
-
-void staging_sweep(struct staging *staging)
-{
-    int64_t now_ms = atd_clock_monotonic_ms();
-    struct staged *swept = NULL;
-
-    atd_lock_take(&staging->lock);
-    for (size_t i = 0; i < STAGED_BUCKETS && staging->named_count; i++) {
-        struct staged *next;
-
-        for (struct staged *at = staging->by_name[i]; at; at = next) {
-            next = at->next_by_name;
-            if (!is_forgotten_locked(staging, at, now_ms))
-                continue;
-            take_name_locked(staging, at);
-            at->next_by_name = swept;
-            swept = at;
-        }
-    }
-    atd_lock_give(&staging->lock);
-    while (swept) {
-        struct staged *next = swept->next_by_name;
-
-        staged_unref(staging, swept);
-        swept = next;
-    }
 }

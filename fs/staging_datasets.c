@@ -209,7 +209,7 @@ static bool is_dataset_name(struct atd_str file_name)
 {
     atd_auto_buf struct atd_buf name = ATD_BUF_INIT(ATD_FILE_NAME_MAX);
 
-    return file_name.len > 0 && file_name.len <= ATD_FILE_NAME_MAX && file_name.ptr[0] != '.' &&
+    return file_name.len > 0 && file_name.len <= ATD_FILE_NAME_MAX &&
            memchr(file_name.ptr, '\0', file_name.len) == NULL &&
            atd_file_name_decode(file_name, &name, NULL) == 0;
 }

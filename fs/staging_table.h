@@ -1,5 +1,5 @@
 /*
- * The inside of the staging table, for its three files.
+ * The inside of the staging table, for its files.
  */
 #ifndef ATD_FS_STAGING_TABLE_H
 #define ATD_FS_STAGING_TABLE_H
@@ -33,6 +33,19 @@ struct staging {
     size_t dataset_count;
     size_t dataset_room;
 };
+
+/* staging_place.c. The length of "DIRECTORY/" in a leaf of a scratch directory, else 0. */
+size_t staged_prefix(struct atd_str leaf);
+bool staged_place_is_valid(const struct staged_place *place);
+/* Of a valid place. */
+void staged_place_copy(const struct staged_place *place, struct staged_where *ret_where);
+enum atd_upload_name staged_place_name_kind(const struct staged_place *place);
+
+/* staging.c. With the table's lock held: the caller has the table's reference from now on. */
+void staging_take_name_locked(struct staging *staging, struct staged *staged);
+/* Whether a scratch directory holds names. */
+bool staging_holds_names_locked(struct staging *staging, const struct staged *directory);
+bool staged_is_in(const struct staged *staged, enum node_kind directory, struct atd_str subject);
 
 /* The bucket of a name, of `bucket_count`. */
 size_t staging_bucket(struct atd_str subject, struct atd_str leaf, size_t bucket_count);
