@@ -170,7 +170,7 @@ Test(inspect, knows_where_the_members_are)
 }
 
 /* A killed copy looks like a good one. */
-Test(inspect, every_cut_is_refused, .timeout = 120)
+Test(inspect, every_cut_is_refused)
 {
     for (size_t i = 0; i < ATD_ARRAY_LEN(golden); i++) {
         struct atd_bytes shard = load(golden[i]);
@@ -276,7 +276,7 @@ static void build(const char *names, struct atd_buf *tar)
     put_end(tar);
 }
 
-Test(inspect, groups_as_webdataset_does, .timeout = 60)
+Test(inspect, groups_as_webdataset_does)
 {
     static const struct scene scenes[] = {
         {"a.msgpack b.msgpack c.msgpack", NULL, 3, true},
@@ -473,7 +473,7 @@ Test(inspect, is_whole_says_when_a_verdict_makes_sense)
     atd_inspection_free(NULL);
 }
 
-Test(inspect, an_index_with_too_many_names_is_given_up, .timeout = 60)
+Test(inspect, an_index_with_too_many_names_is_given_up)
 {
     struct atd_inspection *inspection = atd_inspection_new(NULL);
     struct atd_inspect_result result;

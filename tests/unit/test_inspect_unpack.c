@@ -91,7 +91,7 @@ Test(inspect_unpack, by_content)
     }
 }
 
-Test(inspect_unpack, every_cut_is_refused, .timeout = 120)
+Test(inspect_unpack, every_cut_is_refused)
 {
     atd_auto_buf struct atd_buf tar = ATD_BUF_INIT(SHARD_BYTES_MAX);
 
@@ -180,7 +180,7 @@ Test(inspect_unpack, what_is_no_tar_inside)
 }
 
 /* Damage anywhere is an error or, where no check sees it, harmless: never a crash. */
-Test(inspect_unpack, damage, .timeout = 120)
+Test(inspect_unpack, damage)
 {
     atd_auto_buf struct atd_buf tar = ATD_BUF_INIT(SHARD_BYTES_MAX);
 
@@ -214,7 +214,7 @@ static int count_bytes(void *ctx, struct atd_bytes bytes, struct atd_error *err)
 }
 
 /* Zeros, which gzip packs 1:1030 and xz much better. */
-Test(inspect_unpack, bombs_are_stopped, .timeout = 300)
+Test(inspect_unpack, bombs_are_stopped)
 {
     static const size_t zeros_len = (size_t)64 << 20;
     atd_auto_buf struct atd_buf packed = ATD_BUF_INIT(SHARD_BYTES_MAX);
