@@ -73,7 +73,6 @@ static bool begin(struct atd_unpacker *unpacker)
     case ATD_PACKING_NONE:
         break;
     }
-    atd_assert(!"nothing to unpack");
     return false;
 }
 
@@ -82,6 +81,7 @@ struct atd_unpacker *atd_unpacker_new(enum atd_packing packing, unsigned ratio_m
 {
     struct atd_unpacker *unpacker = calloc(1, sizeof(*unpacker));
 
+    atd_assert(packing != ATD_PACKING_NONE);
     if (!unpacker)
         return NULL;
     unpacker->packing = packing;

@@ -250,7 +250,7 @@ Test(spool, many_fragments_wait_for_the_whole)
 }
 
 /* Against a map of bytes: what is told was written, and nothing told changes within an epoch. */
-Test(spool, any_sequence, .timeout = 120)
+Test(spool, any_sequence)
 {
     enum { SIZE = 4096 };
 
