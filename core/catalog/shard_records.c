@@ -109,10 +109,8 @@ static void on_record(void *ctx, const struct atd_shard_record *record)
     for (size_t at = first_place(by_url, record->url); (shard = shard_at(by_url, at, record->url));
          at++) {
         /* Views into the entry's metadata, which outlive the examination. */
-        by_url->recorded[by_url->places[at]] =
-            (struct atd_shard_recorded){.size_bytes = record->size_bytes,
-                                        .etag = record->etag,
-                                        .mtime_ns = record->mtime_ns};
+        by_url->recorded[by_url->places[at]] = (struct atd_shard_recorded){
+            .size_bytes = record->size_bytes, .etag = record->etag, .mtime_ns = record->mtime_ns};
         shard->samples = record->samples;
     }
 }

@@ -59,9 +59,9 @@ const struct atd_shard *atd_shard_list_find(const struct atd_shard_list *list,
 
 /*
  * Looks a shard up among data_urls' elements as a directory would show them, without asking disk or
- * store. *ret_is_listed: `url` is one of the shards. *ret_named: the URL of the shard that is called
- * `file_name`, in `arena`; ptr NULL: none. `url` may be empty. Errors: ENOMEM; E2BIG a list that
- * cannot be shown.
+ * store. *ret_is_listed: `url` is one of the shards. *ret_named: the URL of the shard that is
+ * called `file_name`, in `arena`; ptr NULL: none. `url` may be empty. Errors: ENOMEM; E2BIG a list
+ * that cannot be shown.
  */
 int atd_shard_urls_find(const struct atd_str *elements, size_t count, struct atd_str url,
                         struct atd_str file_name, struct atd_arena *arena, bool *ret_is_listed,

@@ -107,17 +107,19 @@ static bool begin_draft(const struct atd_memory_state *before, size_t more, stru
     arena = &draft->state->arena;
     draft->entries =
         atd_arena_alloc_array(arena, before->entry_count + more, sizeof(*draft->entries));
-    draft->labels = atd_arena_alloc_array(arena, before->label_count + more, sizeof(*draft->labels));
+    draft->labels =
+        atd_arena_alloc_array(arena, before->label_count + more, sizeof(*draft->labels));
     draft->schemas =
         atd_arena_alloc_array(arena, before->schema_count + more, sizeof(*draft->schemas));
     if (!draft->entries || !draft->labels || !draft->schemas)
         return false;
     for (size_t i = 0; i < before->entry_count; i++) {
-        fine = atd_index_entry_copy(arena, &before->entries[i], &draft->entries[i], NULL) == 0 &&
-               fine;
+        fine =
+            atd_index_entry_copy(arena, &before->entries[i], &draft->entries[i], NULL) == 0 && fine;
     }
     for (size_t i = 0; i < before->label_count; i++) {
-        fine = atd_index_label_copy(arena, &before->labels[i], &draft->labels[i], NULL) == 0 && fine;
+        fine =
+            atd_index_label_copy(arena, &before->labels[i], &draft->labels[i], NULL) == 0 && fine;
     }
     for (size_t i = 0; i < before->schema_count; i++) {
         fine = atd_index_schema_copy(arena, &before->schemas[i], &draft->schemas[i], NULL) == 0 &&
@@ -168,11 +170,11 @@ static void drop(struct draft *draft, enum atd_index_kind kind, size_t place)
 
 static bool apply(struct draft *draft, const struct atd_index_operation *operation)
 {
-    const union atd_index_record *key =
-        operation->action == ATD_INDEX_PUT_ENTRY || operation->action == ATD_INDEX_PUT_LABEL ||
-                operation->action == ATD_INDEX_PUT_SCHEMA
-            ? &operation->after
-            : &operation->before;
+    const union atd_index_record *key = operation->action == ATD_INDEX_PUT_ENTRY ||
+                                                operation->action == ATD_INDEX_PUT_LABEL ||
+                                                operation->action == ATD_INDEX_PUT_SCHEMA
+                                            ? &operation->after
+                                            : &operation->before;
     size_t place = find(draft->state, operation->kind, key);
     bool exists = place < count_of(draft->state, operation->kind);
     struct atd_index_entry entry;

@@ -12,7 +12,8 @@
 
 /* All that one try reads and writes: two lists of URLs, metadata several times. */
 #define ATD_EDIT_BYTES_MAX ((size_t)2 << 30)
-/* Entries that this editor superseded and that wait for their deletion; the oldest are forgotten. */
+/* Entries that this editor superseded and that wait for their deletion; the oldest are forgotten.
+ */
 #define ATD_EDIT_OWN_MAX 4096u
 /* Superseded entries whose time is kept; the others are met again when some of these are gone. */
 #define ATD_EDIT_WAITING_MAX 16384u
@@ -21,7 +22,7 @@
 struct atd_edit_waiting {
     char cid[ATD_CID_TEXT_LEN + 1];
     int64_t seen_us; /* when it was first seen so */
-    bool is_kept;    /* it holds what its successor does not: never deleted here */
+    bool is_settled; /* deleted, or it stays: it holds what its successor does not */
     bool is_there;   /* in the generation that was looked through last */
 };
 
@@ -133,8 +134,12 @@ int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct at
 /* Renames an entry that `name` does not mean any more. */
 int atd_edit_supersede(struct atd_edit *edit, struct atd_str name,
                        const struct atd_index_entry *entry, struct atd_error *err) ATD_MUST_USE;
-/* The same with all that the catalog has under `name`, but for these two (may be empty). `base` is
- * the name they are superseded under. As many as one commit takes. */
+/* The same without a look at labels: to NAME@superseded:CID. */
+int atd_edit_set_superseded(struct atd_edit *edit, struct atd_str name,
+                            const struct atd_index_entry *entry,
+                            struct atd_error *err) ATD_MUST_USE;
+/* The same as _supersede with all that the catalog has under `name`, but for these two (may be
+ * empty). `base` is the name they are superseded under. As many as one commit takes. */
 int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str base,
                               struct atd_str but, struct atd_str and_but,
                               struct atd_error *err) ATD_MUST_USE;
@@ -151,6 +156,14 @@ int atd_edit_register(struct atd_edit *edit, const struct atd_schema *schema,
 /* The record that a reference means; *ret_schema NULL: none here, or not readable. */
 int atd_edit_schema_of(struct atd_editor *editor, struct atd_str ref, struct atd_arena *arena,
                        const struct atd_schema **ret_schema, struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ edit_settle.c */
+
+/* *ret_ref is the reference that the entry with the shard gets; registers a schema that is new.
+ * Errors: EINVAL none was given and none is there, or it contradicts the one that is there. */
+int atd_edit_settle_schema(struct atd_edit *edit, struct atd_str name,
+                           const struct atd_edit_now *now, const struct atd_edit_shard *shard,
+                           struct atd_str *ret_ref, struct atd_error *err) ATD_MUST_USE;
 
 /* ------------------------------------------------------------------ edit_sweep.c */
 

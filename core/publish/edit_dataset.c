@@ -49,8 +49,8 @@ int atd_edit_meaning(struct atd_editor *editor, const struct atd_catalog *catalo
     int rc;
 
     *ret_now = (struct atd_edit_now){0};
-    rc = atd_edit_find_label(editor, name, ATD_STR(""), arena, &ret_now->has_label,
-                             &ret_now->label, err);
+    rc = atd_edit_find_label(editor, name, ATD_STR(""), arena, &ret_now->has_label, &ret_now->label,
+                             err);
     if (rc == 0 && ret_now->has_label)
         rc = atd_edit_find_entry(editor, ret_now->label.cid, arena, &ret_now->exists,
                                  &ret_now->entry, err);
@@ -99,8 +99,7 @@ static int plan_metadata(struct atd_edit *edit, void *ctx, struct atd_error *err
     atd_auto_buf struct atd_buf out = ATD_BUF_INIT(ATD_METADATA_BYTES_MAX);
     struct atd_edit_now now;
     struct atd_bytes metadata = {NULL, 0};
-    int rc =
-        atd_edit_meaning(edit->editor, edit->catalog, want->name, &edit->arena, &now, err);
+    int rc = atd_edit_meaning(edit->editor, edit->catalog, want->name, &edit->arena, &now, err);
 
     if (rc == 0 && !now.exists)
         rc = no_dataset(err);
@@ -141,8 +140,8 @@ static int move_label(struct atd_edit *edit, const struct atd_index_label *label
     struct atd_index_label after = *label;
     struct atd_index_label there;
     bool is_there;
-    int rc = atd_edit_find_label(edit->editor, to, label->version, &edit->arena, &is_there, &there,
-                                 err);
+    int rc =
+        atd_edit_find_label(edit->editor, to, label->version, &edit->arena, &is_there, &there, err);
 
     if (rc)
         return rc;
@@ -169,8 +168,8 @@ static int move_versions(struct atd_edit *edit, const struct rename_edit *want,
             break;
         if (!known->version.len)
             continue;
-        rc = atd_edit_find_label(edit->editor, known->name, known->version, &edit->arena,
-                                 &is_there, &label, err);
+        rc = atd_edit_find_label(edit->editor, known->name, known->version, &edit->arena, &is_there,
+                                 &label, err);
         if (rc == 0 && is_there)
             rc = move_label(edit, &label, want->to, err);
     }
@@ -219,8 +218,7 @@ static int plan_rename(struct atd_edit *edit, void *ctx, struct atd_error *err)
     struct atd_edit_now from;
     struct atd_edit_now to;
     struct atd_index_label label;
-    int rc =
-        atd_edit_meaning(edit->editor, edit->catalog, want->from, &edit->arena, &from, err);
+    int rc = atd_edit_meaning(edit->editor, edit->catalog, want->from, &edit->arena, &from, err);
 
     if (rc == 0)
         rc = atd_edit_meaning(edit->editor, edit->catalog, want->to, &edit->arena, &to, err);
@@ -234,15 +232,14 @@ static int plan_rename(struct atd_edit *edit, void *ctx, struct atd_error *err)
     if (to.exists)
         return atd_error_set(err, EEXIST, "there is a dataset '" ATD_STR_FMT "' already",
                              ATD_STR_ARG(want->to));
-    (void)snprintf(want->cid.text, sizeof(want->cid.text), "%.*s",
-                   (int)(from.entry.cid.len < ATD_CID_TEXT_LEN ? from.entry.cid.len
-                                                               : ATD_CID_TEXT_LEN),
-                   from.entry.cid.ptr);
+    (void)snprintf(
+        want->cid.text, sizeof(want->cid.text), "%.*s",
+        (int)(from.entry.cid.len < ATD_CID_TEXT_LEN ? from.entry.cid.len : ATD_CID_TEXT_LEN),
+        from.entry.cid.ptr);
     if (atd_str_equal(from.entry.name, want->from))
         rc = atd_edit_set_name(edit, &from.entry, want->to, err);
-    label = (struct atd_index_label){.name = want->from,
-                                     .version = ATD_STR(""),
-                                     .cid = from.entry.cid};
+    label =
+        (struct atd_index_label){.name = want->from, .version = ATD_STR(""), .cid = from.entry.cid};
     if (rc == 0 && from.has_label && atd_str_equal(from.label.cid, from.entry.cid)) {
         rc = move_label(edit, &from.label, want->to, err);
     } else if (rc == 0) {
@@ -255,8 +252,8 @@ static int plan_rename(struct atd_edit *edit, void *ctx, struct atd_error *err)
     if (rc == 0)
         rc = move_versions(edit, want, err);
     if (rc == 0)
-        rc = atd_edit_supersede_others(edit, want->from, want->to, from.entry.cid, ATD_STR(""),
-                                       err);
+        rc =
+            atd_edit_supersede_others(edit, want->from, want->to, from.entry.cid, ATD_STR(""), err);
     return rc ? rc : move_superseded(edit, want, err);
 }
 

@@ -58,26 +58,37 @@ static int find_version(struct atd_edit *edit, struct atd_str name, struct atd_s
     return 0;
 }
 
+/* NAME, a mark, and what follows it. */
+static int set_marked_name(struct atd_edit *edit, const struct atd_index_entry *entry,
+                           struct atd_str name, const char *mark, struct atd_str rest,
+                           struct atd_error *err)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(2 * ATD_NAME_BYTES_MAX);
+    int rc;
+
+    atd_buf_append_str(&text, name);
+    atd_buf_append_text(&text, mark);
+    atd_buf_append_str(&text, rest);
+    rc = atd_buf_finish(&text, "the name", err);
+    return rc ? rc : atd_edit_set_name(edit, entry, atd_buf_str(&text), err);
+}
+
+int atd_edit_set_superseded(struct atd_edit *edit, struct atd_str name,
+                            const struct atd_index_entry *entry, struct atd_error *err)
+{
+    return set_marked_name(edit, entry, name, SUPERSEDED, entry->cid, err);
+}
+
 int atd_edit_supersede(struct atd_edit *edit, struct atd_str name,
                        const struct atd_index_entry *entry, struct atd_error *err)
 {
-    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(2 * ATD_NAME_BYTES_MAX);
     struct atd_str version;
     bool has_version;
     int rc = find_version(edit, name, entry->cid, &has_version, &version, err);
 
-    if (rc)
-        return rc;
-    atd_buf_append_str(&text, name);
-    if (has_version) {
-        atd_buf_append_byte(&text, '@');
-        atd_buf_append_str(&text, version);
-    } else {
-        atd_buf_append_text(&text, SUPERSEDED);
-        atd_buf_append_str(&text, entry->cid);
-    }
-    rc = atd_buf_finish(&text, "the name", err);
-    return rc ? rc : atd_edit_set_name(edit, entry, atd_buf_str(&text), err);
+    if (rc == 0 && has_version)
+        return set_marked_name(edit, entry, name, "@", version, err);
+    return rc ? rc : atd_edit_set_superseded(edit, name, entry, err);
 }
 
 int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str base,
@@ -117,8 +128,7 @@ static int take_existing(struct atd_str name, const struct atd_index_entry *ther
                          struct atd_bytes metadata, bool *ret_is_shared, struct atd_error *err)
 {
     *ret_is_shared = false;
-    if (atd_str_equal(there->name, name) ||
-        atd_edit_is_superseded(there->name, there->cid, NULL) ||
+    if (atd_str_equal(there->name, name) || atd_edit_is_superseded(there->name, there->cid, NULL) ||
         (atd_str_starts_with(there->name, name) && there->name.len > name.len &&
          there->name.ptr[name.len] == '@'))
         return 0;
@@ -168,8 +178,8 @@ int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct at
     struct atd_index_label label = {.name = name, .version = ATD_STR("")};
     struct atd_str old_cid = now->exists ? now->entry.cid : ATD_STR("");
     struct atd_cid cid;
-    int rc = atd_cid_compute(successor->schema_ref, successor->urls, successor->url_count, &cid,
-                             err);
+    int rc =
+        atd_cid_compute(successor->schema_ref, successor->urls, successor->url_count, &cid, err);
 
     if (rc)
         return rc;

@@ -1,6 +1,8 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -300,8 +302,7 @@ void atd_edit_time(int64_t us, char ret_text[ATD_EDIT_TIME_MAX])
     char text[ATD_CLOCK_TEXT_MAX];
 
     atd_clock_format(us / 1000000, text);
-    (void)snprintf(ret_text, ATD_EDIT_TIME_MAX, "%.19s.%06u+00:00", text,
-                   (unsigned)(us % 1000000));
+    (void)snprintf(ret_text, ATD_EDIT_TIME_MAX, "%.19s.%06u+00:00", text, (unsigned)(us % 1000000));
 }
 
 /* A time that is later than `text` says, at least `us`. */
