@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "net/http_exchange.h"
@@ -132,13 +133,34 @@ static bool is_link_local(const struct sockaddr *address)
 curl_socket_t atd_http_on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct atd_http_exchange *exchange = ctx;
+    int fd;
 
     (void)purpose;
     if (exchange->transfer->refuse_link_local && is_link_local(&address->addr)) {
         exchange->refused_address = true;
         return CURL_SOCKET_BAD;
     }
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd >= 0)
+        atd_http_sockets_add(&exchange->loop->sockets, fd);
+    return fd;
+}
+
+int atd_http_on_close(void *ctx, curl_socket_t fd)
+{
+    struct atd_http_loop *loop = ctx;
+
+    atd_http_sockets_remove(&loop->sockets, fd);
+    return close(fd);
+}
+
+/* The request is about to be written to a connection. */
+static int issue(struct atd_http_exchange *exchange, int local_port)
+{
+    exchange->issues++;
+    if (exchange->transfer->message->body.len > 0)
+        exchange->fd = atd_http_sockets_find(&exchange->loop->sockets, local_port);
+    return CURL_PREREQFUNC_OK;
 }
 
 /*
@@ -153,16 +175,12 @@ int atd_http_on_connected(void *ctx, char *address, char *local, int port, int l
 
     (void)local;
     (void)port;
-    (void)local_port;
-    if (!exchange->transfer->refuse_link_local) {
-        exchange->issues++;
-        return CURL_PREREQFUNC_OK;
-    }
+    if (!exchange->transfer->refuse_link_local)
+        return issue(exchange, local_port);
     if ((inet_pton(AF_INET, address, v4) == 1 && is_link_local_v4(v4)) ||
         (inet_pton(AF_INET6, address, v6) == 1 && is_link_local_v6(v6))) {
         exchange->refused_address = true;
         return CURL_PREREQFUNC_ABORT;
     }
-    exchange->issues++;
-    return CURL_PREREQFUNC_OK;
+    return issue(exchange, local_port);
 }

@@ -65,6 +65,7 @@ struct atd_http_exchange {
     size_t sent;     /* of the body: given to curl */
     int64_t left;    /* of the body: what had left this machine when last looked */
     bool sending;    /* not all of it had */
+    int fd;          /* that it goes through; -1: not known */
     unsigned issues; /* connections that it was given to; without redirects, 2: it was replayed */
 
     /* the reply */
@@ -102,7 +103,14 @@ size_t atd_http_on_body(char *data, size_t size, size_t count, void *ctx);
 size_t atd_http_on_send(char *room, size_t size, size_t count, void *ctx);
 int atd_http_on_seek(void *ctx, curl_off_t offset, int origin);
 curl_socket_t atd_http_on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address);
+int atd_http_on_close(void *ctx, curl_socket_t fd);
 int atd_http_on_connected(void *ctx, char *address, char *local, int port, int local_port);
+
+void atd_http_sockets_add(struct atd_http_sockets *sockets, int fd);
+void atd_http_sockets_remove(struct atd_http_sockets *sockets, int fd);
+/* The one with this port at our end; -1: none. Of two, to two addresses of ours, the first: what is
+ * asked of it is only how long to wait. */
+int atd_http_sockets_find(const struct atd_http_sockets *sockets, int port);
 
 /* "host" or "host:port" of a URL, for messages: no path, no query, no password. */
 struct atd_str atd_http_url_host(const char *url);

@@ -1,6 +1,9 @@
 /* A body on its way out. */
+#include <arpa/inet.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "net/http_exchange.h"
 
@@ -34,21 +37,61 @@ int atd_http_on_seek(void *ctx, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-/* Bytes in the kernel that the other side has not confirmed; 0 when that cannot be told. */
-static int64_t unconfirmed(CURL *easy)
+/* ------------------------------------------------------------------ sockets */
+
+void atd_http_sockets_add(struct atd_http_sockets *sockets, int fd)
 {
-    curl_socket_t fd = CURL_SOCKET_BAD;
+    if (sockets->count < ATD_HTTP_SOCKETS_MAX)
+        sockets->fds[sockets->count++] = fd;
+}
+
+void atd_http_sockets_remove(struct atd_http_sockets *sockets, int fd)
+{
+    for (size_t i = 0; i < sockets->count; i++) {
+        if (sockets->fds[i] == fd) {
+            sockets->fds[i] = sockets->fds[--sockets->count];
+            return;
+        }
+    }
+}
+
+static int port_of(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address;
+    socklen_t len = sizeof(address);
+
+    memset(&address, 0, sizeof(address));
+    if (getsockname(fd, &address.any, &len) != 0)
+        return -1;
+    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
+}
+
+int atd_http_sockets_find(const struct atd_http_sockets *sockets, int port)
+{
+    for (size_t i = 0; i < sockets->count; i++) {
+        if (port > 0 && port_of(sockets->fds[i]) == port)
+            return sockets->fds[i];
+    }
+    return -1;
+}
+
+/* ------------------------------------------------------------------ how far it is */
+
+/* Bytes in the kernel that the other side has not confirmed; 0 when that cannot be told. */
+static int64_t unconfirmed(int fd)
+{
     int bytes = 0;
 
-    if (curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD ||
-        ioctl(fd, SIOCOUTQ, &bytes) != 0)
-        return 0;
-    return bytes;
+    return fd >= 0 && ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
 bool atd_http_exchange_got_on(struct atd_http_exchange *exchange)
 {
-    int64_t waiting = unconfirmed(exchange->easy);
+    int64_t waiting = unconfirmed(exchange->fd);
     curl_off_t given = 0;
     int64_t left_before = exchange->left;
 

@@ -315,6 +315,7 @@ void atd_http_transfer_start(struct atd_http_loop *loop, struct atd_http_transfe
     exchange->sent = 0;
     exchange->left = 0;
     exchange->sending = transfer->message->body.len > 0;
+    exchange->fd = -1;
     exchange->issues = 0;
     exchange->timer = (struct atd_http_timer){.fire = on_timer};
     exchange->start_ms = atd_clock_monotonic_ms();
