@@ -77,8 +77,8 @@ static uint32_t count_key(struct atd_bytes map, struct atd_str key)
 }
 
 /*
- * Appends the map with one key's value replaced, in the place of its last pair; a new key comes
- * last. A value of ptr NULL: without the key.
+ * Appends the map with one key's value replaced, in the place of its first pair, as a Python dict
+ * would; a new key comes last. A value of ptr NULL: without the key.
  */
 static void write_with(struct atd_bytes map, struct atd_str key, struct atd_bytes value,
                        struct atd_buf *out)
@@ -96,7 +96,7 @@ static void write_with(struct atd_bytes map, struct atd_str key, struct atd_byte
     for (uint32_t seen = 0; next_pair(&pairs, key, &pair, &is_key);) {
         if (!is_key) {
             atd_buf_append(out, pair.ptr, pair.len);
-        } else if (++seen == there && value.ptr) {
+        } else if (++seen == 1 && value.ptr) {
             atd_mp_write_str(out, key);
             atd_buf_append(out, value.ptr, value.len);
         }
