@@ -17,6 +17,8 @@ enum atd_lock_rank {
     ATD_RANK_SHARDS,  /* catalog: shard lists of a generation */
     ATD_RANK_HANDLES, /* fs/handles: the list of open files */
     ATD_RANK_NODES,   /* fs/nodes: the inode table */
+    ATD_RANK_PUBLICATION, /* publish/publication: one publication's requests and reports */
+    ATD_RANK_PUBLISHER,   /* publish/publisher: its queues and tables */
     ATD_RANK_OBJECTS, /* store/object_table */
     ATD_RANK_LOCATOR, /* catalog/locator: whose turn it is */
     ATD_RANK_READER,  /* cache/reader: its table of objects */

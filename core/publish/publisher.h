@@ -37,6 +37,7 @@ struct atd_publisher_options {
     uint64_t memory_bytes;             /* of parts in memory, all publications together */
     unsigned timeout_s;                /* nothing gets on for so long: failed */
     bool universal;
+    unsigned recover_every_ms;         /* what could not be settled is tried again; 0: a minute */
     /* Told without a lock, from a thread of the publisher's: something was published or failed, for
      * events.jsonl. `url` and `cid` may be empty. */
     void (*event)(void *ctx, const char *what, struct atd_str dataset, struct atd_str file_name,
@@ -69,10 +70,11 @@ int atd_publisher_ready(struct atd_publisher *publisher, struct atd_error *err) 
 struct atd_publisher_edit {
     int (*run)(struct atd_publisher_edit *edit, struct atd_editor *editor, struct atd_error *err);
     void (*done)(struct atd_publisher_edit *edit, const struct atd_error *why); /* NULL: it worked */
+    bool only_reads; /* changes nothing: done does not wait for a catalog */
     /* the publisher's */
     struct atd_publisher_edit *next;
     struct atd_error why;
-    int rc;
+    uint64_t load; /* the one that shows the change */
 };
 /* Errors: EBUSY too many wait; then done is not called. */
 int atd_publisher_edit(struct atd_publisher *publisher, struct atd_publisher_edit *edit,
