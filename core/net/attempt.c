@@ -94,6 +94,18 @@ static int on_data(struct atd_http_transfer *transfer, const uint8_t *data, size
     return collect_bytes(attempt, data, len);
 }
 
+static void on_sent(struct atd_http_transfer *transfer)
+{
+    struct atd_attempt *attempt = transfer->ctx;
+    struct atd_call_impl *impl = attempt->impl;
+
+    if (!attempt->has_sent)
+        impl->sends++;
+    attempt->has_sent = true;
+    if (impl->sends <= ATD_CALL_SENDS_MAX)
+        impl->progress_ms = atd_clock_monotonic_ms();
+}
+
 static void on_done(struct atd_http_transfer *transfer, const struct atd_http_result *result)
 {
     struct atd_attempt *attempt = transfer->ctx;
@@ -139,6 +151,9 @@ static void count_request(struct atd_call_impl *impl)
     case ATD_CALL_LIST:
         ATD_NET_COUNT(impl->stats, list_requests, 1);
         break;
+    case ATD_CALL_PUT:
+        ATD_NET_COUNT(impl->stats, put_requests, 1);
+        break;
     case ATD_CALL_OTHER:
         ATD_NET_COUNT(impl->stats, other_requests, 1);
         break;
@@ -146,14 +161,21 @@ static void count_request(struct atd_call_impl *impl)
     ATD_NET_COUNT(impl->stats, in_flight, 1);
 }
 
+static unsigned longer(unsigned a, unsigned b)
+{
+    return a > b ? a : b;
+}
+
 void atd_attempt_start(struct atd_attempt *attempt, bool duplicate)
 {
     struct atd_call_impl *impl = attempt->impl;
     const struct atd_endpoint_limits *limits = &impl->endpoint->limits;
+    unsigned answer_ms = impl->call->answer_timeout_ms;
 
     attempt->active = true;
     attempt->duplicate = duplicate;
     attempt->given_up = false;
+    attempt->has_sent = false;
     attempt->stale = false;
     attempt->enough = false;
     attempt->begin = impl->done_bytes;
@@ -165,13 +187,15 @@ void atd_attempt_start(struct atd_attempt *attempt, bool duplicate)
     attempt->transfer = (struct atd_http_transfer){
         .message = &attempt->message,
         .connect_timeout_ms = limits->connect_timeout_ms,
-        .first_byte_timeout_ms = limits->first_byte_timeout_ms,
-        .idle_timeout_ms = limits->idle_timeout_ms,
+        .first_byte_timeout_ms = answer_ms ? answer_ms : limits->first_byte_timeout_ms,
+        .idle_timeout_ms = longer(answer_ms, limits->idle_timeout_ms),
+        .send_timeout_ms = limits->idle_timeout_ms,
         .fresh_connection = duplicate,
         .follow_redirects = impl->call->follow_redirects,
         .refuse_link_local = impl->call->refuse_link_local,
         .head = on_head,
         .data = on_data,
+        .sent = on_sent,
         .done = on_done,
         .ctx = attempt,
     };

@@ -144,6 +144,9 @@ static void describe_wait(const struct atd_call_impl *impl, char *text, size_t s
     else if (impl->done_bytes > 0)
         (void)snprintf(text, size, "the answer stopped after %zu of %zu bytes", impl->done_bytes,
                        impl->call->into_len);
+    else if (impl->attempts[0].message.body.len > 0)
+        (void)snprintf(text, size, "the request with its %zu bytes was on its way",
+                       impl->attempts[0].message.body.len);
     else
         (void)snprintf(text, size, "the request was sent");
 }
@@ -371,6 +374,7 @@ static void attempt_failed(struct atd_attempt *attempt, const struct atd_http_re
     struct atd_error why = result->error;
     bool dead = why.code == ECONNRESET && result->reused && result->first_byte_ms < 0;
 
+    impl->may_have_arrived = impl->may_have_arrived || result->arrived;
     if (attempt->why.code)
         why = attempt->why;
     if (why.code == 0) {
@@ -399,16 +403,24 @@ static void note_reply(struct atd_call_impl *impl, int status)
         ATD_NET_COUNT(impl->stats, error_replies, 1);
 }
 
+/* Gateways say 5xx of what they passed on; inside a 2xx an error may have come late. */
+static bool may_have_been_done(int status)
+{
+    return (status >= 500 && status != 501) || (status >= 200 && status < 300);
+}
+
 /* A whole reply for judge. */
-static void attempt_answered(struct atd_attempt *attempt)
+static void attempt_answered(struct atd_attempt *attempt, const struct atd_http_result *result)
 {
     struct atd_call_impl *impl = attempt->impl;
     struct atd_call *call = impl->call;
     struct atd_error why = ATD_ERROR_INIT;
-    enum atd_verdict verdict =
-        call->ops->judge(call, &attempt->head, atd_buf_bytes(&attempt->body), &why);
+    enum atd_verdict verdict;
     bool alone = !other_of(attempt)->active;
 
+    impl->may_have_arrived = impl->may_have_arrived || result->replayed;
+    verdict = call->ops->judge(call, &attempt->head, atd_buf_bytes(&attempt->body), &why);
+    impl->may_have_arrived = impl->may_have_arrived || may_have_been_done(attempt->head.status);
     note_reply(impl, attempt->head.status);
     if (verdict != ATD_VERDICT_DONE && why.code == 0)
         (void)atd_error_set(&why, EIO, "%s answered with status %d", impl->host,
@@ -446,6 +458,7 @@ void atd_call_attempt_ended(struct atd_attempt *attempt, const struct atd_http_r
 
     atd_endpoint_turn_give(impl->endpoint);
     if (impl->state == ATD_CALL_ENDING) {
+        impl->may_have_arrived = impl->may_have_arrived || result->arrived;
         if (active_attempts(impl) == 0)
             call_is_over(impl);
         return;
@@ -462,7 +475,7 @@ void atd_call_attempt_ended(struct atd_attempt *attempt, const struct atd_http_r
         succeed(impl);
     else if (attempt->mode == ATD_ATTEMPT_COLLECTING &&
              (result->error.code == 0 || attempt->enough))
-        attempt_answered(attempt);
+        attempt_answered(attempt, result);
     else
         attempt_failed(attempt, result);
 }
@@ -517,6 +530,7 @@ int atd_call_start(struct atd_call *call, struct atd_error *err)
     struct atd_call_impl *impl = calloc(1, sizeof(*impl));
 
     atd_assert(call->ops->prepare && call->ops->judge && call->ops->done);
+    atd_assert(call->kind != ATD_CALL_PUT || !call->may_hedge);
     if (!impl)
         return atd_error_set(err, ENOMEM, "no memory for a request");
     impl->call = call;
@@ -550,6 +564,13 @@ void atd_call_cancel(struct atd_call *call)
 
     if (!atomic_exchange(&impl->cancel_posted, true))
         post(impl, &impl->cancel_task);
+}
+
+bool atd_call_may_have_arrived(const struct atd_call *call)
+{
+    const struct atd_call_impl *impl = call->impl;
+
+    return impl->may_have_arrived;
 }
 
 void atd_call_make_urgent(struct atd_call *call)

@@ -60,6 +60,7 @@ struct atd_attempt {
     bool duplicate;
     bool given_up; /* another one won, or the call ends */
     bool enough;   /* of the body was collected for judge */
+    bool has_sent; /* some of its body left this machine, as far as was looked */
     bool stale;    /* the body went on elsewhere while this one waited for its head */
     size_t begin;  /* the first byte of `into` that it asks for */
     enum atd_attempt_mode mode;
@@ -98,10 +99,12 @@ struct atd_call_impl {
     size_t done_bytes;
     int64_t progress_ms; /* when it last got on */
     unsigned tries;
+    unsigned sends; /* attempts with has_sent */
     unsigned corrections;
     unsigned exponent; /* of the backoff */
     unsigned cost;     /* tokens that progress gives back */
     bool doubled;
+    bool may_have_arrived;    /* atd_call_may_have_arrived() */
     bool reset_forgiven;      /* a dead connection was excused */
     struct atd_error last;    /* of the last attempt; code 0: none */
     struct atd_error outcome; /* code 0: success */

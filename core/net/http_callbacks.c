@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "net/http_exchange.h"
@@ -83,38 +84,6 @@ size_t atd_http_on_body(char *data, size_t size, size_t count, void *ctx)
     return exchange->refusal == 0 && exchange->state == ATD_EXCHANGE_ACTIVE ? len : 0;
 }
 
-/* ------------------------------------------------------------------ sending */
-
-size_t atd_http_on_send(char *room, size_t size, size_t count, void *ctx)
-{
-    struct atd_http_exchange *exchange = ctx;
-    struct atd_bytes body;
-    size_t len = size * count;
-
-    if (exchange->state != ATD_EXCHANGE_ACTIVE)
-        return CURL_READFUNC_ABORT;
-    body = exchange->transfer->message->body;
-    if (len > body.len - exchange->sent)
-        len = body.len - exchange->sent;
-    if (len > 0)
-        memcpy(room, body.ptr + exchange->sent, len);
-    exchange->sent += len;
-    exchange->active_ms = atd_clock_monotonic_ms();
-    return len;
-}
-
-/* curl sends a body again when a connection that it reused turns out to be dead. */
-int atd_http_on_seek(void *ctx, curl_off_t offset, int origin)
-{
-    struct atd_http_exchange *exchange = ctx;
-
-    if (exchange->state != ATD_EXCHANGE_ACTIVE || origin != SEEK_SET || offset < 0 ||
-        (size_t)offset > exchange->transfer->message->body.len)
-        return CURL_SEEKFUNC_FAIL;
-    exchange->sent = (size_t)offset;
-    return CURL_SEEKFUNC_OK;
-}
-
 /* ------------------------------------------------------------------ addresses */
 
 /*
@@ -164,16 +133,40 @@ static bool is_link_local(const struct sockaddr *address)
 curl_socket_t atd_http_on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct atd_http_exchange *exchange = ctx;
+    int fd;
 
     (void)purpose;
     if (exchange->transfer->refuse_link_local && is_link_local(&address->addr)) {
         exchange->refused_address = true;
         return CURL_SOCKET_BAD;
     }
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd >= 0)
+        atd_http_sockets_add(&exchange->loop->sockets, fd);
+    return fd;
 }
 
-/* A connection that a transfer without the rule opened may be reused by one with it. */
+int atd_http_on_close(void *ctx, curl_socket_t fd)
+{
+    struct atd_http_loop *loop = ctx;
+
+    atd_http_sockets_remove(&loop->sockets, fd);
+    return close(fd);
+}
+
+/* The request is about to be written to a connection. */
+static int issue(struct atd_http_exchange *exchange, int local_port)
+{
+    exchange->issues++;
+    if (exchange->transfer->message->body.len > 0)
+        exchange->fd = atd_http_sockets_find(&exchange->loop->sockets, local_port);
+    return CURL_PREREQFUNC_OK;
+}
+
+/*
+ * Before each request on a connection, new or kept. A connection that a transfer without the rule
+ * on addresses opened may be reused by one with it.
+ */
 int atd_http_on_connected(void *ctx, char *address, char *local, int port, int local_port)
 {
     struct atd_http_exchange *exchange = ctx;
@@ -182,11 +175,12 @@ int atd_http_on_connected(void *ctx, char *address, char *local, int port, int l
 
     (void)local;
     (void)port;
-    (void)local_port;
+    if (!exchange->transfer->refuse_link_local)
+        return issue(exchange, local_port);
     if ((inet_pton(AF_INET, address, v4) == 1 && is_link_local_v4(v4)) ||
         (inet_pton(AF_INET6, address, v6) == 1 && is_link_local_v6(v6))) {
         exchange->refused_address = true;
         return CURL_PREREQFUNC_ABORT;
     }
-    return CURL_PREREQFUNC_OK;
+    return issue(exchange, local_port);
 }

@@ -44,6 +44,17 @@ struct atd_http_client {
     void (*stop)(struct atd_http_client *client);
 };
 
+/*
+ * The sockets that libcurl has open, so that a body on its way can be asked after: libcurl 7.88
+ * tells the socket of a transfer only when it is over. One that finds no room is not asked after.
+ */
+#define ATD_HTTP_SOCKETS_MAX 512u
+
+struct atd_http_sockets {
+    int fds[ATD_HTTP_SOCKETS_MAX];
+    size_t count;
+};
+
 struct atd_http_exchange; /* one running transfer: http_transfer.c */
 
 struct atd_http_exchanges {
@@ -75,6 +86,7 @@ struct atd_http_loop {
     struct atd_http_heap heap;
     struct atd_http_client *clients;
     bool ending; /* stopping was seen and everybody told */
+    struct atd_http_sockets sockets;
     struct atd_http_exchanges starting;
     struct atd_http_exchanges active;
     struct atd_http_exchanges over; /* done is to be called */

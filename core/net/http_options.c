@@ -102,8 +102,10 @@ static bool set_connection(struct atd_http_exchange *exchange)
            (!options->ca_file || SET(CURLOPT_CAINFO, options->ca_file)) &&
            SET(CURLOPT_OPENSOCKETFUNCTION, atd_http_on_socket) &&
            SET(CURLOPT_OPENSOCKETDATA, exchange) &&
-           (!transfer->refuse_link_local || (SET(CURLOPT_PREREQFUNCTION, atd_http_on_connected) &&
-                                             SET(CURLOPT_PREREQDATA, exchange)));
+           SET(CURLOPT_CLOSESOCKETFUNCTION, atd_http_on_close) &&
+           /* It outlives the transfer, with its connection. */
+           SET(CURLOPT_CLOSESOCKETDATA, exchange->loop) &&
+           SET(CURLOPT_PREREQFUNCTION, atd_http_on_connected) && SET(CURLOPT_PREREQDATA, exchange);
 }
 
 static bool set_reply(struct atd_http_exchange *exchange)

@@ -234,32 +234,65 @@ void atd_http_exchange_end_by_curl(struct atd_http_exchange *exchange, CURLcode 
 
 /* ------------------------------------------------------------------ timeouts */
 
+static unsigned or_no_timeout(unsigned limit_ms)
+{
+    return limit_ms ? limit_ms : ATD_HTTP_NO_TIMEOUT_MS;
+}
+
+/* The limit that counts now, and what to say when it is over. */
+static unsigned limit_now(const struct atd_http_exchange *exchange, const char **ret_text)
+{
+    const struct atd_http_transfer *transfer = exchange->transfer;
+
+    if (exchange->sending && exchange->issues > 0 && !exchange->head_given) {
+        *ret_text = "the body could not be sent on";
+        return or_no_timeout(transfer->send_timeout_ms ? transfer->send_timeout_ms
+                                                       : transfer->idle_timeout_ms);
+    }
+    if (exchange->first_byte_ms < 0) {
+        *ret_text = "no answer";
+        return or_no_timeout(transfer->first_byte_timeout_ms);
+    }
+    *ret_text = "the answer stopped";
+    return or_no_timeout(transfer->idle_timeout_ms);
+}
+
+/* When to look again: another limit, and a shorter one, may begin meanwhile. */
+static unsigned look_after_ms(const struct atd_http_exchange *exchange, int64_t left_ms)
+{
+    const struct atd_http_transfer *transfer = exchange->transfer;
+    int64_t after_ms = left_ms;
+
+    if (transfer->idle_timeout_ms && after_ms > transfer->idle_timeout_ms)
+        after_ms = transfer->idle_timeout_ms;
+    if (exchange->sending && after_ms > ATD_HTTP_SEND_LOOK_MS)
+        after_ms = ATD_HTTP_SEND_LOOK_MS;
+    return (unsigned)after_ms;
+}
+
 /*
- * One timer for both limits. It is not moved with each byte: when it fires it looks at the last
+ * One timer for all limits. It is not moved with each byte: when it fires it looks at the last
  * byte and sleeps on. Waiting for the first byte counts from the last byte of a body sent.
  */
 static void on_timer(struct atd_http_timer *timer)
 {
     struct atd_http_exchange *exchange =
         (struct atd_http_exchange *)((char *)timer - offsetof(struct atd_http_exchange, timer));
-    const struct atd_http_transfer *transfer = exchange->transfer;
-    bool first = exchange->first_byte_ms < 0;
-    unsigned limit_ms = first ? transfer->first_byte_timeout_ms : transfer->idle_timeout_ms;
+    struct atd_http_transfer *transfer = exchange->transfer;
+    const char *text;
+    unsigned limit_ms;
     int64_t left_ms;
 
-    if (limit_ms == 0)
-        limit_ms = ATD_HTTP_NO_TIMEOUT_MS;
-    left_ms = exchange->active_ms + limit_ms - atd_clock_monotonic_ms();
-    if (left_ms <= 0) {
-        atd_http_exchange_end(exchange, ETIMEDOUT, true,
-                              first ? "no answer for %u ms" : "the answer stopped for %u ms",
-                              limit_ms);
-        return;
+    if (exchange->sending && atd_http_exchange_got_on(exchange)) {
+        exchange->active_ms = atd_clock_monotonic_ms();
+        if (transfer->sent)
+            transfer->sent(transfer);
     }
-    /* The idle limit may be the shorter one and begin meanwhile. */
-    if (transfer->idle_timeout_ms && left_ms > transfer->idle_timeout_ms)
-        left_ms = transfer->idle_timeout_ms;
-    if (atd_http_timer_arm(exchange->loop, timer, (unsigned)left_ms, NULL) != 0)
+    limit_ms = limit_now(exchange, &text);
+    left_ms = exchange->active_ms + limit_ms - atd_clock_monotonic_ms();
+    if (left_ms <= 0)
+        atd_http_exchange_end(exchange, ETIMEDOUT, true, "%s for %u ms", text, limit_ms);
+    else if (atd_http_timer_arm(exchange->loop, timer, look_after_ms(exchange, left_ms), NULL) != 0)
         atd_http_exchange_end(exchange, ENOMEM, false, "no memory for a timer");
 }
 
@@ -280,6 +313,10 @@ void atd_http_transfer_start(struct atd_http_loop *loop, struct atd_http_transfe
     exchange->transfer = transfer;
     exchange->added = false;
     exchange->sent = 0;
+    exchange->left = 0;
+    exchange->sending = transfer->message->body.len > 0;
+    exchange->fd = -1;
+    exchange->issues = 0;
     exchange->timer = (struct atd_http_timer){.fire = on_timer};
     exchange->start_ms = atd_clock_monotonic_ms();
     exchange->active_ms = exchange->start_ms;
@@ -323,13 +360,11 @@ static void begin(struct atd_http_exchange *exchange)
     struct atd_http_loop *loop = exchange->loop;
     const struct atd_http_transfer *transfer = exchange->transfer;
     struct atd_error err = ATD_ERROR_INIT;
-    unsigned first_ms = transfer->first_byte_timeout_ms;
+    unsigned first_ms = or_no_timeout(transfer->first_byte_timeout_ms);
     int rc = atd_http_exchange_set_up(exchange, &err);
 
-    if (transfer->idle_timeout_ms && (!first_ms || transfer->idle_timeout_ms < first_ms))
-        first_ms = transfer->idle_timeout_ms;
-    if (rc == 0 && first_ms)
-        rc = atd_http_timer_arm(loop, &exchange->timer, first_ms, &err);
+    if (rc == 0)
+        rc = atd_http_timer_arm(loop, &exchange->timer, look_after_ms(exchange, first_ms), &err);
     if (rc == 0 && curl_multi_add_handle(loop->multi, exchange->easy) != CURLM_OK)
         rc = atd_error_set(&err, ENOMEM, "no memory for a request");
     if (rc) {
@@ -379,9 +414,15 @@ static void put_away(struct atd_http_exchange *exchange, struct atd_http_result 
         .first_byte_ms = exchange->first_byte_ms,
         .total_ms = atd_clock_monotonic_ms() - exchange->start_ms,
         .reused = exchange->added && connects == 0,
+        .arrived = exchange->issues > 0,
+        .replayed = exchange->issues > 1 && !exchange->transfer->follow_redirects,
     };
     free(exchange->line_text);
     exchange->line_text = NULL;
+    /* libcurl 7.88 keeps the buffer of a large body until its size is set again. */
+    if (exchange->transfer->message->body.len > 0)
+        (void)curl_easy_setopt(exchange->easy, CURLOPT_UPLOAD_BUFFERSIZE,
+                               ATD_HTTP_SEND_BUFFER_MIN_BYTES);
     exchange->transfer = NULL;
     /* libcurl 7.88 leaves things behind in a handle whose transfer failed (a redirect that it may
      * not follow: its buffer, after which CURLOPT_BUFFERSIZE is refused). */

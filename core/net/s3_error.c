@@ -113,14 +113,16 @@ struct meaning {
 #define REGION ATD_S3_TROUBLE_REGION
 #define CREDENTIALS ATD_S3_TROUBLE_CREDENTIALS
 
-#define FORBIDDEN "may not be read with these credentials"
-#define BUSY "cannot be read now: the server asks to slow down"
-#define FAILED "cannot be read now: the server failed"
+#define FORBIDDEN "may not be @ with these credentials"
+#define BUSY "cannot be @ now: the server asks to slow down"
+#define FAILED "cannot be @ now: the server failed"
 #define KEYS_WRONG ": check the access key and its secret"
-#define EXPIRED "cannot be read: the credentials have expired; renew them"
-#define ELSEWHERE "cannot be read: it is in another region than the one configured"
+#define EXPIRED "cannot be @: the credentials have expired; renew them"
+#define DAMAGED "cannot be @ now: it was damaged on its way"
+#define ELSEWHERE "cannot be @: it is in another region than the one configured"
 
-/* The one table. Codes first, then what a status alone says; the first that fits counts. */
+/* The one table; '@' stands for what was wanted, "read" or "written". Codes first, then what a
+ * status alone says; the first that fits counts. */
 static const struct meaning meanings[] = {
     {"NoSuchKey", 0, FINAL, ENOENT, false, "does not exist"},
     {"NoSuchVersion", 0, FINAL, ENOENT, false, "does not exist in this version"},
@@ -133,18 +135,18 @@ static const struct meaning meanings[] = {
      "cannot exist: MinIO refuses keys with '.', '..' or nothing between slashes"},
 
     {"AccessDenied", 0, FINAL, EACCES, false, FORBIDDEN},
-    {"AllAccessDisabled", 0, FINAL, EACCES, false, "may not be read: the owner disabled access"},
+    {"AllAccessDisabled", 0, FINAL, EACCES, false, "may not be @: the owner disabled access"},
     {"AccountProblem", 0, FINAL, EACCES, false,
-     "may not be read: there is a problem with the account of these credentials"},
+     "may not be @: there is a problem with the account of these credentials"},
     {"NotSignedUp", 0, FINAL, EACCES, false,
-     "may not be read: the account of these credentials has no S3"},
+     "may not be @: the account of these credentials has no S3"},
     {"InvalidAccessKeyId", 0, FINAL, EACCES, false,
-     "may not be read: the server does not know the access key; check it, and that it belongs to "
+     "may not be @: the server does not know the access key; check it, and that it belongs to "
      "this endpoint"},
     {"SignatureDoesNotMatch", 0, FINAL, EACCES, false,
-     "may not be read: the secret does not fit the access key" KEYS_WRONG},
+     "may not be @: the secret does not fit the access key" KEYS_WRONG},
     {"InvalidSecurity", 0, FINAL, EACCES, false,
-     "may not be read: the credentials are refused" KEYS_WRONG},
+     "may not be @: the credentials are refused" KEYS_WRONG},
     {"InvalidObjectState", 0, FINAL, EIO, false,
      "is archived (Glacier or the like): restore it before it can be read"},
 
@@ -152,10 +154,10 @@ static const struct meaning meanings[] = {
     {"ExpiredTokenException", 0, CREDENTIALS, EACCES, false, EXPIRED},
     {"TokenRefreshRequired", 0, CREDENTIALS, EACCES, false, EXPIRED},
     {"InvalidToken", 0, CREDENTIALS, EACCES, false,
-     "may not be read: the session token is refused; renew the credentials"},
+     "may not be @: the session token is refused; renew the credentials"},
 
     {"RequestTimeTooSkewed", 0, CLOCK, EACCES, false,
-     "cannot be read: the clock of this machine is wrong; set it"},
+     "cannot be @: the clock of this machine is wrong; set it"},
 
     {"PermanentRedirect", 0, REGION, EIO, true, ELSEWHERE},
     {"AuthorizationHeaderMalformed", 0, REGION, EIO, true, ELSEWHERE},
@@ -180,20 +182,19 @@ static const struct meaning meanings[] = {
     {"ServiceUnavailable", 0, THROTTLED, EIO, false, BUSY},
     {"InternalError", 0, PASSING, EIO, false, FAILED},
     {"InternalErrors", 0, PASSING, EIO, false, FAILED},
-    {"RequestTimeout", 0, PASSING, EIO, false, "cannot be read now: the server waited too long"},
+    {"RequestTimeout", 0, PASSING, EIO, false, "cannot be @ now: the server waited too long"},
     {"RequestTimeoutException", 0, PASSING, EIO, false,
-     "cannot be read now: the server waited too long"},
+     "cannot be @ now: the server waited too long"},
     {"PriorRequestNotComplete", 0, PASSING, EIO, false, FAILED},
     {"OperationAborted", 0, PASSING, EIO, false,
-     "cannot be read now: something else is being done to it"},
+     "cannot be @ now: something else is being done to it"},
     {"ConditionalRequestConflict", 0, PASSING, EIO, false,
-     "cannot be read now: something else is being done to it"},
+     "cannot be @ now: something else is being done to it"},
     {"XMinioServerNotInitialized", 0, PASSING, EIO, false,
-     "cannot be read now: the server is starting"},
+     "cannot be @ now: the server is starting"},
     {"TemporaryRedirect", 0, PASSING, EIO, true,
-     "cannot be read now: the name of its server is not known everywhere yet"},
-    {"NotImplemented", 0, FINAL, EOPNOTSUPP, false,
-     "cannot be read: the server lacks the function"},
+     "cannot be @ now: the name of its server is not known everywhere yet"},
+    {"NotImplemented", 0, FINAL, EOPNOTSUPP, false, "cannot be @: the server lacks the function"},
 
     {NULL, 301, REGION, EIO, true, ELSEWHERE},
     {NULL, 307, REGION, EIO, true, ELSEWHERE},
@@ -203,25 +204,76 @@ static const struct meaning meanings[] = {
     {NULL, 410, FINAL, ENOENT, false, "does not exist any more"},
     {NULL, 412, FINAL, ESTALE, false, "has changed since it was looked up"},
     {NULL, 416, FINAL, ESTALE, false, "is shorter than it was when it was looked up"},
-    {NULL, 408, PASSING, EIO, false, "cannot be read now: the server waited too long"},
+    {NULL, 408, PASSING, EIO, false, "cannot be @ now: the server waited too long"},
     {NULL, 429, THROTTLED, EIO, false, BUSY},
     {NULL, 499, PASSING, EIO, false, FAILED},
-    {NULL, 501, FINAL, EOPNOTSUPP, false, "cannot be read: the server lacks the function"},
+    {NULL, 501, FINAL, EOPNOTSUPP, false, "cannot be @: the server lacks the function"},
     {NULL, 503, THROTTLED, EIO, false, BUSY},
 };
 
-static const struct meaning server_failed = {NULL, 0, PASSING, EIO, false, FAILED};
-static const struct meaning refused = {
-    NULL, 0, FINAL, EIO, false, "cannot be read: the server refuses the request"};
+/* Of operations that write, looked at before the other one. */
+static const struct meaning write_meanings[] = {
+    {"PreconditionFailed", 0, FINAL, EEXIST, false, "exists already"},
+    {"NoSuchUpload", 0, FINAL, ENOENT, false,
+     "has no such upload any more: it was aborted, or is complete"},
+    {"InvalidPart", 0, FINAL, EIO, false, "cannot be @: the server lacks one of its parts"},
+    {"InvalidPartOrder", 0, FINAL, EIO, false, "cannot be @: its parts are out of order"},
+    {"EntityTooSmall", 0, FINAL, EIO, false,
+     "cannot be @: the server wants larger parts than it was sent"},
+    {"EntityTooLarge", 0, FINAL, EFBIG, false, "cannot be @: it is too large for the server"},
+    {"XMinioStorageFull", 0, FINAL, ENOSPC, false, "cannot be @: the server's disks are full"},
+    {"XMinioAdminBucketQuotaExceeded", 0, FINAL, ENOSPC, true, "has used up its quota"},
+    {"QuotaExceeded", 0, FINAL, ENOSPC, true, "has used up its quota"},
+    {"QuotaExceededException", 0, FINAL, ENOSPC, true, "has used up its quota"},
+    {"MethodNotAllowed", 0, FINAL, EACCES, false, "may not be @: the server refuses the method"},
+    /* Damaged on its way: sent again it may come whole. */
+    {"BadDigest", 0, PASSING, EIO, false, DAMAGED},
+    {"InvalidDigest", 0, PASSING, EIO, false, DAMAGED},
+    {"XAmzContentChecksumMismatch", 0, PASSING, EIO, false, DAMAGED},
+    {"XAmzContentSHA256Mismatch", 0, PASSING, EIO, false, DAMAGED},
+    {"IncompleteBody", 0, PASSING, EIO, false, DAMAGED},
 
-static const struct meaning *find_meaning(const char *code, int status)
+    /* 304: MinIO before 2024-04-18. */
+    {NULL, 304, FINAL, EEXIST, false, "exists already"},
+    {NULL, 412, FINAL, EEXIST, false, "exists already"},
+    {NULL, 405, FINAL, EACCES, false, "may not be @: the server refuses the method"},
+    {NULL, 413, FINAL, EFBIG, false, "cannot be @: it is too large for the server"},
+    {NULL, 507, FINAL, ENOSPC, false, "cannot be @: the server has no space left"},
+};
+
+static const struct meaning server_failed = {NULL, 0, PASSING, EIO, false, FAILED};
+static const struct meaning refused = {NULL, 0,     FINAL,
+                                       EIO,  false, "cannot be @: the server refuses the request"};
+
+static const struct meaning *find_in(const struct meaning *table, size_t count, const char *code,
+                                     int status)
 {
-    for (size_t i = 0; i < ATD_ARRAY_LEN(meanings); i++) {
-        const struct meaning *meaning = &meanings[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct meaning *meaning = &table[i];
 
         if (meaning->code ? strcmp(meaning->code, code) == 0 : meaning->status == status)
             return meaning;
     }
+    return NULL;
+}
+
+static bool is_write(enum atd_s3_operation operation)
+{
+    return operation != ATD_S3_GET && operation != ATD_S3_HEAD && operation != ATD_S3_LIST &&
+           operation != ATD_S3_LIST_UPLOADS;
+}
+
+static const struct meaning *find_meaning(enum atd_s3_operation operation, const char *code,
+                                          int status)
+{
+    const struct meaning *meaning = NULL;
+
+    if (is_write(operation))
+        meaning = find_in(write_meanings, ATD_ARRAY_LEN(write_meanings), code, status);
+    if (!meaning)
+        meaning = find_in(meanings, ATD_ARRAY_LEN(meanings), code, status);
+    if (meaning)
+        return meaning;
     return status >= 500 ? &server_failed : &refused;
 }
 
@@ -238,7 +290,7 @@ static bool clock_is_off(const struct atd_http_head *head, int64_t local_now_s)
 
 static const struct meaning *by_code(const char *code)
 {
-    const struct meaning *meaning = find_meaning(code, 0);
+    const struct meaning *meaning = find_meaning(ATD_S3_GET, code, 0);
 
     atd_assert(meaning->code);
     return meaning;
@@ -265,14 +317,24 @@ static void name_bucket(const char *what, char *to, size_t size)
         (void)snprintf(to, size, "the bucket of %s", what);
 }
 
-static void set_error(const struct meaning *meaning, const struct atd_http_head *head,
-                      const struct atd_s3_error *error, const char *what, const char *region,
-                      struct atd_error *err)
+static const char *participle(enum atd_s3_operation operation)
+{
+    if (operation == ATD_S3_DELETE)
+        return "deleted";
+    return is_write(operation) ? "written" : "read";
+}
+
+static void set_error(enum atd_s3_operation operation, const struct meaning *meaning,
+                      const struct atd_http_head *head, const struct atd_s3_error *error,
+                      const char *what, const char *region, struct atd_error *err)
 {
     char subject[ATD_ERROR_TEXT_MAX];
     char source[80];
     bool passing = meaning->trouble == PASSING || meaning->trouble == THROTTLED;
     bool told = !meaning->code && error->message[0];
+    int before = (int)strcspn(meaning->text, "@");
+    const char *after = meaning->text + before;
+    const char *verb = after[0] ? participle(operation) : "";
 
     if (meaning->about_bucket)
         name_bucket(what, subject, sizeof(subject));
@@ -282,21 +344,23 @@ static void set_error(const struct meaning *meaning, const struct atd_http_head 
         (void)snprintf(source, sizeof(source), "%s", error->code);
     else
         (void)snprintf(source, sizeof(source), "HTTP status %d", head->status);
-    (passing ? atd_error_set_retryable : atd_error_set)(
-        err, meaning->error, "%s %s%s%s (%s%s%s)", subject, meaning->text, region[0] ? ", " : "",
-        region, source, told ? ": " : "", told ? error->message : "");
+    (passing ? atd_error_set_retryable
+             : atd_error_set)(err, meaning->error, "%s %.*s%s%s%s%s (%s%s%s)", subject, before,
+                              meaning->text, verb, after[0] ? after + 1 : "", region[0] ? ", " : "",
+                              region, source, told ? ": " : "", told ? error->message : "");
 }
 
-enum atd_s3_trouble atd_s3_error_classify(const struct atd_http_head *head, struct atd_bytes body,
-                                          const char *what, int64_t local_now_s,
-                                          char ret_region[64], struct atd_error *err)
+static enum atd_s3_trouble classify(enum atd_s3_operation operation,
+                                    const struct atd_http_head *head, struct atd_bytes body,
+                                    const char *what, int64_t local_now_s, char ret_region[64],
+                                    struct atd_error *err)
 {
     struct atd_s3_error error;
     const struct meaning *meaning;
     enum atd_s3_trouble trouble;
 
     atd_s3_error_parse(body, &error);
-    meaning = find_meaning(error.code, head->status);
+    meaning = find_meaning(operation, error.code, head->status);
     ret_region[0] = '\0';
     if (!error.code[0] && head->status == 403 && clock_is_off(head, local_now_s))
         meaning = by_code("RequestTimeTooSkewed");
@@ -309,6 +373,32 @@ enum atd_s3_trouble atd_s3_error_classify(const struct atd_http_head *head, stru
     /* Without knowing what to correct there is nothing to correct. */
     if ((trouble == REGION && !ret_region[0]) || (trouble == CLOCK && head->date_s <= 0))
         trouble = FINAL;
-    set_error(meaning, head, &error, what, ret_region, err);
+    set_error(operation, meaning, head, &error, what, ret_region, err);
     return trouble;
+}
+
+enum atd_s3_trouble atd_s3_error_classify(const struct atd_http_head *head, struct atd_bytes body,
+                                          const char *what, int64_t local_now_s,
+                                          char ret_region[64], struct atd_error *err)
+{
+    return classify(ATD_S3_GET, head, body, what, local_now_s, ret_region, err);
+}
+
+enum atd_s3_trouble atd_s3_write_error_classify(enum atd_s3_operation operation,
+                                                const struct atd_http_head *head,
+                                                struct atd_bytes body, const char *what,
+                                                int64_t local_now_s, char ret_region[64],
+                                                struct atd_error *err)
+{
+    return classify(operation, head, body, what, local_now_s, ret_region, err);
+}
+
+bool atd_s3_checksum_refused(const struct atd_http_head *head, struct atd_bytes body)
+{
+    struct atd_s3_error error;
+
+    atd_s3_error_parse(body, &error);
+    return head->status == 501 || strcmp(error.code, "NotImplemented") == 0 ||
+           (head->status == 400 && (strcmp(error.code, "InvalidRequest") == 0 ||
+                                    strcmp(error.code, "InvalidArgument") == 0));
 }

@@ -28,21 +28,12 @@ struct reading {
     struct atd_str token;
 };
 
-static struct atd_str trim(struct atd_str text)
-{
-    while (text.len && strchr(" \t\r\n", text.ptr[0]) && text.ptr[0])
-        text = atd_str_from_byte(text, 1);
-    while (text.len && strchr(" \t\r\n", text.ptr[text.len - 1]) && text.ptr[text.len - 1])
-        text.len--;
-    return text;
-}
-
 /* A size that a file can have. */
 static bool read_size(struct atd_str text, uint64_t *ret_size)
 {
     uint64_t size = 0;
 
-    text = trim(text);
+    text = atd_xml_trim(text);
     for (size_t i = 0; i < text.len; i++) {
         unsigned digit = (unsigned)(text.ptr[i] - '0');
 
@@ -52,18 +43,6 @@ static bool read_size(struct atd_str text, uint64_t *ret_size)
     }
     *ret_size = size;
     return text.len > 0;
-}
-
-static int copy_text(struct reading *reading, const struct atd_xml_element *element,
-                     struct atd_str *ret_text, struct atd_error *err)
-{
-    if (element->is_cut)
-        return atd_error_set(err, EPROTO, WHAT " has a %s longer than %u bytes", element->path,
-                             ATD_XML_TEXT_MAX);
-    *ret_text = atd_arena_str(reading->arena, element->text);
-    if (!ret_text->ptr)
-        return atd_error_set(err, ENOMEM, WHAT ": out of memory");
-    return 0;
 }
 
 static int add_key(struct reading *reading, struct atd_error *err)
@@ -105,16 +84,17 @@ static int close_member(struct reading *reading, const char *name,
                         const struct atd_xml_element *element, struct atd_error *err)
 {
     if (strcmp(name, "Key") == 0)
-        return copy_text(reading, element, &reading->now.key, err);
+        return atd_xml_copy(element, WHAT, reading->arena, &reading->now.key, err);
     if (strcmp(name, "Size") == 0) {
         reading->has_size = read_size(element->text, &reading->now.info.size_bytes);
         if (!reading->has_size)
             return atd_error_set(err, EPROTO, WHAT ": '" ATD_STR_FMT "' is not a size",
                                  ATD_STR_ARG(element->text));
     } else if (strcmp(name, "ETag") == 0) {
-        atd_etag_copy(element->is_cut ? ATD_STR("") : trim(element->text), reading->now.info.etag);
+        atd_etag_copy(element->is_cut ? ATD_STR("") : atd_xml_trim(element->text),
+                      reading->now.info.etag);
     } else if (strcmp(name, "LastModified") == 0) {
-        if (!atd_clock_parse(trim(element->text), &reading->now.info.mtime_s))
+        if (!atd_clock_parse(atd_xml_trim(element->text), &reading->now.info.mtime_s))
             reading->now.info.mtime_s = 0;
     }
     return 0;
@@ -125,7 +105,7 @@ static int on_close(void *ctx, const struct atd_xml_element *element, struct atd
     static const char root[] = "ListBucketResult/";
     static const char contents[] = "Contents/";
     struct reading *reading = ctx;
-    struct atd_str text = trim(element->text);
+    struct atd_str text = atd_xml_trim(element->text);
     const char *name;
 
     if (strncmp(element->path, root, strlen(root)) != 0)
@@ -136,7 +116,7 @@ static int on_close(void *ctx, const struct atd_xml_element *element, struct atd
     if (strcmp(name, "Contents") == 0)
         return add_key(reading, err);
     if (strcmp(name, "NextContinuationToken") == 0)
-        return copy_text(reading, element, &reading->token, err);
+        return atd_xml_copy(element, WHAT, reading->arena, &reading->token, err);
     if (strcmp(name, "EncodingType") == 0) {
         reading->is_encoded = atd_str_equal(text, ATD_STR("url"));
     } else if (strcmp(name, "IsTruncated") == 0) {
@@ -146,44 +126,6 @@ static int on_close(void *ctx, const struct atd_xml_element *element, struct atd
                                  ATD_STR_ARG(text));
     }
     return 0;
-}
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-/*
- * Form decoding: MinIO writes '+' for a space, SeaweedFS %20 and %2B. What is no escape stays, as
- * in botocore. False when out of memory.
- */
-static bool decode_form(struct atd_str text, struct atd_arena *arena, struct atd_str *ret_text)
-{
-    char *to = atd_arena_alloc(arena, text.len + 1);
-    size_t len = 0;
-
-    if (!to)
-        return false;
-    for (size_t i = 0; i < text.len; i++) {
-        bool room = text.ptr[i] == '%' && i + 2 < text.len;
-        int high = room ? hex_value(text.ptr[i + 1]) : -1;
-        int low = room ? hex_value(text.ptr[i + 2]) : -1;
-
-        if (high >= 0 && low >= 0) {
-            to[len++] = (char)(high * 16 + low);
-            i += 2;
-        } else {
-            to[len++] = text.ptr[i] == '+' ? ' ' : text.ptr[i];
-        }
-    }
-    *ret_text = (struct atd_str){to, len};
-    return true;
 }
 
 static int finish(struct reading *reading, struct atd_s3_list *ret_list, struct atd_error *err)
@@ -203,7 +145,7 @@ static int finish(struct reading *reading, struct atd_s3_list *ret_list, struct 
     if (reading->count)
         memcpy(list.keys, reading->keys, reading->count * sizeof(*list.keys));
     for (size_t i = 0; reading->is_encoded && i < list.key_count; i++)
-        if (!decode_form(list.keys[i].key, reading->arena, &list.keys[i].key))
+        if (!atd_xml_decode_form(list.keys[i].key, reading->arena, &list.keys[i].key))
             return atd_error_set(err, ENOMEM, WHAT ": out of memory");
     *ret_list = list;
     return 0;

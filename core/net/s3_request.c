@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/digest.h"
 #include "net/s3_place.h"
 #include "net/sigv4.h"
 
@@ -12,6 +13,7 @@
 /* Opaque; those of AWS are about 100 bytes. */
 #define TOKEN_BYTES_MAX 4096u
 #define ETAG_BYTES_MAX 512u
+#define TYPE_BYTES_MAX 256u
 /* All text names of a LIST, encoded, and the host. */
 #define URL_BYTES_MAX (32u << 10)
 #define AUTHORIZATION_BYTES_MAX 2048u
@@ -75,20 +77,73 @@ static int check_credential(const struct atd_credential *credential, struct atd_
     return 0;
 }
 
+static bool is_of_bucket(enum atd_s3_operation operation)
+{
+    return operation == ATD_S3_LIST || operation == ATD_S3_LIST_UPLOADS;
+}
+
+/* Part of an upload that was begun. */
+static bool has_upload_id(enum atd_s3_operation operation)
+{
+    return operation == ATD_S3_UPLOAD_PART || operation == ATD_S3_COMPLETE_UPLOAD ||
+           operation == ATD_S3_ABORT_UPLOAD;
+}
+
+static bool has_body(enum atd_s3_operation operation)
+{
+    return operation == ATD_S3_PUT || operation == ATD_S3_UPLOAD_PART ||
+           operation == ATD_S3_COMPLETE_UPLOAD;
+}
+
+static int check_list(const struct atd_s3_request *request, struct atd_error *err)
+{
+    int rc = check_text("prefix", request->prefix, KEY_BYTES_MAX, err);
+
+    if (rc == 0)
+        rc = check_text("key", request->start_after, KEY_BYTES_MAX, err);
+    if (rc == 0)
+        rc = check_text("continuation token", request->continuation_token, TOKEN_BYTES_MAX, err);
+    if (rc == 0)
+        rc = check_text("key", request->key_marker, KEY_BYTES_MAX, err);
+    if (rc == 0)
+        rc = check_text("upload id", request->upload_id_marker, ATD_S3_UPLOAD_ID_MAX, err);
+    return rc;
+}
+
+static int check_write(const struct atd_s3_request *request, struct atd_error *err)
+{
+    const char *hash = request->payload_sha256_hex;
+
+    if (has_upload_id(request->operation)) {
+        if (request->upload_id.len == 0)
+            return atd_error_set(err, EINVAL, "upload id is empty");
+        if (check_text("upload id", request->upload_id, ATD_S3_UPLOAD_ID_MAX, err) != 0)
+            return -EINVAL;
+    }
+    if (request->operation == ATD_S3_UPLOAD_PART &&
+        (request->part_number == 0 || request->part_number > ATD_S3_PARTS_MAX))
+        return atd_error_set(err, EINVAL, "parts have numbers from 1 to %u, not %u",
+                             ATD_S3_PARTS_MAX, request->part_number);
+    if (hash && (strlen(hash) != 2 * ATD_SHA256_BYTES ||
+                 strspn(hash, "0123456789abcdef") != 2 * ATD_SHA256_BYTES))
+        return atd_error_set(err, EINVAL, "'%s' is not a SHA-256", hash);
+    if (request->crc32c_base64.len > 0 && (request->crc32c_base64.len != ATD_S3_CRC32C_LEN ||
+                                           !is_header_value(request->crc32c_base64)))
+        return atd_error_set(err, EINVAL, "'" ATD_STR_FMT "' is not a CRC-32C",
+                             ATD_STR_ARG(request->crc32c_base64));
+    if (request->content_type.len > TYPE_BYTES_MAX || !is_header_value(request->content_type))
+        return atd_error_set(err, EINVAL, "'" ATD_STR_FMT "' cannot be sent as a type",
+                             ATD_STR_ARG(request->content_type));
+    return 0;
+}
+
 static int check_request(const struct atd_s3_request *request, struct atd_error *err)
 {
-    int rc;
+    int rc =
+        is_of_bucket(request->operation) ? check_list(request, err) : check_key(request->key, err);
 
-    if (request->operation != ATD_S3_LIST) {
-        rc = check_key(request->key, err);
-    } else {
-        rc = check_text("prefix", request->prefix, KEY_BYTES_MAX, err);
-        if (rc == 0)
-            rc = check_text("key", request->start_after, KEY_BYTES_MAX, err);
-        if (rc == 0)
-            rc =
-                check_text("continuation token", request->continuation_token, TOKEN_BYTES_MAX, err);
-    }
+    if (rc == 0)
+        rc = check_write(request, err);
     if (rc == 0 && request->has_range && request->first_byte > request->last_byte)
         rc = atd_error_set(err, EINVAL, "range of bytes ends before its start");
     if (rc == 0 && (request->if_match.len > ETAG_BYTES_MAX || !is_header_value(request->if_match)))
@@ -158,23 +213,69 @@ static void add_parameter(struct address *address, const char *name, struct atd_
     atd_uri_encode(value, false, &address->url);
 }
 
-/* In the order of the names, as the signature wants them. */
+static void add_number(struct address *address, const char *name, unsigned number)
+{
+    char text[12];
+
+    (void)snprintf(text, sizeof(text), "%u", number);
+    add_parameter(address, name, atd_str_from(text));
+}
+
 static void write_list_query(const struct atd_s3_request *request, struct address *address)
 {
-    char number[12];
-
     if (request->continuation_token.len)
         add_parameter(address, "continuation-token", request->continuation_token);
     add_parameter(address, "encoding-type", ATD_STR("url"));
     add_parameter(address, "list-type", ATD_STR("2"));
-    if (request->max_keys) {
-        (void)snprintf(number, sizeof(number), "%u", request->max_keys);
-        add_parameter(address, "max-keys", atd_str_from(number));
-    }
+    if (request->max_keys)
+        add_number(address, "max-keys", request->max_keys);
     if (request->prefix.len)
         add_parameter(address, "prefix", request->prefix);
     if (request->start_after.len)
         add_parameter(address, "start-after", request->start_after);
+}
+
+static void write_uploads_query(const struct atd_s3_request *request, struct address *address)
+{
+    add_parameter(address, "encoding-type", ATD_STR("url"));
+    if (request->key_marker.len)
+        add_parameter(address, "key-marker", request->key_marker);
+    if (request->max_keys)
+        add_number(address, "max-uploads", request->max_keys);
+    if (request->prefix.len)
+        add_parameter(address, "prefix", request->prefix);
+    if (request->upload_id_marker.len)
+        add_parameter(address, "upload-id-marker", request->upload_id_marker);
+    add_parameter(address, "uploads", ATD_STR(""));
+}
+
+/* In the order of the names, as the signature wants them; a name without a value has its '='. */
+static void write_query(const struct atd_s3_request *request, struct address *address)
+{
+    switch (request->operation) {
+    case ATD_S3_LIST:
+        write_list_query(request, address);
+        break;
+    case ATD_S3_LIST_UPLOADS:
+        write_uploads_query(request, address);
+        break;
+    case ATD_S3_CREATE_UPLOAD:
+        add_parameter(address, "uploads", ATD_STR(""));
+        break;
+    case ATD_S3_UPLOAD_PART:
+        add_number(address, "partNumber", request->part_number);
+        add_parameter(address, "uploadId", request->upload_id);
+        break;
+    case ATD_S3_COMPLETE_UPLOAD:
+    case ATD_S3_ABORT_UPLOAD:
+        add_parameter(address, "uploadId", request->upload_id);
+        break;
+    case ATD_S3_GET:
+    case ATD_S3_HEAD:
+    case ATD_S3_PUT:
+    case ATD_S3_DELETE:
+        break;
+    }
 }
 
 /* ------------------------------------------------------------------ message */
@@ -188,25 +289,86 @@ static bool add_header(struct atd_http_message *message, struct atd_arena *arena
     return copy.ptr != NULL;
 }
 
-static bool add_plain_headers(const struct atd_s3_request *request, struct atd_arena *arena,
-                              struct atd_http_message *message)
+const char *atd_s3_method(enum atd_s3_operation operation)
 {
+    switch (operation) {
+    case ATD_S3_HEAD:
+        return "HEAD";
+    case ATD_S3_PUT:
+    case ATD_S3_UPLOAD_PART:
+        return "PUT";
+    case ATD_S3_CREATE_UPLOAD:
+    case ATD_S3_COMPLETE_UPLOAD:
+        return "POST";
+    case ATD_S3_ABORT_UPLOAD:
+    case ATD_S3_DELETE:
+        return "DELETE";
+    case ATD_S3_GET:
+    case ATD_S3_LIST:
+    case ATD_S3_LIST_UPLOADS:
+        break;
+    }
+    return "GET";
+}
+
+static bool add_read_headers(const struct atd_s3_request *request, struct atd_arena *arena,
+                             struct atd_http_message *message)
+{
+    enum atd_s3_operation operation = request->operation;
     char range[64];
     bool ok = true;
 
-    if (request->operation == ATD_S3_GET && request->has_range) {
+    if (operation == ATD_S3_GET && request->has_range) {
         (void)snprintf(range, sizeof(range), "bytes=%llu-%llu",
                        (unsigned long long)request->first_byte,
                        (unsigned long long)request->last_byte);
         ok = add_header(message, arena, "range", atd_str_from(range));
     }
-    if (request->operation != ATD_S3_LIST && request->if_match.len)
+    if (!is_of_bucket(operation) && request->if_match.len)
         ok = ok && add_header(message, arena, "if-match", request->if_match);
+    if ((operation == ATD_S3_GET || operation == ATD_S3_HEAD) && request->wants_checksum)
+        ok = ok && add_header(message, arena, "x-amz-checksum-mode", ATD_STR("ENABLED"));
     return ok;
 }
 
+static bool add_write_headers(const struct atd_s3_request *request, struct atd_arena *arena,
+                              struct atd_http_message *message)
+{
+    enum atd_s3_operation operation = request->operation;
+    bool ok = true;
+
+    if ((operation == ATD_S3_PUT || operation == ATD_S3_CREATE_UPLOAD) && request->content_type.len)
+        ok = add_header(message, arena, "content-type", request->content_type);
+    if ((operation == ATD_S3_PUT || operation == ATD_S3_COMPLETE_UPLOAD) && request->if_none_match)
+        ok = ok && add_header(message, arena, "if-none-match", ATD_STR("*"));
+    if ((operation == ATD_S3_PUT || operation == ATD_S3_UPLOAD_PART) && request->crc32c_base64.len)
+        ok = ok && add_header(message, arena, "x-amz-checksum-crc32c", request->crc32c_base64);
+    if (operation == ATD_S3_CREATE_UPLOAD && request->wants_crc32c)
+        ok = ok && add_header(message, arena, "x-amz-checksum-algorithm", ATD_STR("CRC32C"));
+    return ok;
+}
+
+/* What is signed for the body: its hash in `hex`, or the word for none. */
+static struct atd_str payload_hash(const struct atd_s3_site *site,
+                                   const struct atd_s3_request *request,
+                                   char hex[2 * ATD_SHA256_BYTES + 1])
+{
+    uint8_t digest[ATD_SHA256_BYTES];
+
+    if (!has_body(request->operation) || request->body.len == 0)
+        return ATD_STR(ATD_SIGV4_EMPTY_SHA256);
+    if (request->payload_sha256_hex)
+        return atd_str_from(request->payload_sha256_hex);
+    if (site->https && !request->sign_payload && request->operation != ATD_S3_COMPLETE_UPLOAD)
+        return ATD_STR(ATD_SIGV4_UNSIGNED);
+    atd_sha256_of(request->body.ptr, request->body.len, digest);
+    for (size_t i = 0; i < sizeof(digest); i++)
+        (void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    return atd_str_from(hex);
+}
+
 /* Adds the x-amz-* headers and the signature over all that are there, and the host. */
-static int add_signature(const struct address *address, struct atd_str region,
+static int add_signature(const struct address *address, struct atd_str hash, struct atd_str region,
                          const struct atd_credential *credential, int64_t now_s,
                          struct atd_arena *arena, struct atd_http_message *message,
                          struct atd_error *err)
@@ -215,7 +377,7 @@ static int add_signature(const struct address *address, struct atd_str region,
         .method = message->method,
         .canonical_uri = path_of(address),
         .query = query_of(address),
-        .payload_hash = ATD_STR(ATD_SIGV4_EMPTY_SHA256),
+        .payload_hash = hash,
         .region = region,
         .service = ATD_STR("s3"),
     };
@@ -251,24 +413,30 @@ static int build(const struct atd_s3_site *site, const struct atd_s3_request *re
                  struct atd_arena *arena, struct address *address, struct atd_http_message *message,
                  struct atd_error *err)
 {
-    bool is_list = request->operation == ATD_S3_LIST;
+    bool of_bucket = is_of_bucket(request->operation);
+    char hex[2 * ATD_SHA256_BYTES + 1];
     struct atd_str url;
-    int rc = write_path(site, request->bucket, is_list ? (struct atd_str){NULL, 0} : request->key,
+    int rc = write_path(site, request->bucket, of_bucket ? (struct atd_str){NULL, 0} : request->key,
                         region, address, err);
 
     if (rc != 0)
         return rc;
-    if (is_list)
-        write_list_query(request, address);
-    rc = atd_buf_finish(&address->url, "address of the list", err);
+    write_query(request, address);
+    rc = atd_buf_finish(&address->url, "address of the request", err);
     if (rc != 0)
         return rc;
     url = atd_arena_str(arena, atd_buf_str(&address->url));
-    message->method = request->operation == ATD_S3_HEAD ? "HEAD" : "GET";
+    message->method = atd_s3_method(request->operation);
     message->url = url.ptr;
-    if (!url.ptr || !add_plain_headers(request, arena, message))
+    if (has_body(request->operation))
+        message->body = request->body;
+    if (!url.ptr || !add_read_headers(request, arena, message) ||
+        !add_write_headers(request, arena, message))
         return atd_error_set(err, ENOMEM, "request: out of memory");
-    return credential ? add_signature(address, region, credential, now_s, arena, message, err) : 0;
+    if (!credential)
+        return 0;
+    return add_signature(address, payload_hash(site, request, hex), region, credential, now_s,
+                         arena, message, err);
 }
 
 int atd_s3_request_build(const struct atd_s3_site *site, const struct atd_s3_request *request,

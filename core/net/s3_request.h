@@ -1,6 +1,7 @@
 /*
  * S3 operations as HTTP messages: where a bucket is, how a key is spelled, what is signed.
- * Pure. Source: S3-REDIS 1.2, 1.5, 2.1 to 2.5.
+ * Pure: whoever calls it hashes a body that must be signed (2 GB/s). Source: S3-REDIS 1.2, 1.5, 2.1
+ * to 2.5.
  */
 #ifndef ATD_NET_S3_REQUEST_H
 #define ATD_NET_S3_REQUEST_H
@@ -55,7 +56,7 @@ struct atd_s3_request {
     bool has_range;
     uint64_t first_byte;
     uint64_t last_byte;      /* inclusive */
-    struct atd_str if_match; /* with quotes; empty: none */
+    struct atd_str if_match; /* with quotes; empty: none. Also of PUT, DELETE */
     bool wants_checksum;     /* GET, HEAD: x-amz-checksum-mode: ENABLED */
     /* LIST (version 2), LIST_UPLOADS; both with encoding-type=url */
     struct atd_str prefix;

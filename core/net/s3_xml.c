@@ -152,3 +152,60 @@ int atd_xml_walk(struct atd_bytes body, const char *what, const struct atd_xml_o
     XML_ParserFree(walk.parser);
     return rc;
 }
+
+/* ------------------------------------------------------------------ texts */
+
+struct atd_str atd_xml_trim(struct atd_str text)
+{
+    while (text.len && is_blank((uint8_t)text.ptr[0]))
+        text = atd_str_from_byte(text, 1);
+    while (text.len && is_blank((uint8_t)text.ptr[text.len - 1]))
+        text.len--;
+    return text;
+}
+
+int atd_xml_copy(const struct atd_xml_element *element, const char *what, struct atd_arena *arena,
+                 struct atd_str *ret_text, struct atd_error *err)
+{
+    if (element->is_cut)
+        return atd_error_set(err, EPROTO, "%s has a %s longer than %u bytes", what, element->path,
+                             ATD_XML_TEXT_MAX);
+    *ret_text = atd_arena_str(arena, element->text);
+    if (!ret_text->ptr)
+        return atd_error_set(err, ENOMEM, "%s: out of memory", what);
+    return 0;
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool atd_xml_decode_form(struct atd_str text, struct atd_arena *arena, struct atd_str *ret_text)
+{
+    char *to = atd_arena_alloc(arena, text.len + 1);
+    size_t len = 0;
+
+    if (!to)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        bool room = text.ptr[i] == '%' && i + 2 < text.len;
+        int high = room ? hex_value(text.ptr[i + 1]) : -1;
+        int low = room ? hex_value(text.ptr[i + 2]) : -1;
+
+        if (high >= 0 && low >= 0) {
+            to[len++] = (char)(high * 16 + low);
+            i += 2;
+        } else {
+            to[len++] = text.ptr[i] == '+' ? ' ' : text.ptr[i];
+        }
+    }
+    *ret_text = (struct atd_str){to, len};
+    return true;
+}

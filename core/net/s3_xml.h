@@ -4,6 +4,7 @@
 #ifndef ATD_NET_S3_XML_H
 #define ATD_NET_S3_XML_H
 
+#include "atdata/arena.h"
 #include "atdata/error.h"
 #include "atdata/str.h"
 
@@ -32,5 +33,19 @@ struct atd_xml_ops {
  */
 int atd_xml_walk(struct atd_bytes body, const char *what, const struct atd_xml_ops *ops, void *ctx,
                  struct atd_error *err) ATD_MUST_USE;
+
+/* Without the white space at both ends. */
+struct atd_str atd_xml_trim(struct atd_str text);
+
+/* An element's text, into `arena`. Errors: EPROTO it was cut (`what` and the path); ENOMEM. */
+int atd_xml_copy(const struct atd_xml_element *element, const char *what, struct atd_arena *arena,
+                 struct atd_str *ret_text, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Text of a reply that says EncodingType url, decoded as a form: MinIO writes '+' for a space,
+ * SeaweedFS %20 and %2B. What is no escape stays, as in botocore. False when out of memory.
+ */
+bool atd_xml_decode_form(struct atd_str text, struct atd_arena *arena,
+                         struct atd_str *ret_text) ATD_MUST_USE;
 
 #endif

@@ -10,13 +10,13 @@
 #include "base/cleanup.h"
 #include "base/lock.h"
 #include "base/workers.h"
+#include "store/disk_store.h"
 #include "store/stores.h"
 
 /* A few, so that one path on a dead disk does not stop the others. */
 #define THREADS 4u
 #define STEP_BYTES (1u << 20) /* between two looks at cancellation and at the file's identity */
 #define STOP_MS 5000u
-#define PATH_ARENA_MAX (64u << 10) /* one decoded file: URL; longer ones are no path */
 
 /*
  * Where a read is. It is linked through its own memory (get->impl), so starting one never fails.
@@ -104,9 +104,8 @@ static struct atd_object_info info_of(const struct atd_file_identity *identity)
     return info;
 }
 
-/* `arena` holds the path when the URL had to be decoded. */
-static int path_of(struct atd_str url, struct atd_arena *arena, struct atd_str *ret_path,
-                   struct atd_error *err)
+int atd_disk_path(struct atd_str url, struct atd_arena *arena, struct atd_str *ret_path,
+                  struct atd_error *err)
 {
     struct atd_shard_url parts;
     int rc = atd_shard_url_parse(url, arena, &parts, err);
@@ -154,13 +153,13 @@ static int read_step(int fd, struct atd_str path, const struct atd_file_identity
 
 static int read_range(struct disk_thread *self, struct atd_store_get *get, struct atd_error *err)
 {
-    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(PATH_ARENA_MAX);
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(ATD_DISK_PATH_ARENA_MAX);
     atd_auto_fd int fd = -1;
     struct atd_file_identity identity;
     struct atd_object_info info;
     struct atd_str path;
     size_t len = (size_t)(get->end - get->first);
-    int rc = path_of(get->url, &arena, &path, err);
+    int rc = atd_disk_path(get->url, &arena, &path, err);
 
     if (rc == 0)
         rc = atd_file_store_open(self->store->files, path, &fd, &identity, err);
@@ -268,10 +267,10 @@ static int disk_stat(struct atd_store *base, struct atd_str url, unsigned timeou
                      struct atd_object_info *ret_info, struct atd_error *err)
 {
     struct disk_store *store = (struct disk_store *)base;
-    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(PATH_ARENA_MAX);
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(ATD_DISK_PATH_ARENA_MAX);
     struct atd_file_identity identity;
     struct atd_str path;
-    int rc = path_of(url, &arena, &path, err);
+    int rc = atd_disk_path(url, &arena, &path, err);
 
     (void)timeout_ms;
     if (rc == 0)
@@ -301,12 +300,18 @@ static void disk_free(struct atd_store *base)
 
 static const struct atd_store_ops ops = {
     .kind = "file",
+    .write = &atd_disk_write_ops,
     .get_start = disk_get_start,
     .get_cancel = disk_get_cancel,
     .get_make_urgent = disk_get_make_urgent,
     .stat = disk_stat,
     .free = disk_free,
 };
+
+const struct atd_file_store *atd_disk_files(const struct atd_store *store)
+{
+    return ((const struct disk_store *)store)->files;
+}
 
 int atd_store_file_new(const struct atd_file_store *files, struct atd_store **ret_store,
                        struct atd_error *err)

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/workers.h"
-#include "store/stores.h"
+#include "store/fault_store.h"
 
 #define JOIN_TIMEOUT_MS 10000u
 
@@ -37,6 +37,7 @@ struct fault_store {
     struct atd_store *inner;
     struct atd_fault_rule (*decide)(void *ctx, const struct atd_store_get *get);
     void *ctx;
+    struct atd_fault_writes writes;
     struct atd_lock lock;
     pthread_cond_t wake;
     unsigned long thread;
@@ -301,6 +302,7 @@ static void fault_free(struct atd_store *base)
 
 static const struct atd_store_ops fault_ops = {
     .kind = "fault",
+    .write = &atd_fault_write_ops,
     .get_start = fault_get_start,
     .get_cancel = fault_get_cancel,
     .stat = fault_stat,
@@ -308,6 +310,22 @@ static const struct atd_store_ops fault_ops = {
     .speed = fault_speed,
     .free = fault_free,
 };
+
+void atd_store_fault_writes(
+    struct atd_store *base,
+    struct atd_write_fault_rule (*decide)(void *ctx, const struct atd_write_event *event),
+    void *ctx)
+{
+    struct fault_store *store = from_base(base);
+
+    store->writes.decide = decide;
+    store->writes.ctx = ctx;
+}
+
+const struct atd_fault_writes *atd_fault_writes_of(struct atd_store *base)
+{
+    return &from_base(base)->writes;
+}
 
 int atd_store_fault_new(struct atd_store *inner,
                         struct atd_fault_rule (*decide)(void *ctx, const struct atd_store_get *get),
@@ -320,6 +338,7 @@ int atd_store_fault_new(struct atd_store *inner,
         return atd_error_set(err, ENOMEM, "fault store: out of memory");
     store->base.ops = &fault_ops;
     store->inner = inner;
+    store->writes.inner = inner;
     store->decide = decide;
     store->ctx = ctx;
     atd_lock_init(&store->lock, ATD_RANK_FAULT);

@@ -9,6 +9,7 @@
 #include "base/digest.h"
 #include "base/lock.h"
 #include "base/workers.h"
+#include "store/memory_store.h"
 #include "store/stores.h"
 
 #define STEP_BYTES 65536u
@@ -27,7 +28,7 @@ struct object {
     struct object *next;
     char *url;
     size_t url_len;
-    struct version *current;
+    struct version *current; /* NULL: it was deleted */
 };
 
 /* A get under way; lives until its done has returned, so that a late cancel finds it. */
@@ -41,6 +42,7 @@ struct task {
 
 struct memory_store {
     struct atd_store base;
+    struct atd_memory_uploads uploads;
     struct atd_lock lock;
     pthread_cond_t wake;
     unsigned long thread;
@@ -218,14 +220,16 @@ static int memory_stat(struct atd_store *base, struct atd_str url, unsigned time
 {
     struct memory_store *store = from_base(base);
     struct object *object;
+    bool there;
 
     (void)timeout_ms;
     atd_lock_take(&store->lock);
     object = find_locked(store, url);
-    if (object)
+    there = object && object->current;
+    if (there)
         *ret_info = object->current->info;
     atd_lock_give(&store->lock);
-    if (!object)
+    if (!there)
         return atd_error_set(err, ENOENT, "'" ATD_STR_FMT "' does not exist", ATD_STR_ARG(url));
     return 0;
 }
@@ -241,7 +245,7 @@ static int by_url(const void *a, const void *b)
 
 #define LIST_PAGE_MAX 1000u
 
-/* Objects are never removed, so that what was collected stays valid without the lock. */
+/* The records of deleted objects stay, so that what was collected is valid without the lock. */
 static int memory_list(struct atd_store *base, struct atd_str prefix, struct atd_str after,
                        unsigned timeout_ms, atd_store_list_fn fn, void *ctx, bool *ret_more,
                        struct atd_error *err)
@@ -260,7 +264,8 @@ static int memory_list(struct atd_store *base, struct atd_str prefix, struct atd
     for (struct object *object = store->objects; object && hits; object = object->next) {
         struct atd_str url = {object->url, object->url_len};
 
-        if (atd_str_starts_with(url, prefix) && (after.len == 0 || atd_str_compare(url, after) > 0))
+        if (object->current && atd_str_starts_with(url, prefix) &&
+            (after.len == 0 || atd_str_compare(url, after) > 0))
             hits[count++] = object;
     }
     atd_lock_give(&store->lock);
@@ -269,11 +274,16 @@ static int memory_list(struct atd_store *base, struct atd_str prefix, struct atd
     qsort(hits, count, sizeof(struct object *), by_url);
     more = count > LIST_PAGE_MAX;
     for (size_t i = 0; i < count && i < LIST_PAGE_MAX; i++) {
-        struct atd_object_info info;
+        struct atd_object_info info = {0};
+        bool there;
 
         atd_lock_take(&store->lock);
-        info = hits[i]->current->info;
+        there = hits[i]->current;
+        if (there)
+            info = hits[i]->current->info;
         atd_lock_give(&store->lock);
+        if (!there)
+            continue;
         if (fn(ctx, (struct atd_str){hits[i]->url, hits[i]->url_len}, &info) != 0)
             break;
     }
@@ -299,6 +309,7 @@ static void memory_free(struct atd_store *base)
         free(object->url);
         free(object);
     }
+    atd_memory_uploads_release(&store->uploads);
     (void)pthread_cond_destroy(&store->wake);
     atd_lock_destroy(&store->lock);
     free(store);
@@ -306,6 +317,7 @@ static void memory_free(struct atd_store *base)
 
 static const struct atd_store_ops memory_ops = {
     .kind = "memory",
+    .write = &atd_memory_write_ops,
     .get_start = memory_get_start,
     .get_cancel = memory_get_cancel,
     .stat = memory_stat,
@@ -323,6 +335,7 @@ int atd_store_memory_new(struct atd_store **ret_store, struct atd_error *err)
     store->base.ops = &memory_ops;
     atd_lock_init(&store->lock, ATD_RANK_STORE);
     atd_cond_init(&store->wake);
+    atd_memory_uploads_init(&store->uploads);
     rc = atd_thread_start("store-memory", serve, store, &store->thread, err);
     if (rc) {
         memory_free(&store->base);
@@ -332,11 +345,15 @@ int atd_store_memory_new(struct atd_store **ret_store, struct atd_error *err)
     return 0;
 }
 
-/* Makes `version` the object's current one: taken on success. */
+/*
+ * Makes `version` the object's current one: taken on success. `is_new`: not when there is one,
+ * which is EEXIST.
+ */
 static int put_version(struct memory_store *store, struct atd_str url, struct version *version,
-                       uint64_t content, struct atd_error *err)
+                       uint64_t content, bool is_new, struct atd_error *err)
 {
     struct object *object;
+    bool refused;
     struct object *fresh = calloc(1, sizeof(*fresh));
     atd_auto_free char *copy = malloc(url.len + 1);
 
@@ -351,6 +368,7 @@ static int put_version(struct memory_store *store, struct atd_str url, struct ve
     (void)snprintf(version->info.etag, sizeof(version->info.etag), "%016llx-%llu",
                    (unsigned long long)content, (unsigned long long)++store->puts);
     object = find_locked(store, url);
+    refused = is_new && object && object->current;
     if (!object) {
         object = atd_steal(fresh);
         object->url = atd_steal(copy);
@@ -358,15 +376,19 @@ static int put_version(struct memory_store *store, struct atd_str url, struct ve
         object->next = store->objects;
         store->objects = object;
     }
-    version_unref_locked(object->current);
-    object->current = version;
+    if (!refused) {
+        version_unref_locked(object->current);
+        object->current = version;
+    }
     atd_lock_give(&store->lock);
     free(fresh);
+    if (refused)
+        return atd_error_set(err, EEXIST, "'" ATD_STR_FMT "' exists already", ATD_STR_ARG(url));
     return 0;
 }
 
-int atd_store_memory_put(struct atd_store *base, struct atd_str url, struct atd_bytes bytes,
-                         struct atd_error *err)
+static int put_bytes(struct atd_store *base, struct atd_str url, struct atd_bytes bytes,
+                     bool is_new, struct atd_error *err)
 {
     struct version *version = calloc(1, sizeof(*version));
     uint8_t digest[ATD_SHA256_BYTES];
@@ -384,10 +406,43 @@ int atd_store_memory_put(struct atd_store *base, struct atd_str url, struct atd_
     version->info.size_bytes = bytes.len;
     atd_sha256_of(bytes.ptr, bytes.len, digest);
     memcpy(&content, digest, sizeof(content));
-    rc = put_version(from_base(base), url, version, content, err);
+    rc = put_version(from_base(base), url, version, content, is_new, err);
     if (rc)
         version_free(version);
     return rc;
+}
+
+int atd_store_memory_put(struct atd_store *base, struct atd_str url, struct atd_bytes bytes,
+                         struct atd_error *err)
+{
+    return put_bytes(base, url, bytes, false, err);
+}
+
+int atd_memory_put_new(struct atd_store *base, struct atd_str url, struct atd_bytes bytes,
+                       struct atd_object_info *ret_info, struct atd_error *err)
+{
+    int rc = put_bytes(base, url, bytes, true, err);
+
+    return rc ? rc : memory_stat(base, url, 0, ret_info, err);
+}
+
+void atd_memory_remove(struct atd_store *base, struct atd_str url)
+{
+    struct memory_store *store = from_base(base);
+    struct object *object;
+
+    atd_lock_take(&store->lock);
+    object = find_locked(store, url);
+    if (object) {
+        version_unref_locked(object->current);
+        object->current = NULL;
+    }
+    atd_lock_give(&store->lock);
+}
+
+struct atd_memory_uploads *atd_memory_uploads_of(struct atd_store *base)
+{
+    return &from_base(base)->uploads;
 }
 
 int atd_store_memory_put_made(struct atd_store *base, struct atd_str url, uint64_t size_bytes,
@@ -401,7 +456,7 @@ int atd_store_memory_put_made(struct atd_store *base, struct atd_str url, uint64
     version->info.size_bytes = size_bytes;
     version->fill = fill;
     version->fill_ctx = ctx;
-    rc = put_version(from_base(base), url, version, size_bytes, err);
+    rc = put_version(from_base(base), url, version, size_bytes, false, err);
     if (rc)
         version_free(version);
     return rc;

@@ -7,6 +7,8 @@ struct atd_place {
     char name[ATD_PLACE_NAME_MAX];
     char region[ATD_REGION_MAX + 1]; /* "": unknown */
     bool head_refused;
+    bool guards_known;
+    bool guards;
 };
 
 void atd_places_init(struct atd_places *places)
@@ -111,5 +113,32 @@ void atd_places_set_head_refused(struct atd_places *places, struct atd_str name)
     place = find_or_add_locked(places, name);
     if (place)
         place->head_refused = true;
+    atd_lock_give(&places->lock);
+}
+
+bool atd_places_guards(struct atd_places *places, struct atd_str name, bool *ret_guards)
+{
+    const struct atd_place *place;
+    bool known;
+
+    atd_lock_take(&places->lock);
+    place = find_locked(places, name);
+    known = place && place->guards_known;
+    if (known)
+        *ret_guards = place->guards;
+    atd_lock_give(&places->lock);
+    return known;
+}
+
+void atd_places_set_guards(struct atd_places *places, struct atd_str name, bool guards)
+{
+    struct atd_place *place;
+
+    atd_lock_take(&places->lock);
+    place = find_or_add_locked(places, name);
+    if (place) {
+        place->guards_known = true;
+        place->guards = guards;
+    }
     atd_lock_give(&places->lock);
 }

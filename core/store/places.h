@@ -1,6 +1,7 @@
 /*
- * What was learned of places (buckets, hosts) while talking to them: a bucket's region, and that
- * HEAD is refused there. Bounded: beyond ATD_PLACES_MAX the oldest is forgotten and learned again.
+ * What was learned of places (buckets, hosts) while talking to them: a bucket's region, that HEAD
+ * is refused there, whether it refuses to write over an object. Bounded: beyond ATD_PLACES_MAX the
+ * oldest is forgotten and learned again.
  *
  * Threads: any. Never blocks.
  */
@@ -39,5 +40,9 @@ bool atd_places_set_region(struct atd_places *places, struct atd_str name, const
 
 bool atd_places_head_refused(struct atd_places *places, struct atd_str name);
 void atd_places_set_head_refused(struct atd_places *places, struct atd_str name);
+
+/* False when nobody asked yet. */
+bool atd_places_guards(struct atd_places *places, struct atd_str name, bool *ret_guards);
+void atd_places_set_guards(struct atd_places *places, struct atd_str name, bool guards);
 
 #endif

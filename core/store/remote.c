@@ -187,6 +187,8 @@ static enum atd_verdict judge_waited(struct atd_call *net_call, const struct atd
         return judge_head(call, head, body, err);
     if (call->operation == ATD_REMOTE_PROBE)
         return judge_probe(call, head, body, err);
+    if (call->operation == ATD_REMOTE_WRITE)
+        return call->remote->ops->judge_write(call, head, body, err);
     if (head->status < 200 || head->status > 299)
         return call->remote->ops->judge_error(call, head, body, err);
     return call->remote->ops->judge_list(call, body, err);
@@ -198,6 +200,8 @@ static void done_waited(struct atd_call *net_call, const struct atd_error *why)
     struct atd_remote *remote = call->remote;
     bool abandoned;
 
+    if (call->operation == ATD_REMOTE_WRITE)
+        call->may_have_arrived = atd_call_may_have_arrived(net_call);
     atd_lock_take(&remote->lock);
     if (why)
         call->why = *why;
@@ -215,7 +219,7 @@ static void done_waited(struct atd_call *net_call, const struct atd_error *why)
     atd_lock_give(&remote->lock);
 }
 
-static const struct atd_call_ops waited_ops = {
+const struct atd_call_ops atd_remote_waited_ops = {
     .prepare = prepare_waited,
     .judge = judge_waited,
     .done = done_waited,
@@ -276,7 +280,7 @@ static int start_waited(struct atd_remote_call *call, struct atd_str after, unsi
         rc = remote->ops->open(call, err);
     if (rc)
         return rc;
-    call->call.ops = &waited_ops;
+    call->call.ops = &atd_remote_waited_ops;
     call->call.kind = call->operation == ATD_REMOTE_HEAD    ? ATD_CALL_HEAD
                       : call->operation == ATD_REMOTE_PROBE ? ATD_CALL_GET
                                                             : ATD_CALL_LIST;

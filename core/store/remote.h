@@ -4,6 +4,7 @@
  * http) says what a request looks like and what an error reply means: struct atd_remote_ops.
  *
  *     remote_read.c   ranged reads            remote.c   the store, stat, listing: blocking calls
+ *     remote_write.c  writes
  */
 #ifndef ATD_STORE_REMOTE_H
 #define ATD_STORE_REMOTE_H
@@ -18,9 +19,18 @@ enum atd_remote_operation {
     ATD_REMOTE_HEAD,
     ATD_REMOTE_PROBE, /* GET of the first byte, for the size */
     ATD_REMOTE_LIST,
+    ATD_REMOTE_WRITE, /* which, the store's own call says */
 };
 
 struct atd_remote;
+struct atd_remote_call;
+
+/* Writes that another thread may end together. */
+struct atd_remote_group {
+    /* guarded by remote->lock */
+    struct atd_remote_call *first;
+    bool is_cancelled; /* also those that come later */
+};
 
 /* The first member of a store's own call, of ops->call_size bytes, zeroed. */
 struct atd_remote_call {
@@ -46,10 +56,12 @@ struct atd_remote_call {
     int status;            /* of the last reply */
     uint8_t first_byte[1]; /* PROBE: a call with a body of its own is not collected to its end */
     bool wants_probe;      /* HEAD: a PROBE may tell what this did not */
+    bool may_have_arrived; /* WRITE: atd_call_may_have_arrived() at the end */
     /* guarded by remote->lock */
     pthread_cond_t ended;
     bool has_ended;
     bool is_abandoned; /* nobody waits any more: who ends it frees it */
+    struct atd_remote_call *next_of_group;
 };
 
 struct atd_remote_ops {
@@ -68,6 +80,9 @@ struct atd_remote_ops {
     /* A 2xx to a LIST; NULL when there are none. */
     enum atd_verdict (*judge_list)(struct atd_remote_call *call, struct atd_bytes body,
                                    struct atd_error *err);
+    /* Any reply to a WRITE; NULL when there are none. */
+    enum atd_verdict (*judge_write)(struct atd_remote_call *call, const struct atd_http_head *head,
+                                    struct atd_bytes body, struct atd_error *err);
 };
 
 struct atd_remote {
@@ -109,18 +124,34 @@ void atd_remote_speed(struct atd_store *store, unsigned *ret_first_byte_ms,
                       uint64_t *ret_bytes_per_s);
 
 /*
- * Makes a call (not a READ), runs it and waits at most about `timeout_ms`. With 0 the ended call is
- * the caller's: atd_remote_call_free(). Blocks. Errors: ETIMEDOUT and the call's.
+ * Makes a call (no READ, no WRITE), runs it and waits at most about `timeout_ms`. With 0 the ended
+ * call is the caller's: atd_remote_call_free(). Blocks. Errors: ETIMEDOUT and the call's.
  */
 int atd_remote_run(struct atd_remote *remote, enum atd_remote_operation operation,
                    struct atd_str url, struct atd_str after, unsigned timeout_ms,
                    struct atd_remote_call **ret_call, struct atd_error *err) ATD_MUST_USE;
 void atd_remote_call_free(struct atd_remote_call *call);
 
-/* For remote.c and remote_read.c: a call that is not opened yet. Errors: ENOMEM. */
+/*
+ * Runs a WRITE that the store made (atd_remote_call_new) and filled, and waits for its end: it
+ * sends memory of the caller's, so it is never left behind. `stall_timeout_ms` without progress end
+ * it. `group` may be NULL. The call stays the caller's, whatever happened. Errors: ECANCELED, and
+ * the call's.
+ */
+int atd_remote_write(struct atd_remote_call *call, struct atd_remote_group *group,
+                     enum atd_call_kind kind, unsigned stall_timeout_ms,
+                     struct atd_error *err) ATD_MUST_USE;
+/* Any thread, never blocks. */
+void atd_remote_group_cancel(struct atd_remote *remote, struct atd_remote_group *group);
+bool atd_remote_group_is_cancelled(struct atd_remote *remote, const struct atd_remote_group *group);
+
+/* A call that is not opened yet. Errors: ENOMEM. */
 int atd_remote_call_new(struct atd_remote *remote, enum atd_remote_operation operation,
                         struct atd_str url, struct atd_remote_call **ret_call,
                         struct atd_error *err) ATD_MUST_USE;
+
+/* For remote.c and remote_write.c: the callbacks of calls that are waited for. */
+extern const struct atd_call_ops atd_remote_waited_ops;
 
 /* The URL as errors quote it: without user, password and query. */
 #define ATD_REMOTE_WHAT_MAX 400

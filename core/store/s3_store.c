@@ -6,10 +6,7 @@
 #include "atdata/shard_url.h"
 #include "base/cleanup.h"
 #include "codec/shard_url_scheme.h"
-#include "net/s3_reply.h"
-#include "net/s3_request.h"
-#include "store/remote.h"
-#include "store/stores.h"
+#include "store/s3_store.h"
 
 #define KIND "s3"
 #define REGION_DEFAULT "us-east-1"
@@ -22,34 +19,12 @@
 /* A server whose clock is said to be wrong by less than this has another complaint. */
 #define CLOCK_SLACK_S 5
 
-struct s3_store {
-    struct atd_remote remote; /* first */
-    /* fixed */
-    struct atd_s3_site site;
-    char region[ATD_REGION_MAX + 1]; /* of buckets about which nothing was learned */
-    struct atd_credentials *credentials;
-};
-
-struct s3_call {
-    struct atd_remote_call base; /* first */
-    /* fixed */
-    struct atd_str key; /* LIST: the prefix */
-    struct atd_str start_after;
-    /* on the loop: what the last attempt was signed with, to know what a complaint is about */
-    struct atd_credential used;
-    char region[ATD_REGION_MAX + 1];
-    int64_t clock_offset_s;
-    /* LIST: written by the loop, then the waiting thread's */
-    struct atd_arena arena;
-    struct atd_s3_list list;
-};
-
-static struct s3_store *of_call(const struct atd_remote_call *call)
+static struct atd_s3_store *of_call(const struct atd_remote_call *call)
 {
-    return (struct s3_store *)call->remote;
+    return (struct atd_s3_store *)call->remote;
 }
 
-static void region_of(struct s3_store *store, struct atd_str bucket,
+static void region_of(struct atd_s3_store *store, struct atd_str bucket,
                       char ret_region[ATD_REGION_MAX + 1])
 {
     if (!atd_places_region(&store->remote.places, bucket, ret_region))
@@ -66,8 +41,8 @@ static int refuse_url(struct atd_str url, const char *complaint, struct atd_erro
     return atd_error_set(err, EINVAL, "%s %s", what, complaint);
 }
 
-static int parse_object(struct atd_str url, struct atd_str *ret_bucket, struct atd_str *ret_key,
-                        struct atd_error *err)
+int atd_s3_object(struct atd_str url, struct atd_str *ret_bucket, struct atd_str *ret_key,
+                  struct atd_error *err)
 {
     struct atd_arena unused = ATD_ARENA_INIT(0); /* for file: URLs only */
     struct atd_shard_url parts;
@@ -85,9 +60,8 @@ static int parse_object(struct atd_str url, struct atd_str *ret_bucket, struct a
     return 0;
 }
 
-/* "s3://bucket/prefix", where the prefix may be empty, unlike a key. */
-static int parse_prefix(struct atd_str url, struct atd_str *ret_bucket, struct atd_str *ret_prefix,
-                        struct atd_error *err)
+int atd_s3_prefix(struct atd_str url, struct atd_str *ret_bucket, struct atd_str *ret_prefix,
+                  struct atd_error *err)
 {
     struct atd_str scheme = atd_shard_url_scheme(url);
     struct atd_str rest = atd_str_from_byte(url, scheme.len);
@@ -106,17 +80,17 @@ static int parse_prefix(struct atd_str url, struct atd_str *ret_bucket, struct a
 
 static int s3_open(struct atd_remote_call *base, struct atd_error *err)
 {
-    struct s3_call *call = (struct s3_call *)base;
+    struct atd_s3_call *call = (struct atd_s3_call *)base;
     struct atd_str bucket;
     int rc;
 
     atd_arena_init(&call->arena, LIST_ARENA_MAX);
     if (base->operation != ATD_REMOTE_LIST)
-        return parse_object(base->url, &base->place, &call->key, err);
-    rc = parse_prefix(base->url, &base->place, &call->key, err);
+        return atd_s3_object(base->url, &base->place, &call->key, err);
+    rc = atd_s3_prefix(base->url, &base->place, &call->key, err);
     if (rc || base->after.len == 0)
         return rc;
-    rc = parse_prefix(base->after, &bucket, &call->start_after, err);
+    rc = atd_s3_prefix(base->after, &bucket, &call->start_after, err);
     if (rc == 0 && !atd_str_equal(bucket, base->place))
         rc = refuse_url(base->after, "is in another bucket than what is listed", err);
     return rc;
@@ -124,7 +98,7 @@ static int s3_open(struct atd_remote_call *base, struct atd_error *err)
 
 static void s3_close(struct atd_remote_call *base)
 {
-    struct s3_call *call = (struct s3_call *)base;
+    struct atd_s3_call *call = (struct atd_s3_call *)base;
 
     explicit_bzero(&call->used, sizeof(call->used));
     atd_arena_release(&call->arena);
@@ -136,8 +110,8 @@ static int s3_prepare(struct atd_remote_call *base, bool has_range, uint64_t fir
                       uint64_t last_byte, const char *if_match, struct atd_arena *arena,
                       struct atd_http_message *ret_message, struct atd_error *err)
 {
-    struct s3_call *call = (struct s3_call *)base;
-    struct s3_store *store = of_call(base);
+    struct atd_s3_call *call = (struct atd_s3_call *)base;
+    struct atd_s3_store *store = of_call(base);
     struct atd_s3_request request = {
         .operation = base->operation == ATD_REMOTE_LIST   ? ATD_S3_LIST
                      : base->operation == ATD_REMOTE_HEAD ? ATD_S3_HEAD
@@ -148,7 +122,11 @@ static int s3_prepare(struct atd_remote_call *base, bool has_range, uint64_t fir
         .last_byte = last_byte,
     };
 
-    if (base->operation == ATD_REMOTE_LIST) {
+    if (base->operation == ATD_REMOTE_WRITE) {
+        request = call->write->request;
+        request.bucket = base->place;
+        request.key = call->key;
+    } else if (base->operation == ATD_REMOTE_LIST) {
         request.prefix = call->key;
         request.start_after = call->start_after;
         request.max_keys = ATD_S3_LIST_KEYS_MAX;
@@ -173,9 +151,9 @@ static int s3_prepare(struct atd_remote_call *base, bool has_range, uint64_t fir
 
 /* Each returns true when trying again makes sense. */
 
-static bool adopt_clock(struct s3_call *call, const struct atd_http_head *head)
+static bool adopt_clock(struct atd_s3_call *call, const struct atd_http_head *head)
 {
-    struct s3_store *store = of_call(&call->base);
+    struct atd_s3_store *store = of_call(&call->base);
     int64_t offset_s;
 
     if (head->date_s == 0)
@@ -188,9 +166,9 @@ static bool adopt_clock(struct s3_call *call, const struct atd_http_head *head)
     return true;
 }
 
-static bool adopt_region(struct s3_call *call, const char *region)
+static bool adopt_region(struct atd_s3_call *call, const char *region)
 {
-    struct s3_store *store = of_call(&call->base);
+    struct atd_s3_store *store = of_call(&call->base);
 
     if (strcmp(region, call->region) == 0 ||
         !atd_places_set_region(&store->remote.places, call->base.place, region))
@@ -199,25 +177,19 @@ static bool adopt_region(struct s3_call *call, const char *region)
     return true;
 }
 
-static bool renew_credentials(struct s3_call *call)
+static bool renew_credentials(struct atd_s3_call *call)
 {
-    struct s3_store *store = of_call(&call->base);
+    struct atd_s3_store *store = of_call(&call->base);
 
     return store->credentials && atd_credentials_refuse(store->credentials, &call->used);
 }
 
-static enum atd_verdict s3_judge_error(struct atd_remote_call *base,
-                                       const struct atd_http_head *head, struct atd_bytes body,
-                                       struct atd_error *err)
+enum atd_verdict atd_s3_verdict(struct atd_s3_call *call, enum atd_s3_trouble trouble,
+                                const char *region, const struct atd_http_head *head)
 {
-    struct s3_call *call = (struct s3_call *)base;
-    char what[ATD_REMOTE_WHAT_MAX];
-    char region[64] = "";
     bool corrected = false;
 
-    atd_remote_what(base->url, what);
-    switch (atd_s3_error_classify(head, body, what, (int64_t)time(NULL) + call->clock_offset_s,
-                                  region, err)) {
+    switch (trouble) {
     case ATD_S3_TROUBLE_PASSING:
         return ATD_VERDICT_RETRY;
     case ATD_S3_TROUBLE_THROTTLED:
@@ -237,10 +209,25 @@ static enum atd_verdict s3_judge_error(struct atd_remote_call *base,
     return corrected ? ATD_VERDICT_AGAIN : ATD_VERDICT_FAIL;
 }
 
+static enum atd_verdict s3_judge_error(struct atd_remote_call *base,
+                                       const struct atd_http_head *head, struct atd_bytes body,
+                                       struct atd_error *err)
+{
+    struct atd_s3_call *call = (struct atd_s3_call *)base;
+    char what[ATD_REMOTE_WHAT_MAX];
+    char region[64] = "";
+    enum atd_s3_trouble trouble;
+
+    atd_remote_what(base->url, what);
+    trouble = atd_s3_error_classify(head, body, what, (int64_t)time(NULL) + call->clock_offset_s,
+                                    region, err);
+    return atd_s3_verdict(call, trouble, region, head);
+}
+
 static enum atd_verdict s3_judge_list(struct atd_remote_call *base, struct atd_bytes body,
                                       struct atd_error *err)
 {
-    struct s3_call *call = (struct s3_call *)base;
+    struct atd_s3_call *call = (struct atd_s3_call *)base;
     char what[ATD_REMOTE_WHAT_MAX];
     int rc;
 
@@ -257,12 +244,13 @@ static enum atd_verdict s3_judge_list(struct atd_remote_call *base, struct atd_b
 }
 
 static const struct atd_remote_ops remote_ops = {
-    .call_size = sizeof(struct s3_call),
+    .call_size = sizeof(struct atd_s3_call),
     .open = s3_open,
     .close = s3_close,
     .prepare = s3_prepare,
     .judge_error = s3_judge_error,
     .judge_list = s3_judge_list,
+    .judge_write = atd_s3_judge_write,
 };
 
 /* ------------------------------------------------------------------ the rest of the interface */
@@ -277,7 +265,7 @@ static int by_key(const void *a, const void *b)
  * Reports what lies under the prefix and after start_after, in byte order: not every server sorts
  * so (some walk directories), and a caller that goes on after the last key must get on.
  */
-static int report_page(struct s3_call *call, atd_store_list_fn fn, void *ctx, bool *ret_more,
+static int report_page(struct atd_s3_call *call, atd_store_list_fn fn, void *ctx, bool *ret_more,
                        struct atd_error *err)
 {
     struct atd_s3_list *list = &call->list;
@@ -327,7 +315,7 @@ static int s3_list(struct atd_store *store, struct atd_str prefix, struct atd_st
 
     if (rc)
         return rc;
-    rc = report_page((struct s3_call *)call, fn, ctx, ret_more, err);
+    rc = report_page((struct atd_s3_call *)call, fn, ctx, ret_more, err);
     atd_remote_call_free(call);
     return rc;
 }
@@ -335,13 +323,13 @@ static int s3_list(struct atd_store *store, struct atd_str prefix, struct atd_st
 static int s3_presign(struct atd_store *base, struct atd_str url, unsigned expires_s,
                       struct atd_buf *ret_url, struct atd_error *err)
 {
-    struct s3_store *store = (struct s3_store *)base;
+    struct atd_s3_store *store = (struct atd_s3_store *)base;
     struct atd_credential used;
     char region[ATD_REGION_MAX + 1];
     struct atd_str bucket;
     struct atd_str key;
     int64_t now_s = (int64_t)time(NULL) + atd_endpoint_clock_offset_s(store->remote.endpoint);
-    int rc = parse_object(url, &bucket, &key, err);
+    int rc = atd_s3_object(url, &bucket, &key, err);
 
     if (rc)
         return rc;
@@ -359,7 +347,7 @@ static int s3_presign(struct atd_store *base, struct atd_str url, unsigned expir
 
 static void s3_free(struct atd_store *base)
 {
-    struct s3_store *store = (struct s3_store *)base;
+    struct atd_s3_store *store = (struct atd_s3_store *)base;
 
     if (atd_remote_release(&store->remote))
         free(store);
@@ -367,6 +355,7 @@ static void s3_free(struct atd_store *base)
 
 static const struct atd_store_ops store_ops = {
     .kind = KIND,
+    .write = &atd_s3_write_ops,
     .get_start = atd_remote_get_start,
     .get_cancel = atd_remote_get_cancel,
     .get_make_urgent = atd_remote_get_make_urgent,
@@ -385,7 +374,7 @@ static bool is_r2(const struct atd_s3_site *site)
     return atd_str_ends_with(host, ATD_STR(R2_SUFFIX));
 }
 
-static int choose_region(struct s3_store *store, const struct atd_s3_options *options,
+static int choose_region(struct atd_s3_store *store, const struct atd_s3_options *options,
                          struct atd_error *err)
 {
     const char *configured =
@@ -405,7 +394,7 @@ static int choose_region(struct s3_store *store, const struct atd_s3_options *op
 int atd_store_s3_new(struct atd_http_engine *engine, const struct atd_s3_options *options,
                      struct atd_store **ret_store, struct atd_error *err)
 {
-    struct s3_store *store = calloc(1, sizeof(*store));
+    struct atd_s3_store *store = calloc(1, sizeof(*store));
     int rc;
 
     if (!store)

@@ -8,7 +8,7 @@
 #include "net/credentials.h"
 #include "net/s3_request.h"
 #include "store/file_store.h"
-#include "store/store.h"
+#include "store/upload.h"
 
 struct atd_s3_options {
     const char *endpoint; /* NULL: AWS */
@@ -45,6 +45,8 @@ int atd_store_memory_put_made(struct atd_store *store, struct atd_str url, uint6
                               struct atd_error *err) ATD_MUST_USE;
 /* Gets started since the beginning, and bytes they asked for. */
 void atd_store_memory_counts(struct atd_store *store, uint64_t *ret_gets, uint64_t *ret_bytes);
+/* Uploads that were begun and neither finished nor taken back. */
+unsigned atd_store_memory_uploads(struct atd_store *store);
 
 enum atd_fault {
     ATD_FAULT_NONE,
@@ -71,5 +73,51 @@ int atd_store_fault_new(struct atd_store *inner,
                         struct atd_fault_rule (*decide)(void *ctx, const struct atd_store_get *get),
                         void *ctx, struct atd_store **ret_store,
                         struct atd_error *err) ATD_MUST_USE;
+
+enum atd_write_step {
+    ATD_WRITE_BEGIN,
+    ATD_WRITE_PART,
+    ATD_WRITE_FINISH,
+    ATD_WRITE_ABORT,
+    ATD_WRITE_DISCARD,
+    ATD_WRITE_PUT,
+    ATD_WRITE_ADOPT,
+    ATD_WRITE_DELETE,
+    ATD_WRITE_GUARDS,
+};
+
+enum atd_write_fault {
+    ATD_WRITE_FAULT_NONE,
+    ATD_WRITE_FAULT_DELAY,       /* value ms, unless cancelled; then as NONE */
+    ATD_WRITE_FAULT_STALL,       /* until cancelled (ECANCELED) or the timeout (ETIMEDOUT) */
+    ATD_WRITE_FAULT_FORBIDDEN,   /* EACCES */
+    ATD_WRITE_FAULT_UNAVAILABLE, /* 503 for good: EIO, retryable */
+    ATD_WRITE_FAULT_EXISTS,      /* somebody else was faster: EEXIST */
+    ATD_WRITE_FAULT_DROPPED,     /* the store dropped the upload: EAGAIN, retryable */
+    ATD_WRITE_FAULT_DAMAGED,     /* what is there is not what was sent, and is deleted: EIO */
+    ATD_WRITE_FAULT_UNKNOWN,     /* EREMOTEIO; it was done when value is 1, not when 0 */
+    ATD_WRITE_FAULT_UNGUARDED,   /* GUARDS: says that the store does not guard */
+};
+
+struct atd_write_fault_rule {
+    enum atd_write_fault fault;
+    uint64_t value;
+};
+
+/* One step of writing as `decide` sees it. */
+struct atd_write_event {
+    enum atd_write_step step;
+    struct atd_str url;
+    unsigned part_number; /* PART, else 0 */
+};
+
+/*
+ * Faults of writes, which a fault store passes on without: `decide` is asked once a step, any
+ * thread. Before the store is used.
+ */
+void atd_store_fault_writes(
+    struct atd_store *store,
+    struct atd_write_fault_rule (*decide)(void *ctx, const struct atd_write_event *event),
+    void *ctx);
 
 #endif

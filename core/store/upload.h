@@ -31,10 +31,11 @@ struct atd_store_upload;
 
 /*
  * Begins one whose parts are `part_bytes` long (atd_upload_part_bytes(); a store that is told where
- * a part lies needs it before the last one comes). An object that stands there already is not noticed here (finish does), unless the
- * store cannot tell then: *see* atd_store_guards. `ret_id` gets what atd_store_upload_discard()
- * wants after a crash ("" when that needs nothing). Errors: EACCES, ENOTSUP the store is read only,
- * EINVAL not a URL of this store, ENOSPC, those of a request.
+ * a part lies needs it before the last one comes). An object that stands there already is not
+ * noticed here (finish does), unless the store cannot tell then: *see* atd_store_guards. `ret_id`
+ * gets what atd_store_upload_discard() wants after a crash ("" when that needs nothing). Errors:
+ * EACCES, ENOTSUP the store is read only, EINVAL not a URL of this store, ENOSPC, those of a
+ * request.
  */
 int atd_store_upload_begin(struct atd_store *store, struct atd_str url, uint64_t part_bytes,
                            unsigned timeout_ms, char ret_id[ATD_UPLOAD_ID_MAX + 1],
@@ -122,8 +123,8 @@ struct atd_store_write_ops {
     void (*cancel)(struct atd_store_upload *upload);
     int (*abort)(struct atd_store_upload *upload, unsigned timeout_ms, struct atd_error *err);
     void (*free_upload)(struct atd_store_upload *upload);
-    int (*discard)(struct atd_store *store, struct atd_str url, const char *id,
-                   unsigned timeout_ms, struct atd_error *err);
+    int (*discard)(struct atd_store *store, struct atd_str url, const char *id, unsigned timeout_ms,
+                   struct atd_error *err);
     int (*put)(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
                unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err);
     int (*adopt)(struct atd_store *store, struct atd_str url, int fd, const char *path,

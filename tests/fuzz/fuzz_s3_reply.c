@@ -1,6 +1,8 @@
 /*
- * Any bytes as the body of a list, as an error document, and as the headers that tell a size.
+ * Any bytes as the body of a list, as the answers to an upload in parts, as an error document, and
+ * as the headers that tell a size.
  */
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -44,6 +46,52 @@ static void list(struct atd_bytes body)
     }
 }
 
+/* Into a query and a journal. */
+static void require_upload_id(struct atd_str id)
+{
+    require(id.len > 0 && id.len <= ATD_S3_UPLOAD_ID_MAX);
+    for (size_t i = 0; i < id.len; i++)
+        require(id.ptr[i] > ' ' && id.ptr[i] < 0x7f);
+}
+
+static void uploads(struct atd_bytes body)
+{
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(8u << 20);
+    struct atd_s3_uploads list = {.uploads = NULL};
+    struct atd_error err = ATD_ERROR_INIT;
+    char id[ATD_S3_UPLOAD_ID_MAX + 1];
+    int rc = atd_s3_uploads_parse(body, &arena, &list, &err);
+
+    require((rc == 0) == (err.code == 0));
+    require(list.count <= ATD_S3_UPLOADS_MAX);
+    require(!list.is_truncated || list.next_key_marker.len > 0);
+    for (size_t i = 0; i < list.count; i++) {
+        require(list.uploads[i].key.len > 0);
+        require_upload_id(list.uploads[i].upload_id);
+    }
+    if (atd_s3_upload_id_parse(body, id, NULL) == 0)
+        require_upload_id(atd_str_from(id));
+}
+
+static void completed(struct atd_bytes body)
+{
+    struct atd_object_info info = {.size_bytes = 0};
+    struct atd_s3_part part = {.number = 1};
+    struct atd_s3_error error = {.code = ""};
+    struct atd_error err = ATD_ERROR_INIT;
+    atd_auto_buf struct atd_buf again = ATD_BUF_INIT(1u << 20);
+    int rc = atd_s3_complete_parse(body, info.etag, &error, &err);
+
+    require(rc == 0 || rc == -EREMOTEIO || rc == -EPROTO);
+    require((rc == 0) == (err.code == 0));
+    if (rc != 0)
+        return;
+    require_info(&info);
+    memcpy(part.etag, info.etag, sizeof(part.etag));
+    atd_s3_complete_body(&part, 1, &again);
+    require(!again.failed);
+}
+
 /* Names end up in hosts and in sentences. */
 static void require_name(const char *name, size_t size)
 {
@@ -76,6 +124,11 @@ static void error(struct atd_bytes body)
         require(err.code > 0 && err.text[0]);
         require(trouble != ATD_S3_TROUBLE_REGION || region[0]);
         require(trouble != ATD_S3_TROUBLE_CLOCK || head.date_s > 0);
+        err = (struct atd_error)ATD_ERROR_INIT;
+        (void)atd_s3_write_error_classify(i % 2 ? ATD_S3_PUT : ATD_S3_DELETE, &head, body,
+                                          "'s3://b/k'", 0, region, &err);
+        require(err.code > 0 && err.text[0]);
+        (void)atd_s3_checksum_refused(&head, body);
     }
 }
 
@@ -108,6 +161,8 @@ static void headers(struct atd_str value)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     list((struct atd_bytes){data, size});
+    uploads((struct atd_bytes){data, size});
+    completed((struct atd_bytes){data, size});
     error((struct atd_bytes){data, size});
     headers((struct atd_str){(const char *)data, size});
     return 0;

@@ -98,6 +98,7 @@ static void build(const struct atd_s3_site *site, const struct atd_s3_request *r
     struct atd_http_message message;
     struct atd_error err = ATD_ERROR_INIT;
     struct atd_str path;
+    bool has_signature = false;
     int rc = atd_s3_request_build(site, request, region, is_signed ? &credential : NULL, 1000000,
                                   &arena, &message, &err);
 
@@ -107,19 +108,24 @@ static void build(const struct atd_s3_site *site, const struct atd_s3_request *r
             contains(request->bucket, credential.secret_access_key) ||
             contains(request->key, credential.secret_access_key) ||
             contains(request->if_match, credential.secret_access_key) ||
+            contains(request->content_type, credential.secret_access_key) ||
             contains(region, credential.secret_access_key));
     if (rc != 0)
         return;
     require_url(site, message.url, &path);
     decode(path, &decoded);
-    if (request->operation != ATD_S3_LIST) {
+    if (request->operation != ATD_S3_LIST && request->operation != ATD_S3_LIST_UPLOADS) {
         require(atd_str_ends_with(atd_buf_str(&decoded), request->key));
         require(decoded.ptr[decoded.len - request->key.len - 1] == '/');
     }
-    for (size_t i = 0; i < message.header_count; i++)
+    for (size_t i = 0; i < message.header_count; i++) {
+        has_signature =
+            has_signature || atd_str_equal(message.headers[i].name, ATD_STR("authorization"));
         for (size_t j = 0; j < message.headers[i].value.len; j++)
             require((unsigned char)message.headers[i].value.ptr[j] >= ' ');
-    require(is_signed == (message.header_count > 2));
+    }
+    require(is_signed == has_signature);
+    require(message.body.len == 0 || message.method[0] == 'P');
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -140,11 +146,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                      .continuation_token = rest,
                                      .if_match = flags & 64 ? line : (struct atd_str){NULL, 0},
                                      .has_range = flags & 32,
-                                     .last_byte = flags};
+                                     .last_byte = flags,
+                                     .key_marker = bucket,
+                                     .upload_id_marker = rest,
+                                     .upload_id = rest,
+                                     .part_number = flags,
+                                     .content_type = line,
+                                     .crc32c_base64 = atd_str_head(line, ATD_S3_CRC32C_LEN),
+                                     .if_none_match = flags & 1,
+                                     .wants_crc32c = flags & 2,
+                                     .sign_payload = flags & 4,
+                                     .body = {data, size}};
     static const enum atd_s3_style styles[] = {ATD_S3_STYLE_AUTO, ATD_S3_STYLE_PATH,
                                                ATD_S3_STYLE_VIRTUAL, ATD_S3_STYLE_AUTO};
     int rc;
 
+    if (flags & 128) /* those that write; seeds are text */
+        request.operation = (enum atd_s3_operation)(ATD_S3_PUT + (flags & 7) % 7);
     if (region.len)
         region = atd_str_from_byte(region, 1);
     (void)snprintf(endpoint, sizeof(endpoint), "%.*s", (int)(line.len < 599 ? line.len : 599),

@@ -38,6 +38,7 @@ struct connection {
 
 struct fake_http {
     fake_answer answer;
+    fake_intake intake; /* NULL: bodies are read as they come */
     void *ctx;
     int listener;
     int stop_event; /* readable: the server stops */
@@ -49,6 +50,7 @@ struct fake_http {
     struct connection *connections[CONNECTIONS_MAX];
     unsigned connection_count;
     unsigned request_count;
+    unsigned body_count;
     unsigned busy;
     unsigned busiest;
 };
@@ -115,15 +117,16 @@ static bool send_all(struct connection *connection, const void *data, size_t len
     return true;
 }
 
-/* More input; false at its end. */
-static bool receive_some(struct connection *connection)
+/* More input, at most `max` bytes; false at its end. */
+static bool receive_some(struct connection *connection, size_t max)
 {
     ssize_t got;
 
     if (connection->input_len == FAKE_HEADERS_MAX || !wait_for(connection, POLLIN, -1))
         return false;
-    got = recv(connection->fd, connection->input + connection->input_len,
-               FAKE_HEADERS_MAX - connection->input_len, 0);
+    if (max > FAKE_HEADERS_MAX - connection->input_len)
+        max = FAKE_HEADERS_MAX - connection->input_len;
+    got = recv(connection->fd, connection->input + connection->input_len, max, 0);
     if (got <= 0)
         return false;
     connection->input_len += (size_t)got;
@@ -157,10 +160,60 @@ bool fake_http_header(const struct fake_request *request, const char *name, char
     return false;
 }
 
+static void end_connection(struct connection *connection, enum fake_end end)
+{
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    if (end == FAKE_STALL)
+        (void)wait_for(connection, POLLRDHUP, -1);
+    if (end == FAKE_RESET)
+        (void)setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+static void ask_how_to_read(struct connection *connection, const struct fake_request *request,
+                            struct fake_reading *reading)
+{
+    struct fake_http *server = connection->server;
+    struct fake_request head = *request;
+
+    (void)pthread_mutex_lock(&server->lock);
+    head.number = server->body_count++;
+    head.connection = connection->number;
+    head.on_connection = connection->served;
+    if (server->intake)
+        server->intake(server->ctx, &head, reading);
+    (void)pthread_mutex_unlock(&server->lock);
+}
+
+/* The next bytes of the body; false: there are no more, or there will be none. */
+static bool receive_piece(struct connection *connection, const struct fake_reading *reading,
+                          uint8_t *body, size_t len, size_t *have)
+{
+    size_t drip = reading->drip_bytes ? reading->drip_bytes : CHUNK_BYTES;
+    size_t end = reading->drip_ms && len - *have > drip ? *have + drip : len;
+
+    if (reading->drip_ms && !sleep_for(connection, reading->drip_ms))
+        return false;
+    while (*have < end) {
+        size_t part = end - *have;
+
+        if (connection->input_len == 0 && !receive_some(connection, part))
+            return false;
+        if (part > connection->input_len)
+            part = connection->input_len;
+        memcpy(body + *have, connection->input, part);
+        use_input(connection, part);
+        *have += part;
+    }
+    return true;
+}
+
 static bool receive_body(struct connection *connection, struct fake_request *request)
 {
+    struct fake_reading reading = {.delay_ms = 0};
     char text[32];
     size_t have = 0;
+    size_t len;
     uint8_t *body;
 
     if (!fake_http_header(request, "content-length", text, sizeof(text)))
@@ -169,18 +222,17 @@ static bool receive_body(struct connection *connection, struct fake_request *req
     MUST(request->body_len <= FAKE_BODY_MAX);
     MUST(body = malloc(request->body_len + 1));
     request->body = body;
-    while (have < request->body_len) {
-        size_t part = request->body_len - have;
-
-        if (part > connection->input_len)
-            part = connection->input_len;
-        memcpy(body + have, connection->input, part);
-        use_input(connection, part);
-        have += part;
-        if (have < request->body_len && !receive_some(connection))
+    ask_how_to_read(connection, request, &reading);
+    len = reading.cut && reading.cut_at < request->body_len ? reading.cut_at : request->body_len;
+    if (!sleep_for(connection, reading.delay_ms))
+        return false;
+    while (have < len) {
+        if (!receive_piece(connection, &reading, body, len, &have))
             return false;
     }
-    return true;
+    if (reading.cut)
+        end_connection(connection, reading.end);
+    return !reading.cut;
 }
 
 /* The next request; false when there is none. */
@@ -193,7 +245,7 @@ static bool receive_request(struct connection *connection, struct fake_request *
     while (!(end = connection->input_len
                        ? memmem(connection->input, connection->input_len, "\r\n\r\n", 4)
                        : NULL)) {
-        if (!receive_some(connection))
+        if (!receive_some(connection, FAKE_HEADERS_MAX))
             return false;
     }
     head_len = (size_t)(end - connection->input) + 2;
@@ -225,13 +277,15 @@ static bool send_chunked(struct connection *connection, const uint8_t *body, siz
 }
 
 static bool send_plain(struct connection *connection, const uint8_t *body, size_t len,
-                       unsigned drip_ms)
+                       const struct fake_reply *reply)
 {
-    while (drip_ms && len > CHUNK_BYTES) {
-        if (!send_all(connection, body, CHUNK_BYTES) || !sleep_for(connection, drip_ms))
+    size_t drip = reply->drip_bytes ? reply->drip_bytes : CHUNK_BYTES;
+
+    while (reply->drip_ms && len > drip) {
+        if (!send_all(connection, body, drip) || !sleep_for(connection, reply->drip_ms))
             return false;
-        body += CHUNK_BYTES;
-        len -= CHUNK_BYTES;
+        body += drip;
+        len -= drip;
     }
     return send_all(connection, body, len);
 }
@@ -273,17 +327,7 @@ static bool send_reply(struct connection *connection, const struct fake_request 
         return true;
     if (reply->chunked)
         return send_chunked(connection, reply->body, len, len == reply->body_len && !reply->cut);
-    return send_plain(connection, reply->body, len, reply->drip_ms);
-}
-
-static void end_connection(struct connection *connection, enum fake_end end)
-{
-    struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
-    if (end == FAKE_STALL)
-        (void)wait_for(connection, POLLRDHUP, -1);
-    if (end == FAKE_RESET)
-        (void)setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    return send_plain(connection, reply->body, len, reply);
 }
 
 static void count_busy(struct fake_http *server, int change)
@@ -394,6 +438,15 @@ struct fake_http *fake_http_start(fake_answer answer, void *ctx)
     server->port = ntohs(address.sin_port);
     MUST(pthread_create(&server->thread, NULL, accept_until_stopped, server) == 0);
     return server;
+}
+
+void fake_http_read_as(struct fake_http *server, fake_intake intake, int buffer_bytes)
+{
+    /* Accepted sockets inherit it, and with it the window that they offer. */
+    if (buffer_bytes)
+        MUST(setsockopt(server->listener, SOL_SOCKET, SO_RCVBUF, &buffer_bytes,
+                        sizeof(buffer_bytes)) == 0);
+    server->intake = intake;
 }
 
 void fake_http_stop(struct fake_http *server)

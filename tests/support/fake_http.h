@@ -24,7 +24,7 @@
 
 #define FAKE_HEADERS_MAX 16384
 #define FAKE_TARGET_MAX 4096
-#define FAKE_BODY_MAX (1u << 20)
+#define FAKE_BODY_MAX (4u << 20)
 #define FAKE_REPLY_HEADERS_MAX 2048
 
 struct fake_request {
@@ -63,7 +63,8 @@ struct fake_reply {
     bool cut;          /* ends after cut_at bytes of the body */
     size_t cut_at;     /* SIZE_MAX: before the status line */
     unsigned pause_ms; /* between the head and the body */
-    unsigned drip_ms;  /* after each 4096 bytes of a body that is not chunked */
+    unsigned drip_ms;  /* after each drip_bytes of a body that is not chunked */
+    size_t drip_bytes; /* 0: 4096 */
     enum fake_end end;
 };
 
@@ -76,6 +77,26 @@ struct fake_http;
 struct fake_http *fake_http_start(fake_answer answer, void *ctx);
 /* Cuts all connections and joins the threads. NULL is fine. */
 void fake_http_stop(struct fake_http *server);
+
+/* How the body of a request is read. All zero is "as it comes". */
+struct fake_reading {
+    unsigned delay_ms; /* before its first byte */
+    unsigned drip_ms;  /* before each drip_bytes */
+    size_t drip_bytes; /* 0: 4096 */
+    bool cut;          /* nothing is read after cut_at bytes, and nothing answered */
+    size_t cut_at;
+    enum fake_end end; /* after a cut */
+};
+
+/* As fake_answer, when the head has come: request->number counts bodies here. */
+typedef void (*fake_intake)(void *ctx, const struct fake_request *request,
+                            struct fake_reading *reading);
+
+/*
+ * Has bodies read as `intake` says. Connections accepted from now on buffer about `buffer_bytes`;
+ * 0: as the system likes. Before the first request.
+ */
+void fake_http_read_as(struct fake_http *server, fake_intake intake, int buffer_bytes);
 
 unsigned fake_http_port(const struct fake_http *server);
 /* "http://127.0.0.1:PORT" and `path`. */

@@ -29,6 +29,8 @@ struct job {
     uint8_t *into;
     size_t len;
     size_t begin;                 /* of the range in the object */
+    const char *method;           /* NULL: GET or HEAD */
+    struct atd_bytes body;        /* sent */
     enum atd_verdict bad_verdict; /* of a reply that is no success; DONE: by its status */
     atomic_uint not_ready;        /* so often prepare says EAGAIN */
     int cannot;                   /* and then this errno; 0: it goes on */
@@ -37,6 +39,7 @@ struct job {
     atomic_size_t last_done_bytes;
     atomic_size_t received;
     atomic_uint judged;
+    bool may_have_arrived; /* when it was judged last, or done */
     int status;
     size_t body_len;
     struct atd_error why;
@@ -63,6 +66,9 @@ static int job_prepare(struct atd_call *call, size_t done_bytes, struct atd_aren
     atomic_store(&job->last_done_bytes, done_bytes);
     ret_message->method = call->kind == ATD_CALL_HEAD ? "HEAD" : "GET";
     ret_message->url = job->url;
+    if (job->method)
+        ret_message->method = job->method;
+    ret_message->body = job->body;
     if (!job->into)
         return 0;
     (void)snprintf(text, sizeof(text), "bytes=%zu-%zu", job->begin + done_bytes,
@@ -91,6 +97,7 @@ static enum atd_verdict job_judge(struct atd_call *call, const struct atd_http_h
     struct job *job = call->ctx;
 
     (void)atomic_fetch_add(&job->judged, 1);
+    job->may_have_arrived = atd_call_may_have_arrived(call);
     job->status = head->status;
     job->body_len = body.len;
     if (head->status == 200 && !job->into)
@@ -107,7 +114,11 @@ static enum atd_verdict job_judge(struct atd_call *call, const struct atd_http_h
         (void)atd_error_set_retryable(err, EIO, "server error");
         return ATD_VERDICT_RETRY;
     }
-    (void)atd_error_set(err, head->status == 404 ? ENOENT : EIO, "status %d", head->status);
+    (void)atd_error_set(err,
+                        head->status == 404   ? ENOENT
+                        : head->status == 412 ? EEXIST
+                                              : EIO,
+                        "status %d", head->status);
     return ATD_VERDICT_FAIL;
 }
 
@@ -125,6 +136,8 @@ static void job_done(struct atd_call *call, const struct atd_error *why)
 
     if (why)
         job->why = *why;
+    if (why && why->code != EEXIST)
+        job->may_have_arrived = atd_call_may_have_arrived(call);
     job->ended_as = atomic_fetch_add(&end_count, 1);
     atomic_store(&job->ended, 1);
 }
