@@ -16,6 +16,10 @@
 #define ATD_METADATA_BYTES_MAX (64u << 20)
 #define ATD_SCHEMA_BYTES_MAX (4u << 20)
 
+/* Fields of one schema, and lists in each other in one of them. */
+#define ATD_SCHEMA_FIELDS_MAX 1024u
+#define ATD_SCHEMA_LIST_DEPTH_MAX 8u
+
 /* Names of datasets, schemas, labels and versions in an index. */
 #define ATD_NAME_BYTES_MAX 65536u
 

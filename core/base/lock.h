@@ -32,6 +32,7 @@ enum atd_lock_rank {
     ATD_RANK_ENDPOINT, /* net/endpoint: limits, latencies */
     ATD_RANK_CREDENTIALS, /* net/credentials: the current value */
     ATD_RANK_LOOP,    /* net/http: a loop's queue of tasks */
+    ATD_RANK_SPOOL,   /* publish/spool: what was written of one file */
     ATD_RANK_NOTIFY,  /* fs/notify: its queue */
     ATD_RANK_WORKERS, /* base/workers: its queue */
     ATD_RANK_EVENTS,  /* fs/events: the ring */

@@ -85,6 +85,11 @@ bool atd_file_name_is_plain(struct atd_str name)
     return true;
 }
 
+bool atd_file_name_fits(struct atd_str name)
+{
+    return encoded_length(name, true, ATD_FILE_NAME_MAX) <= ATD_FILE_NAME_MAX;
+}
+
 /* Appends as many whole pieces as fit into `room` bytes. */
 static void append_pieces(struct atd_str name, size_t room, bool first, struct atd_buf *out)
 {

@@ -15,6 +15,9 @@
 /* True when the name needs no encoding and fits: the file name is the name itself. */
 bool atd_file_name_is_plain(struct atd_str name);
 
+/* True when the encoded name is no longer than a file name may be: it is not cut. */
+bool atd_file_name_fits(struct atd_str name);
+
 /*
  * Appends the file name of `name` followed by `suffix` (plain ASCII such as ".json", may be
  * empty). When that is longer than ATD_FILE_NAME_MAX bytes the encoded name is cut at a character

@@ -16,40 +16,52 @@
 
 struct atd_shard_record {
     struct atd_str url;
-    char sha256[65]; /* hex; "" unknown: no checksum is written */
-    uint64_t size_bytes;
-    struct atd_str etag;  /* without quotes; empty: unknown, not written */
-    int64_t samples;      /* -1: unknown, not written */
-    int64_t mtime_ns;     /* INT64_MIN: unknown, not written */
+    char sha256[65];     /* hex; "" unknown: no checksum is written */
+    uint64_t size_bytes; /* UINT64_MAX: unknown, not written */
+    struct atd_str etag; /* without quotes; empty: unknown, not written */
+    int64_t samples;     /* -1: unknown, not written */
+    int64_t mtime_ns;    /* INT64_MIN: unknown, not written */
 };
 
 /*
- * Appends metadata with the shard's record added or replaced. `metadata` ptr NULL: there was none.
- * Errors: EINVAL the metadata is no map (or `checksums` or `atdatafs` is no map): what to do; E2BIG,
- * ENOMEM.
+ * All edits take any bytes, and append nothing when they fail. `metadata` ptr NULL or nil: there
+ * was none. Where a key is there twice Python reads the last one; that one is edited, and the
+ * others go. Errors of all: EINVAL what atd_metadata_check says; E2BIG the result is over its
+ * limits; EFBIG, ENOMEM.
+ *
+ * Appends metadata with the shard's record added or replaced; without a hash, a checksum that is
+ * there stays. Errors: EINVAL the metadata is no map, or `checksums`, `atdatafs` or its `shards` is
+ * neither map nor nil: what to do.
  */
 int atd_metadata_put_shard(struct atd_bytes metadata, const struct atd_shard_record *record,
                            struct atd_buf *out, struct atd_error *err) ATD_MUST_USE;
 
-/* Only its time; the rest of its record stays. A shard without a record gets one of it alone. */
+/* Only its time; the rest of its record stays. A shard without a record gets one of it alone.
+ * Errors: as above. */
 int atd_metadata_put_mtime(struct atd_bytes metadata, struct atd_str url, int64_t mtime_ns,
                            struct atd_buf *out, struct atd_error *err) ATD_MUST_USE;
 
-/* Without the shard's records; maps that become empty go too. */
+/*
+ * Without the shard's records; maps that become empty go too, so that nothing may be appended: no
+ * metadata at all. What has no records stays byte for byte, even when it is no map.
+ */
 int atd_metadata_drop_shard(struct atd_bytes metadata, struct atd_str url, struct atd_buf *out,
                             struct atd_error *err) ATD_MUST_USE;
 
 /*
  * The user's part replaced by `user` (msgpack of a map, as atd_metadata_from_json makes it), with
  * `checksums` and `atdatafs` of the old metadata kept when they are maps and the user did not write
- * maps of these names. An empty result (no key) is *out of length 0: no metadata at all.
+ * maps of these names. Nothing is appended when there is no key: no metadata at all.
+ * Errors: EINVAL `user` is no map.
  */
-int atd_metadata_replace_user(struct atd_bytes metadata, struct atd_bytes user,
-                              struct atd_buf *out, struct atd_error *err) ATD_MUST_USE;
+int atd_metadata_replace_user(struct atd_bytes metadata, struct atd_bytes user, struct atd_buf *out,
+                              struct atd_error *err) ATD_MUST_USE;
 
 /*
  * Calls `fn` for each shard record of metadata["atdatafs"]["shards"]; what is malformed is passed
- * over. `sha256` is not filled in (checksums has it). Any metadata that passed atd_metadata_check.
+ * over: a record that is no map wholly, a value that makes no sense as if it were not there. A URL
+ * that is there twice comes twice: the last one counts. `sha256` is not filled in (checksums has
+ * it). Views into `metadata`, which must have passed atd_metadata_check.
  */
 typedef void (*atd_shard_record_fn)(void *ctx, const struct atd_shard_record *record);
 void atd_metadata_each_shard(struct atd_bytes metadata, atd_shard_record_fn fn, void *ctx);

@@ -61,3 +61,30 @@ bool atd_python_is_identifier(struct atd_str text)
     }
     return text.len > 0;
 }
+
+/*
+ * Attributes that the base class or its metaclass already has: a field of that name takes the
+ * attribute for its default. Source: ATDATA-FORMATS 4.7; `mro` and `register` come with ABCMeta.
+ */
+static bool is_reserved(struct atd_str name)
+{
+    static const char *const reserved[] = {"packed",     "as_wds", "from_data",
+                                           "from_bytes", "mro",    "register"};
+
+    if (atd_str_starts_with(name, ATD_STR("_")))
+        return true;
+    for (size_t i = 0; i < ATD_ARRAY_LEN(reserved); i++) {
+        if (atd_str_equal(name, atd_str_from(reserved[i])))
+            return true;
+    }
+    return false;
+}
+
+const char *atd_python_field_problem(struct atd_str name)
+{
+    if (!atd_python_is_identifier(name))
+        return "has a name that is no Python identifier, or that cannot be checked here";
+    if (is_reserved(name))
+        return "has a name that the sample class reserves";
+    return NULL;
+}

@@ -14,4 +14,10 @@
  */
 bool atd_python_is_identifier(struct atd_str text);
 
+/*
+ * NULL when a sample class can have a field of that name; else why it cannot, to be put after
+ * "field 'x' ". Source: ATDATA-FORMATS 4.7.
+ */
+const char *atd_python_field_problem(struct atd_str name);
+
 #endif

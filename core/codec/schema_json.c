@@ -9,9 +9,6 @@
 #include "codec/json_read.h"
 #include "codec/schema_kind.h"
 
-#define FIELDS_MAX 1024u
-/* Each level reads its text again. */
-#define LIST_DEPTH_MAX 8u
 #define SHAPE_MAX 64u /* NumPy's own limit of dimensions */
 
 struct decoder {
@@ -271,7 +268,8 @@ static int take_primitive(const struct decoder *d, const struct member *member,
 
 enum { TYPE, KIND, PRIMITIVE, DTYPE, SHAPE, DIM_NAMES, ITEMS, REF };
 
-/* Recursion is bounded: items nest LIST_DEPTH_MAX times at most. */
+/* Recursion is bounded: items nest ATD_SCHEMA_LIST_DEPTH_MAX times at most. Each level reads its
+ * text again. */
 static int decode_type(const struct decoder *d, size_t start, unsigned depth,
                        struct atd_field_type *type)
 {
@@ -302,7 +300,7 @@ static int decode_type(const struct decoder *d, size_t start, unsigned depth,
         return 0;
     if (m[ITEMS].token.type != ATD_JSON_OBJECT)
         return fail(d, m[ITEMS].token.offset, "items is no object");
-    if (depth == LIST_DEPTH_MAX)
+    if (depth == ATD_SCHEMA_LIST_DEPTH_MAX)
         return atd_json_error(d->text, m[ITEMS].token.offset, E2BIG, d->err,
                               "more than 8 lists in each other");
     items = atd_arena_alloc(d->arena, sizeof(*items));
@@ -358,7 +356,7 @@ static int decode_fields(const struct decoder *d, const struct member *member,
     rc = count_items(d, member->token.offset, &count);
     if (rc < 0)
         return rc;
-    if (count > FIELDS_MAX)
+    if (count > ATD_SCHEMA_FIELDS_MAX)
         return atd_json_error(d->text, member->token.offset, E2BIG, d->err,
                               "more than 1024 fields");
     fields = atd_arena_alloc_array(d->arena, count, sizeof(*fields));

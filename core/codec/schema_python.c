@@ -84,24 +84,6 @@ static bool name_parts_are_good(struct atd_str name)
     }
 }
 
-/*
- * Attributes that the base class or its metaclass already has: a field of that name takes the
- * attribute for its default. Source: ATDATA-FORMATS 4.7; `mro` and `register` come with ABCMeta.
- */
-static bool is_reserved(struct atd_str name)
-{
-    static const char *const reserved[] = {"packed",     "as_wds", "from_data",
-                                           "from_bytes", "mro",    "register"};
-
-    if (atd_str_starts_with(name, ATD_STR("_")))
-        return true;
-    for (size_t i = 0; i < ATD_ARRAY_LEN(reserved); i++) {
-        if (atd_str_equal(name, atd_str_from(reserved[i])))
-            return true;
-    }
-    return false;
-}
-
 /* What follows "field 'x' " when the type has no Python counterpart, else NULL. */
 static const char *type_problem(const struct atd_field_type *type)
 {
@@ -119,11 +101,10 @@ static const char *type_problem(const struct atd_field_type *type)
 static const char *field_problem(const struct atd_schema *schema, size_t number)
 {
     const struct atd_field *field = &schema->fields[number];
+    const char *problem = atd_python_field_problem(field->name);
 
-    if (!atd_python_is_identifier(field->name))
-        return "has a name that is no Python identifier, or that cannot be checked here";
-    if (is_reserved(field->name))
-        return "has a name that the sample class reserves";
+    if (problem)
+        return problem;
     for (size_t i = 0; i < number; i++) {
         if (atd_str_equal(schema->fields[i].name, field->name))
             return "is there twice";
