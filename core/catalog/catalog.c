@@ -3,8 +3,11 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/cleanup.h"
+#include "base/limits.h"
 #include "catalog/generation.h"
 #include "catalog/shards.h"
+#include "codec/file_name.h"
 
 struct atd_catalog *atd_catalog_ref(struct atd_catalog *catalog)
 {
@@ -102,6 +105,53 @@ const struct atd_catalog_label *atd_catalog_shown_label_at(const struct atd_cata
     return &catalog->labels[catalog->shown_labels[place]];
 }
 
+/* The first of `count` places whose name is not before `name`. */
+static size_t first_not_before(size_t count, struct atd_str name,
+                               struct atd_str (*name_at)(const struct atd_catalog *catalog,
+                                                         size_t place),
+                               const struct atd_catalog *catalog)
+{
+    size_t low = 0;
+    size_t high = count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (atd_str_compare(name_at(catalog, middle), name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct atd_str entry_name_at(const struct atd_catalog *catalog, size_t place)
+{
+    return catalog->entries[catalog->entries_by_name[place]].name;
+}
+
+static struct atd_str label_name_at(const struct atd_catalog *catalog, size_t place)
+{
+    return catalog->labels[place].name;
+}
+
+size_t atd_catalog_first_named(const struct atd_catalog *catalog, struct atd_str name)
+{
+    return first_not_before(catalog->entry_count, name, entry_name_at, catalog);
+}
+
+const struct atd_catalog_entry *atd_catalog_named_at(const struct atd_catalog *catalog,
+                                                     size_t place)
+{
+    atd_assert(place < catalog->entry_count);
+    return &catalog->entries[catalog->entries_by_name[place]];
+}
+
+size_t atd_catalog_first_label_named(const struct atd_catalog *catalog, struct atd_str name)
+{
+    return first_not_before(catalog->label_count, name, label_name_at, catalog);
+}
+
 static int find_dataset(const void *key, const void *element)
 {
     return atd_str_compare(*(const struct atd_str *)key,
@@ -128,6 +178,20 @@ const struct atd_catalog_entry *atd_catalog_find_entry(const struct atd_catalog 
     return catalog->entry_count ? bsearch(&file_name, catalog->entries, catalog->entry_count,
                                           sizeof(*catalog->entries), find_entry)
                                 : NULL;
+}
+
+const struct atd_catalog_entry *atd_catalog_find_cid(const struct atd_catalog *catalog,
+                                                     struct atd_str cid)
+{
+    atd_auto_buf struct atd_buf name = ATD_BUF_INIT(4 * (size_t)ATD_NAME_BYTES_MAX);
+    const struct atd_catalog_entry *entry;
+
+    if (!atd_file_name_is_plain(cid))
+        atd_file_name_encode(cid, cid, ATD_STR(""), &name);
+    else
+        atd_buf_append_str(&name, cid);
+    entry = name.failed ? NULL : atd_catalog_find_entry(catalog, atd_buf_str(&name));
+    return entry && atd_str_equal(entry->cid, cid) ? entry : NULL;
 }
 
 static int find_schema(const void *key, const void *element)

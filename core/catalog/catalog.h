@@ -109,6 +109,23 @@ const struct atd_catalog_schema *atd_catalog_find_schema(const struct atd_catalo
 const struct atd_catalog_label *atd_catalog_find_label(const struct atd_catalog *catalog,
                                                        struct atd_str file_name);
 
+/* Lookup by the index's name, whether it shows in datasets/ or not. Entries are numbered by (name,
+ * CID) there; the first place whose name is not before `name`, which may be the count. */
+size_t atd_catalog_first_named(const struct atd_catalog *catalog, struct atd_str name);
+const struct atd_catalog_entry *atd_catalog_named_at(const struct atd_catalog *catalog,
+                                                     size_t place);
+/* The same of the table of labels. */
+size_t atd_catalog_first_label_named(const struct atd_catalog *catalog, struct atd_str name);
+/* By CID; NULL: none. */
+const struct atd_catalog_entry *atd_catalog_find_cid(const struct atd_catalog *catalog,
+                                                     struct atd_str cid);
+/* True for one that was renamed when it was superseded, and does not show for that (2.2). */
+bool atd_catalog_is_superseded(const struct atd_catalog *catalog,
+                               const struct atd_catalog_entry *entry);
+/* Which entry the name means (2.2); NULL: none. */
+const struct atd_catalog_entry *atd_catalog_meaning(const struct atd_catalog *catalog,
+                                                    struct atd_str name);
+
 /* The `place`-th label of an entry, place < label_count. */
 const struct atd_catalog_label *atd_catalog_label_of(const struct atd_catalog *catalog,
                                                      const struct atd_catalog_entry *entry,

@@ -32,6 +32,9 @@ struct atd_live {
     bool sweep_wanted;   /* at once: there is a new generation */
     bool look_again;     /* soon: some file was missing */
     bool refresh_wanted; /* somebody met a name that is not there */
+    uint64_t requested;  /* loads that were asked for */
+    uint64_t served;     /* the greatest request that began before a load which is current */
+    uint64_t failed;     /* the same of loads that failed */
     struct atd_live_status status;
 
     /* fixed after start */
@@ -137,6 +140,17 @@ void atd_live_refresh(struct atd_live *live)
     atd_lock_give(&live->lock);
 }
 
+uint64_t atd_live_request(struct atd_live *live)
+{
+    uint64_t request;
+
+    atd_lock_take(&live->lock);
+    request = ++live->requested;
+    (void)pthread_cond_broadcast(&live->wake);
+    atd_lock_give(&live->lock);
+    return request;
+}
+
 uint64_t atd_live_generation(struct atd_live *live)
 {
     uint64_t generation;
@@ -160,16 +174,26 @@ static bool load_next(struct atd_live *live)
     struct atd_catalog *before = atd_live_get(live);
     struct atd_catalog *after = NULL;
     struct atd_error why = ATD_ERROR_INIT;
-    int rc = load(live, atd_catalog_generation(before) + 1, &after, &why);
+    uint64_t request;
+    int rc;
 
+    atd_lock_take(&live->lock);
+    request = live->requested; /* what is asked for from now on takes a later load */
+    atd_lock_give(&live->lock);
+    rc = load(live, atd_catalog_generation(before) + 1, &after, &why);
     if (rc) {
         atd_log(ATD_LOG_DEBUG, "%s", why.text);
         atd_catalog_unref(before);
+        atd_lock_take(&live->lock);
+        live->failed = request;
+        (void)pthread_cond_broadcast(&live->wake);
+        atd_lock_give(&live->lock);
         return false;
     }
     atd_catalog_shards_inherit(after, before);
     atd_lock_take(&live->lock);
     live->current = atd_catalog_ref(after);
+    live->served = request;
     live->sweep_wanted = true;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
@@ -181,22 +205,54 @@ static bool load_next(struct atd_live *live)
     return true;
 }
 
-/* Waits until a poll is due or wanted; false when the view is closing. */
-static bool wait_for_poll(struct atd_live *live, unsigned pause_ms)
+bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms)
 {
-    int64_t until_ms = atd_clock_monotonic_ms() + pause_ms - REFRESH_LEAST_MS;
-    bool stopping;
+    int64_t until_ms = atd_clock_monotonic_ms() + timeout_ms;
+    bool served;
 
-    if (!wait_ms(live, pause_ms > ATD_LIVE_POLL_MS ? pause_ms : REFRESH_LEAST_MS))
-        return false;
+    if (!live->polling)
+        (void)load_next(live); /* not started: nobody else does */
     atd_lock_take(&live->lock);
-    while (!live->stopping && !live->refresh_wanted) {
+    while (!live->stopping && live->served < request && live->failed < request) {
         int64_t left_ms = until_ms - atd_clock_monotonic_ms();
 
         if (left_ms <= 0)
             break;
         atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)left_ms);
     }
+    served = live->served >= request;
+    atd_lock_give(&live->lock);
+    return served;
+}
+
+static bool is_requested_locked(const struct atd_live *live)
+{
+    return live->requested > live->served && live->requested > live->failed;
+}
+
+/*
+ * Waits until a poll is due or wanted; false when the view is closing. *ret_requested: a load is
+ * wanted, whatever the index says of its changes. Such a one waits for no pause: it is asked for
+ * once a change, by whoever made it.
+ */
+static bool wait_for_poll(struct atd_live *live, unsigned pause_ms, bool *ret_requested)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+    int64_t until_ms = now_ms + pause_ms;
+    int64_t least_ms = pause_ms > ATD_LIVE_POLL_MS ? until_ms : now_ms + REFRESH_LEAST_MS;
+    bool stopping;
+
+    atd_lock_take(&live->lock);
+    while (!live->stopping && !is_requested_locked(live)) {
+        int64_t left_ms;
+
+        now_ms = atd_clock_monotonic_ms();
+        left_ms = (live->refresh_wanted ? least_ms : until_ms) - now_ms;
+        if (left_ms <= 0)
+            break;
+        atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)left_ms);
+    }
+    *ret_requested = is_requested_locked(live);
     live->refresh_wanted = false;
     stopping = live->stopping;
     atd_lock_give(&live->lock);
@@ -208,10 +264,11 @@ static void *poll_until_stopped(void *ctx)
     struct atd_live *live = ctx;
 
     unsigned pause_ms = ATD_LIVE_POLL_MS;
+    bool requested;
 
-    while (wait_for_poll(live, pause_ms)) {
+    while (wait_for_poll(live, pause_ms, &requested)) {
         pause_ms = ATD_LIVE_POLL_MS;
-        if (atd_index_changed(live->index) && !load_next(live))
+        if ((requested || atd_index_changed(live->index)) && !load_next(live))
             pause_ms = FAILED_PAUSE_MS;
     }
     return NULL;

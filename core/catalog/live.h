@@ -60,7 +60,8 @@ void atd_live_refresh(struct atd_live *live);
 
 /*
  * For whoever changed the index: asks for a load that begins after this call. _await waits until
- * such a one is current; false after `timeout_ms`, or when loads fail. Blocks (await only).
+ * such a one is current; false after `timeout_ms`, or when loads fail. Blocks (await only). Before
+ * atd_live_start the awaiting thread loads by itself, and must be the only one.
  */
 uint64_t atd_live_request(struct atd_live *live);
 bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms);

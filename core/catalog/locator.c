@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/lock.h"
 #include "base/workers.h"
+#include "catalog/doubts.h"
 #include "catalog/servers.h"
 
 #define STAT_THREADS 16u
@@ -16,6 +17,7 @@ struct atd_locator {
     struct atd_locator_options options;
     struct atd_workers *workers;
     struct atd_servers servers;
+    struct atd_doubts doubts;
 };
 
 /* One call of atd_locator_learn: URLs of one store, in byte order. */
@@ -42,6 +44,7 @@ int atd_locator_new(const struct atd_locator_options *options, struct atd_locato
     atd_assert(options->table || (!options->s3 && !options->http));
     locator->options = *options;
     atd_servers_init(&locator->servers);
+    atd_doubts_init(&locator->doubts);
     if (options->s3 || options->http) {
         rc = atd_workers_start("atd-locate", STAT_THREADS, &locator->workers, err);
         if (rc) {
@@ -60,6 +63,7 @@ bool atd_locator_free(struct atd_locator *locator)
     if (!atd_workers_stop(locator->workers, STOP_MS))
         return false;
     atd_servers_release(&locator->servers);
+    atd_doubts_release(&locator->doubts);
     free(locator);
     return true;
 }
@@ -98,13 +102,19 @@ bool atd_locator_find(const struct atd_locator *locator, const struct atd_shard_
                                  ret_info);
 }
 
-void atd_locator_forget(const struct atd_locator *locator, struct atd_str url)
+void atd_locator_forget(struct atd_locator *locator, struct atd_str url)
 {
     atd_auto_arena struct atd_arena scratch = ATD_ARENA_INIT(1u << 20);
     struct atd_shard_url parsed;
 
+    atd_doubts_add(&locator->doubts, url);
     if (locator->options.table && atd_shard_url_parse(url, &scratch, &parsed, NULL) == 0)
         atd_object_table_drop(locator->options.table, scope_of(locator, &parsed), url);
+}
+
+bool atd_locator_is_doubtful(struct atd_locator *locator, struct atd_str url)
+{
+    return atd_doubts_has(&locator->doubts, url);
 }
 
 /* The part of an http(s) URL that names the server. */

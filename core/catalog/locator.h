@@ -51,7 +51,9 @@ bool atd_locator_find(const struct atd_locator *locator, const struct atd_shard_
 
 /* An object turned out to be another version: it is asked for again when next needed. Blocks on
  * the disk. */
-void atd_locator_forget(const struct atd_locator *locator, struct atd_str url);
+void atd_locator_forget(struct atd_locator *locator, struct atd_str url);
+/* True once that happened to the URL: what an entry's metadata records of it is not believed. */
+bool atd_locator_is_doubtful(struct atd_locator *locator, struct atd_str url);
 
 /* One URL's facts, or why there are none: ENOENT the store has no such object; EACCES; else the
  * store could not be asked, and `why` is retryable. */

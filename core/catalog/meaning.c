@@ -26,44 +26,39 @@ static const struct atd_catalog_entry *entry_named(const struct atd_catalog *cat
     return &catalog->entries[catalog->entries_by_name[place]];
 }
 
+static struct name_group find_group(const struct atd_catalog *catalog, struct atd_str name)
+{
+    struct name_group group = {.name = name};
+
+    group.first_entry = atd_catalog_first_named(catalog, name);
+    while (group.first_entry + group.entry_count < catalog->entry_count &&
+           atd_str_equal(entry_named(catalog, group.first_entry + group.entry_count)->name, name))
+        group.entry_count++;
+    group.first_label = atd_catalog_first_label_named(catalog, name);
+    while (group.first_label + group.label_count < catalog->label_count &&
+           atd_str_equal(catalog->labels[group.first_label + group.label_count].name, name))
+        group.label_count++;
+    return group;
+}
+
 /* True when some entry or live label carries the name. */
 static bool name_is_used(const struct atd_catalog *catalog, struct atd_str name)
 {
-    size_t low = 0;
-    size_t high = catalog->entry_count;
+    struct name_group group = find_group(catalog, name);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (atd_str_compare(entry_named(catalog, middle)->name, name) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low < catalog->entry_count && atd_str_equal(entry_named(catalog, low)->name, name))
-        return true;
-    low = 0;
-    high = catalog->label_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (atd_str_compare(catalog->labels[middle].name, name) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < catalog->label_count && atd_str_equal(catalog->labels[low].name, name); low++) {
-        if (catalog->labels[low].entry != ATD_NONE)
+    for (size_t i = 0; group.entry_count == 0 && i < group.label_count; i++) {
+        if (catalog->labels[group.first_label + i].entry != ATD_NONE)
             return true;
     }
-    return false;
+    return group.entry_count > 0;
 }
 
 /*
  * True for an entry that was renamed when it was superseded: NAME@superseded:CID while NAME is in
  * use, or NAME@VERSION while the label NAME, VERSION points at it. Such names do not show.
  */
-static bool is_superseded(const struct atd_catalog *catalog, const struct atd_catalog_entry *entry)
+bool atd_catalog_is_superseded(const struct atd_catalog *catalog,
+                               const struct atd_catalog_entry *entry)
 {
     static const char mark[] = "superseded:";
     ptrdiff_t at = atd_str_find_last(entry->name, '@');
@@ -158,6 +153,17 @@ static void fingerprint_dataset(struct atd_catalog *catalog, struct atd_dataset 
     memcpy(dataset->fingerprint, digest, sizeof(dataset->fingerprint));
 }
 
+const struct atd_catalog_entry *atd_catalog_meaning(const struct atd_catalog *catalog,
+                                                    struct atd_str name)
+{
+    struct name_group group = find_group(catalog, name);
+    const struct atd_catalog_label *label = best_label(catalog, &group);
+
+    if (label)
+        return &catalog->entries[label->entry];
+    return group.entry_count ? entry_named(catalog, group.first_entry) : NULL;
+}
+
 /* Decides what the name means; nothing when it means no entry or does not show. */
 static bool add_dataset(struct atd_catalog *catalog, const struct name_group *group)
 {
@@ -171,7 +177,7 @@ static bool add_dataset(struct atd_catalog *catalog, const struct name_group *gr
     } else {
         const struct atd_catalog_entry *first = entry_named(catalog, group->first_entry);
 
-        if (group->entry_count == 1 && is_superseded(catalog, first))
+        if (group->entry_count == 1 && atd_catalog_is_superseded(catalog, first))
             return true;
         /* Sorted by CID within the name: the first is the smallest. */
         dataset.entry = first->number;

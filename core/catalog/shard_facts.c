@@ -4,14 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "atdata/entry.h"
 #include "atdata/shard_url.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "catalog/shard_list.h"
-#include "codec/msgpack_read.h"
 
 /* A store that could not be asked is asked again so much later, one that said no, later. */
 #define UNREACHABLE_RETRY_MS 3000
@@ -46,7 +44,7 @@ static void version_local(struct atd_shard *shard)
 void atd_shard_info(const struct atd_shard *shard, struct atd_object_info *ret_info)
 {
     *ret_info =
-        (struct atd_object_info){.size_bytes = shard->size_bytes, .mtime_s = shard->mtime_s};
+        (struct atd_object_info){.size_bytes = shard->size_bytes, .mtime_s = shard->object_mtime_s};
     if (shard->etag.len)
         memcpy(ret_info->etag, shard->etag.ptr, shard->etag.len);
 }
@@ -67,6 +65,7 @@ static bool fill_remote(struct atd_shard_list *list, struct atd_shard *shard,
     memcpy(state.etag, info->etag, strlen(info->etag));
     shard->size_bytes = info->size_bytes;
     shard->mtime_s = info->mtime_s;
+    shard->object_mtime_s = info->mtime_s;
     shard->etag = atd_arena_str(&list->arena, atd_str_from(info->etag));
     shard->error_code = 0;
     version_of(shard, &state, sizeof(state));
@@ -101,12 +100,45 @@ static int look_at_disk(struct atd_shard_list *list, struct atd_shard *shard,
 }
 
 /*
+ * From memory: what was learned of the object, else what its publisher recorded with the entry (so
+ * that a teammate's shard costs no request). An object that turned out to be another version than
+ * recorded is asked for.
+ */
+static bool find_remote(struct atd_locator *locator, const struct atd_shard_url *url,
+                        const struct atd_shard_recorded *recorded, struct atd_object_info *ret_info)
+{
+    if (atd_locator_find(locator, url, ret_info))
+        return true;
+    if (!recorded->etag.len || recorded->etag.len > ATD_ETAG_MAX ||
+        recorded->size_bytes > INT64_MAX || memchr(recorded->etag.ptr, '\0', recorded->etag.len) ||
+        atd_locator_is_doubtful(locator, url->text))
+        return false;
+    *ret_info = (struct atd_object_info){.size_bytes = recorded->size_bytes};
+    memcpy(ret_info->etag, recorded->etag.ptr, recorded->etag.len);
+    return true;
+}
+
+/* The time that the publisher's copy had is what tools compare (rsync). The file's own stays in its
+ * identity. */
+static void show_recorded_time(struct atd_shard *shard, const struct atd_shard_recorded *recorded)
+{
+    if (shard->error_code || recorded->mtime_ns == INT64_MIN)
+        return;
+    shard->mtime_s = recorded->mtime_ns / 1000000000;
+    shard->mtime_ns = recorded->mtime_ns % 1000000000;
+    if (shard->mtime_ns < 0) {
+        shard->mtime_s--;
+        shard->mtime_ns += 1000000000;
+    }
+}
+
+/*
  * Classifies the URL and looks local files up; whatever is wrong stands in the shard. A remote
  * shard whose object is not known yet gets -EINPROGRESS.
  */
 static int examine(struct atd_shard_list *list, struct atd_shard *shard,
-                   const struct atd_locator *locator, struct atd_shard_url *url,
-                   struct atd_error *err)
+                   struct atd_locator *locator, const struct atd_shard_recorded *recorded,
+                   struct atd_shard_url *url, struct atd_error *err)
 {
     struct atd_object_info info;
     struct atd_error why = ATD_ERROR_INIT;
@@ -125,7 +157,7 @@ static int examine(struct atd_shard_list *list, struct atd_shard *shard,
                            url->scheme_text.ptr);
     else if (!(shard->store = atd_locator_store(locator, url, &why)))
         rc = -why.code;
-    else if (!atd_locator_find(locator, url, &info))
+    else if (!find_remote(locator, url, recorded, &info))
         return -EINPROGRESS;
     else if (!fill_remote(list, shard, &info))
         rc = atd_error_set(&why, ENOMEM, "out of memory");
@@ -196,7 +228,8 @@ static int ask(struct asked *asked, struct atd_locator *locator, enum atd_url_sc
 }
 
 int atd_shard_list_examine(struct atd_shard_list *list, struct atd_locator *locator,
-                           enum atd_effort effort, struct atd_str *names, struct atd_error *err)
+                           enum atd_effort effort, const struct atd_shard_recorded *recorded,
+                           struct atd_str *names, struct atd_error *err)
 {
     struct asked asked = {.list = list};
     int rc = 0;
@@ -208,7 +241,7 @@ int atd_shard_list_examine(struct atd_shard_list *list, struct atd_locator *loca
     for (size_t i = 0; rc == 0 && i < list->count; i++) {
         struct atd_shard_url *url = &asked.urls[asked.count];
 
-        rc = examine(list, &list->shards[i], locator, url, err);
+        rc = examine(list, &list->shards[i], locator, &recorded[i], url, err);
         names[i] = url->last;
         if (rc == -EINPROGRESS) {
             asked.places[asked.count++] = (uint32_t)i;
@@ -221,86 +254,11 @@ int atd_shard_list_examine(struct atd_shard_list *list, struct atd_locator *loca
         rc = ask(&asked, locator, ATD_URL_S3, err);
     if (rc == 0 && asked.count)
         rc = ask(&asked, locator, ATD_URL_HTTP, err);
-    for (size_t i = 0; rc == 0 && i < list->count; i++)
+    for (size_t i = 0; rc == 0 && i < list->count; i++) {
+        show_recorded_time(&list->shards[i], &recorded[i]);
         list->readable += list->shards[i].error_code == 0;
+    }
     free(asked.urls);
     free(asked.places);
     return rc;
-}
-
-/* ------------------------------------------------------------------ checksums */
-
-static int compare_url(const void *a, const void *b, void *ctx)
-{
-    const struct atd_shard *shards = ctx;
-
-    return atd_str_compare(shards[*(const uint32_t *)a].url, shards[*(const uint32_t *)b].url);
-}
-
-static bool is_sha256_hex(struct atd_str text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        if (!((text.ptr[i] >= '0' && text.ptr[i] <= '9') ||
-              (text.ptr[i] >= 'a' && text.ptr[i] <= 'f')))
-            return false;
-    }
-    return text.len == 64;
-}
-
-/*
- * metadata["checksums"] maps the URL exactly as in data_urls to the shard's SHA-256
- * (ATDATA-FORMATS 6.6). Anything else in its place is ignored.
- */
-bool atd_shard_list_read_checksums(struct atd_shard_list *list, struct atd_bytes metadata)
-{
-    struct atd_mp_reader reader;
-    struct atd_mp_token token;
-    struct atd_bytes map;
-    uint32_t *sorted;
-
-    if (!metadata.ptr || !atd_metadata_find(metadata, ATD_STR("checksums"), &map) ||
-        !atd_msgpack_is_map(map))
-        return true;
-    sorted = reallocarray(NULL, list->count ? list->count : 1, sizeof(*sorted));
-    if (!sorted)
-        return false;
-    for (size_t i = 0; i < list->count; i++)
-        sorted[i] = (uint32_t)i;
-    qsort_r(sorted, list->count, sizeof(*sorted), compare_url, list->shards);
-    atd_mp_reader_init(&reader, map);
-    if (atd_mp_next(&reader, &token, NULL) == 0) {
-        for (uint32_t pairs = token.count; pairs > 0; pairs--) {
-            struct atd_mp_token key;
-            struct atd_mp_token value = {0};
-            size_t value_at;
-            size_t low = 0;
-            size_t high = list->count;
-
-            if (atd_mp_next(&reader, &key, NULL) != 0)
-                break;
-            value_at = reader.at;
-            if (atd_mp_next(&reader, &value, NULL) != 0)
-                break;
-            reader.at = value_at;
-            atd_mp_skip(&reader);
-            if (key.type != ATD_MP_STR || value.type != ATD_MP_STR ||
-                !is_sha256_hex(atd_bytes_str(value.body)))
-                continue;
-            while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (atd_str_compare(list->shards[sorted[middle]].url, atd_bytes_str(key.body)) < 0)
-                    low = middle + 1;
-                else
-                    high = middle;
-            }
-            for (; low < list->count &&
-                   atd_str_equal(list->shards[sorted[low]].url, atd_bytes_str(key.body));
-                 low++)
-                list->shards[sorted[low]].sha256 =
-                    atd_arena_str(&list->arena, atd_bytes_str(value.body));
-        }
-    }
-    free(sorted);
-    return true;
 }

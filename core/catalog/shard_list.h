@@ -26,14 +26,23 @@ struct atd_shard_list {
  * data_urls. False when out of memory. */
 bool atd_shard_list_name(struct atd_shard_list *list, const struct atd_str *names);
 
+/* What the entry's metadata records of a shard's object (codec/metadata_edit.h). */
+struct atd_shard_recorded {
+    uint64_t size_bytes;
+    struct atd_str etag; /* empty: neither it nor the size is known */
+    int64_t mtime_ns;    /* INT64_MIN: unknown */
+};
+
+/* shard_records.c: metadata["checksums"] and the shard records: fills in sha256 and samples, and
+ * `recorded`, one for each shard. False when out of memory. */
+bool atd_shard_list_read_metadata(struct atd_shard_list *list, struct atd_bytes metadata,
+                                  struct atd_shard_recorded *recorded);
+
 /* shard_facts.c: classifies the URLs and finds out what each shard is; what is wrong with one
  * stands in it. `names` gets the last segments. Errors: EWOULDBLOCK the effort does not do; ENOMEM,
  * EMFILE, ENFILE. */
 int atd_shard_list_examine(struct atd_shard_list *list, struct atd_locator *locator,
-                           enum atd_effort effort, struct atd_str *names,
-                           struct atd_error *err) ATD_MUST_USE;
-
-/* The same: metadata["checksums"]. False when out of memory. */
-bool atd_shard_list_read_checksums(struct atd_shard_list *list, struct atd_bytes metadata);
+                           enum atd_effort effort, const struct atd_shard_recorded *recorded,
+                           struct atd_str *names, struct atd_error *err) ATD_MUST_USE;
 
 #endif

@@ -126,6 +126,7 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
 {
     atd_auto_arena struct atd_arena scratch = ATD_ARENA_INIT(SHARD_LIST_BYTES_MAX);
     atd_auto_free struct atd_str *names = NULL;
+    atd_auto_free struct atd_shard_recorded *recorded = NULL;
     struct atd_str *elements;
     struct atd_str *urls;
     size_t element_count;
@@ -139,7 +140,8 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
         return rc;
     list->shards = atd_arena_alloc_array(&list->arena, count, sizeof(*list->shards));
     names = reallocarray(NULL, count ? count : 1, sizeof(*names));
-    if (!list->shards || !names)
+    recorded = reallocarray(NULL, count ? count : 1, sizeof(*recorded));
+    if (!list->shards || !names || !recorded)
         return no_memory(err);
     for (size_t i = 0; i < count; i++) {
         list->shards[i].url = atd_arena_str(&list->arena, urls[i]);
@@ -147,12 +149,12 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
             return no_memory(err);
     }
     list->count = count;
-    rc = atd_shard_list_examine(list, locator, effort, names, err);
+    if (!atd_shard_list_read_metadata(list, entry->metadata, recorded))
+        return no_memory(err);
+    rc = atd_shard_list_examine(list, locator, effort, recorded, names, err);
     if (rc)
         return rc;
-    if (!atd_shard_list_name(list, names) || !atd_shard_list_read_checksums(list, entry->metadata))
-        return no_memory(err);
-    return 0;
+    return atd_shard_list_name(list, names) ? 0 : no_memory(err);
 }
 
 static int make_list(const struct atd_catalog_entry *entry, struct atd_locator *locator,
@@ -184,6 +186,62 @@ static int make_list(const struct atd_catalog_entry *entry, struct atd_locator *
             list->error = "its list of shards cannot be made";
     }
     *ret_list = list;
+    return 0;
+}
+
+/* Fills in URLs and file names alone. */
+static int name_list(struct atd_shard_list *list, const struct atd_str *elements,
+                     size_t element_count, struct atd_error *err)
+{
+    atd_auto_free struct atd_str *names = NULL;
+    struct atd_str *urls;
+    size_t count;
+    int rc = atd_shard_urls_expand(elements, element_count, ATD_SHARDS_MAX, NULL, NULL,
+                                   &list->arena, &urls, &count, err);
+
+    if (rc)
+        return rc;
+    list->shards = atd_arena_alloc_array(&list->arena, count, sizeof(*list->shards));
+    names = reallocarray(NULL, count ? count : 1, sizeof(*names));
+    if (!list->shards || !names)
+        return no_memory(err);
+    list->count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct atd_shard_url url;
+
+        list->shards[i].url = urls[i];
+        rc = atd_shard_url_parse(urls[i], &list->arena, &url, NULL);
+        if (rc == -ENOMEM)
+            return no_memory(err);
+        names[i] = rc ? urls[i] : url.last;
+    }
+    return atd_shard_list_name(list, names) ? 0 : no_memory(err);
+}
+
+int atd_shard_urls_find(const struct atd_str *elements, size_t count, struct atd_str url,
+                        struct atd_str file_name, struct atd_arena *arena, bool *ret_is_listed,
+                        struct atd_str *ret_named, struct atd_error *err)
+{
+    struct atd_shard_list list = {.arena = ATD_ARENA_INIT(SHARD_LIST_BYTES_MAX)};
+    struct atd_str named = {NULL, 0};
+    bool is_listed = false;
+    int rc = name_list(&list, elements, count, err);
+
+    if (rc == 0) {
+        const struct atd_shard *shard = atd_shard_list_find(&list, file_name);
+
+        for (size_t i = 0; i < list.count && !is_listed; i++)
+            is_listed = atd_str_equal(list.shards[i].url, url);
+        if (shard) {
+            named = atd_arena_str(arena, shard->url);
+            rc = named.ptr ? 0 : no_memory(err);
+        }
+    }
+    atd_arena_release(&list.arena);
+    if (rc)
+        return rc;
+    *ret_is_listed = is_listed;
+    *ret_named = named;
     return 0;
 }
 

@@ -21,8 +21,10 @@ struct atd_shard {
     struct atd_str etag;               /* remote: without quotes; may be empty */
     struct atd_file_identity identity; /* local, when error_code is 0 */
     uint64_t size_bytes;               /* when error_code is 0, like mtime and version */
-    int64_t mtime_s;                   /* 0: unknown */
+    int64_t mtime_s;                   /* as recorded, else the object's; 0: unknown */
     int64_t mtime_ns;
+    int64_t object_mtime_s;                   /* remote: the store's own; 0: unknown */
+    int64_t samples;                          /* as recorded; -1: unknown */
     int error_code;                           /* 0, or why the shard cannot be read (errno) */
     struct atd_str reason;                    /* the sentence for error_code */
     uint8_t version[ATD_SHARD_VERSION_BYTES]; /* of (url, identity or etag): the same bytes */
@@ -54,6 +56,16 @@ bool atd_shard_list_equal(const struct atd_shard_list *a, const struct atd_shard
 /* By file name; NULL when there is none. */
 const struct atd_shard *atd_shard_list_find(const struct atd_shard_list *list,
                                             struct atd_str file_name);
+
+/*
+ * Looks a shard up among data_urls' elements as a directory would show them, without asking disk or
+ * store. *ret_is_listed: `url` is one of the shards. *ret_named: the URL of the shard that is
+ * called `file_name`, in `arena`; ptr NULL: none. `url` may be empty. Errors: ENOMEM; E2BIG a list
+ * that cannot be shown.
+ */
+int atd_shard_urls_find(const struct atd_str *elements, size_t count, struct atd_str url,
+                        struct atd_str file_name, struct atd_arena *arena, bool *ret_is_listed,
+                        struct atd_str *ret_named, struct atd_error *err) ATD_MUST_USE;
 
 /* The list if it was made already, with a reference for the caller; else NULL. Never blocks. */
 struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,

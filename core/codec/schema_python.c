@@ -14,6 +14,7 @@
 #include "base/utf8.h"
 #include "codec/python_name.h"
 #include "codec/schema_kind.h"
+#include "codec/schema_problem.h"
 
 #define REASON_BYTES_MAX 4096u
 #define REPLACEMENT 0xfffdu
@@ -112,8 +113,7 @@ static const char *field_problem(const struct atd_schema *schema, size_t number)
     return type_problem(&field->type);
 }
 
-/* Appends why no class can be made; nothing when one can. */
-static void find_problem(const struct atd_schema *schema, struct atd_buf *reason)
+void atd_schema_class_problem(const struct atd_schema *schema, struct atd_buf *reason)
 {
     if (!name_parts_are_good(schema->name) ||
         atd_str_starts_with(class_name(schema), ATD_STR("__"))) {
@@ -349,7 +349,7 @@ void atd_schema_python(const struct atd_schema *schema, struct atd_str ref, stru
 {
     atd_auto_buf struct atd_buf reason = ATD_BUF_INIT(REASON_BYTES_MAX);
 
-    find_problem(schema, &reason);
+    atd_schema_class_problem(schema, &reason);
     write_docstring(out, schema, ref, atd_buf_str(&reason));
     if (reason.failed) {
         out->failed = reason.failed;

@@ -1,43 +1,84 @@
+#include "index/memory.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
-#include "base/lock.h"
-#include "index/index.h"
-
-struct records {
-    const struct atd_index_entry *entries;
-    size_t entry_count;
-    const struct atd_index_label *labels;
-    size_t label_count;
-    const struct atd_index_schema *schemas;
-    size_t schema_count;
-};
 
 struct memory_index {
     struct atd_index base;
     struct atd_lock lock;
-    struct records records; /* guarded by lock */
-    bool changed;           /* guarded by lock */
+    struct atd_memory_state *state; /* guarded by lock */
+    bool changed;                   /* guarded by lock */
 };
+
+struct atd_memory_state *atd_memory_state_new(void)
+{
+    struct atd_memory_state *state = calloc(1, sizeof(*state));
+
+    if (!state)
+        return NULL;
+    atomic_init(&state->refs, 1);
+    atd_arena_init(&state->arena, ATD_MEMORY_INDEX_BYTES_MAX);
+    return state;
+}
+
+void atd_memory_state_unref(struct atd_memory_state *state)
+{
+    if (!state || atomic_fetch_sub(&state->refs, 1) != 1)
+        return;
+    atd_arena_release(&state->arena);
+    free(state);
+}
+
+struct atd_memory_state *atd_memory_state_get(struct atd_index *index)
+{
+    struct memory_index *memory = (struct memory_index *)index;
+    struct atd_memory_state *state;
+
+    atd_lock_take(&memory->lock);
+    state = memory->state;
+    (void)atomic_fetch_add(&state->refs, 1);
+    atd_lock_give(&memory->lock);
+    return state;
+}
+
+bool atd_memory_state_swap(struct atd_index *index, const struct atd_memory_state *before,
+                           struct atd_memory_state *after)
+{
+    struct memory_index *memory = (struct memory_index *)index;
+    struct atd_memory_state *dropped = NULL;
+
+    atd_lock_take(&memory->lock);
+    if (memory->state == before) {
+        dropped = memory->state;
+        memory->state = after;
+        memory->changed = true;
+    }
+    atd_lock_give(&memory->lock);
+    atd_memory_state_unref(dropped);
+    return dropped != NULL;
+}
 
 static int memory_load(struct atd_index *index, const struct atd_index_sink *sink,
                        struct atd_error *err)
 {
     struct memory_index *memory = (struct memory_index *)index;
-    struct records records;
+    struct atd_memory_state *state;
     int rc = 0;
 
+    /* Before the state is taken: what is changed after that shows in the next load. */
     atd_lock_take(&memory->lock);
-    records = memory->records;
     memory->changed = false;
     atd_lock_give(&memory->lock);
-    for (size_t i = 0; i < records.entry_count && rc == 0; i++)
-        rc = sink->entry(sink->ctx, &records.entries[i], err);
-    for (size_t i = 0; i < records.label_count && rc == 0; i++)
-        rc = sink->label(sink->ctx, &records.labels[i], err);
-    for (size_t i = 0; i < records.schema_count && rc == 0; i++)
-        rc = sink->schema(sink->ctx, &records.schemas[i], err);
+    state = atd_memory_state_get(index);
+    for (size_t i = 0; i < state->entry_count && rc == 0; i++)
+        rc = sink->entry(sink->ctx, &state->entries[i], err);
+    for (size_t i = 0; i < state->label_count && rc == 0; i++)
+        rc = sink->label(sink->ctx, &state->labels[i], err);
+    for (size_t i = 0; i < state->schema_count && rc == 0; i++)
+        rc = sink->schema(sink->ctx, &state->schemas[i], err);
+    atd_memory_state_unref(state);
     return rc;
 }
 
@@ -54,8 +95,11 @@ static bool memory_changed(struct atd_index *index)
 
 static void memory_free(struct atd_index *index)
 {
-    atd_lock_destroy(&((struct memory_index *)index)->lock);
-    free(index);
+    struct memory_index *memory = (struct memory_index *)index;
+
+    atd_memory_state_unref(memory->state);
+    atd_lock_destroy(&memory->lock);
+    free(memory);
 }
 
 static const struct atd_index_ops memory_ops = {
@@ -65,14 +109,26 @@ static const struct atd_index_ops memory_ops = {
     .free = memory_free,
 };
 
+void atd_memory_index_check(const struct atd_index *index)
+{
+    atd_assert(index->ops == &memory_ops);
+}
+
 struct atd_index *atd_index_memory_new(void)
 {
     struct memory_index *memory = calloc(1, sizeof(*memory));
 
     if (!memory)
         return NULL;
-    memory->base.ops = &memory_ops;
+    memory->state = atd_memory_state_new();
     memory->base.location = strdup("memory:");
+    if (!memory->state || !memory->base.location) {
+        atd_memory_state_unref(memory->state);
+        free(memory->base.location);
+        free(memory);
+        return NULL;
+    }
+    memory->base.ops = &memory_ops;
     atd_lock_init(&memory->lock, ATD_RANK_INDEX);
     memory->changed = true;
     return &memory->base;
@@ -83,12 +139,23 @@ void atd_index_memory_set(struct atd_index *index, const struct atd_index_entry 
                           size_t label_count, const struct atd_index_schema *schemas,
                           size_t schema_count)
 {
-    struct memory_index *memory = (struct memory_index *)index;
+    bool done = false;
 
-    atd_assert(index->ops == &memory_ops);
-    atd_lock_take(&memory->lock);
-    memory->records =
-        (struct records){entries, entry_count, labels, label_count, schemas, schema_count};
-    memory->changed = true;
-    atd_lock_give(&memory->lock);
+    atd_memory_index_check(index);
+    while (!done) {
+        struct atd_memory_state *before = atd_memory_state_get(index);
+        struct atd_memory_state *after = atd_memory_state_new();
+
+        atd_assert(after); /* for tests: nothing to tell the caller by */
+        after->entries = entries;
+        after->entry_count = entry_count;
+        after->labels = labels;
+        after->label_count = label_count;
+        after->schemas = schemas;
+        after->schema_count = schema_count;
+        done = atd_memory_state_swap(index, before, after);
+        if (!done)
+            atd_memory_state_unref(after);
+        atd_memory_state_unref(before);
+    }
 }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "index/index.h"
 #include "index/sqlite_open.h"
+#include "index/sqlite_row.h"
 
 /* A load longer than this is a hostile or broken file, not a large one (100,000 rows: < 1 s). */
 #define LOAD_DEADLINE_MS 120000
@@ -40,106 +41,40 @@ static int past_deadline(void *ctx)
     return atd_clock_monotonic_ms() > load->deadline_ms;
 }
 
-static const char *type_name(int type)
+/* A row whose column has not the type that the library stores: Python fails on it. */
+static int skip(struct load *load, const char *what, const struct atd_sqlite_row_fault *fault)
 {
-    static const char *const names[] = {"?", "INTEGER", "REAL", "TEXT", "BLOB", "NULL"};
-
-    return type > 0 && type < (int)ATD_ARRAY_LEN(names) ? names[type] : names[0];
-}
-
-/* The bytes of a column; never a NULL pointer, which means "none" to the sink. */
-static struct atd_bytes column_bytes(sqlite3_stmt *row, int column)
-{
-    const void *data = sqlite3_column_type(row, column) == SQLITE_BLOB
-                           ? sqlite3_column_blob(row, column)
-                           : (const void *)sqlite3_column_text(row, column);
-
-    return (struct atd_bytes){data ? data : (const uint8_t *)"",
-                              (size_t)sqlite3_column_bytes(row, column)};
-}
-
-static struct atd_str column_text(sqlite3_stmt *row, int column)
-{
-    return atd_bytes_str(column_bytes(row, column));
-}
-
-/* An optional text column: none when it holds anything else. */
-static struct atd_str column_text_or_none(sqlite3_stmt *row, int column)
-{
-    if (sqlite3_column_type(row, column) != SQLITE_TEXT)
-        return (struct atd_str){NULL, 0};
-    return column_text(row, column);
-}
-
-/*
- * Reports a row whose column has not the type that the library stores: Python fails on it
- * (2.1: "BLOB/TEXT mixed up"). True when the type is right.
- */
-static bool has_type(struct load *load, sqlite3_stmt *row, int column, int type, const char *what)
-{
-    int found = sqlite3_column_type(row, column);
-    char reason[160];
-    struct atd_str key = {NULL, 0};
-
-    if (found == type)
-        return true;
-    if (sqlite3_column_type(row, 0) == SQLITE_TEXT)
-        key = column_text(row, 0);
-    (void)snprintf(reason, sizeof(reason), "column %s is %s, not %s",
-                   sqlite3_column_name(row, column), type_name(found), type_name(type));
-    load->sink->problem(load->sink->ctx, what, key, reason);
-    return false;
+    load->sink->problem(load->sink->ctx, what, fault->key, fault->reason);
+    return 0;
 }
 
 static int report_entry(struct load *load, sqlite3_stmt *row, struct atd_error *err)
 {
-    struct atd_index_entry entry = {0};
+    struct atd_sqlite_row_fault fault;
+    struct atd_index_entry entry;
 
-    if (!has_type(load, row, 0, SQLITE_TEXT, "entry") ||
-        !has_type(load, row, 1, SQLITE_TEXT, "entry") ||
-        !has_type(load, row, 2, SQLITE_TEXT, "entry") ||
-        !has_type(load, row, 3, SQLITE_BLOB, "entry"))
-        return 0;
-    if (sqlite3_column_type(row, 4) != SQLITE_NULL && !has_type(load, row, 4, SQLITE_BLOB, "entry"))
-        return 0;
-    entry.cid = column_text(row, 0);
-    entry.name = column_text(row, 1);
-    entry.schema_ref = column_text(row, 2);
-    entry.data_urls = column_bytes(row, 3);
-    if (sqlite3_column_type(row, 4) == SQLITE_BLOB)
-        entry.metadata = column_bytes(row, 4);
-    entry.created_at = column_text_or_none(row, 5);
+    if (!atd_sqlite_row_entry(row, &entry, &fault))
+        return skip(load, "entry", &fault);
     return load->sink->entry(load->sink->ctx, &entry, err);
 }
 
 static int report_label(struct load *load, sqlite3_stmt *row, struct atd_error *err)
 {
-    struct atd_index_label label = {0};
+    struct atd_sqlite_row_fault fault;
+    struct atd_index_label label;
 
-    if (!has_type(load, row, 0, SQLITE_TEXT, "label") ||
-        !has_type(load, row, 1, SQLITE_TEXT, "label") ||
-        !has_type(load, row, 2, SQLITE_TEXT, "label"))
-        return 0;
-    label.name = column_text(row, 0);
-    label.version = column_text(row, 1);
-    label.cid = column_text(row, 2);
-    label.description = column_text_or_none(row, 3);
-    label.created_at = column_text_or_none(row, 4);
+    if (!atd_sqlite_row_label(row, &label, &fault))
+        return skip(load, "label", &fault);
     return load->sink->label(load->sink->ctx, &label, err);
 }
 
 static int report_schema(struct load *load, sqlite3_stmt *row, struct atd_error *err)
 {
-    struct atd_index_schema schema = {0};
+    struct atd_sqlite_row_fault fault;
+    struct atd_index_schema schema;
 
-    if (!has_type(load, row, 0, SQLITE_TEXT, "schema") ||
-        !has_type(load, row, 1, SQLITE_TEXT, "schema") ||
-        !has_type(load, row, 2, SQLITE_TEXT, "schema"))
-        return 0;
-    schema.name = column_text(row, 0);
-    schema.version = column_text(row, 1);
-    schema.json = atd_str_bytes(column_text(row, 2));
-    schema.created_at = column_text_or_none(row, 3);
+    if (!atd_sqlite_row_schema(row, &schema, &fault))
+        return skip(load, "schema", &fault);
     return load->sink->schema(load->sink->ctx, &schema, err);
 }
 
@@ -150,58 +85,27 @@ struct table {
 };
 
 static const struct table tables[] = {
-    {"dataset_entries",
-     "SELECT cid, name, schema_ref, data_urls, metadata, created_at FROM dataset_entries "
-     "ORDER BY rowid",
+    {"dataset_entries", "SELECT " ATD_SQLITE_ENTRY_COLUMNS " FROM dataset_entries ORDER BY rowid",
      report_entry},
-    {"labels", "SELECT name, version, cid, description, created_at FROM labels ORDER BY rowid",
-     report_label},
-    {"schemas", "SELECT name, version, schema_json, created_at FROM schemas ORDER BY rowid",
-     report_schema},
+    {"labels", "SELECT " ATD_SQLITE_LABEL_COLUMNS " FROM labels ORDER BY rowid", report_label},
+    {"schemas", "SELECT " ATD_SQLITE_SCHEMA_COLUMNS " FROM schemas ORDER BY rowid", report_schema},
 };
-
-/*
- * True for a plain table. Older releases have fewer tables (2.1): a missing one is empty. A view
- * or a virtual table in its place, or a computed column, could run anything, and is refused.
- */
-static int is_plain_table(struct load *load, const char *name, bool *ret_plain,
-                          struct atd_error *err)
-{
-    static const char query[] =
-        "SELECT type = 'table' AND sql NOT LIKE 'create virtual%' AND NOT EXISTS (SELECT 1 FROM "
-        "pragma_table_xinfo(?1) WHERE hidden IN (2, 3)) FROM sqlite_schema WHERE name = ?1";
-    sqlite3_stmt *row = NULL;
-    int step;
-
-    *ret_plain = false;
-    if (sqlite3_prepare_v2(load->db, query, -1, &row, NULL) != SQLITE_OK ||
-        sqlite3_bind_text(row, 1, name, -1, SQLITE_STATIC) != SQLITE_OK) {
-        (void)sqlite3_finalize(row);
-        return atd_sqlite_error(load->db, "cannot read its schema", err);
-    }
-    step = sqlite3_step(row);
-    if (step == SQLITE_ROW) {
-        *ret_plain = sqlite3_column_int(row, 0) != 0;
-        if (!*ret_plain)
-            load->sink->problem(
-                load->sink->ctx, "table", atd_str_from(name),
-                "it is no plain table (a view, virtual, or with generated columns)");
-    }
-    (void)sqlite3_finalize(row);
-    if (step != SQLITE_ROW && step != SQLITE_DONE)
-        return atd_sqlite_error(load->db, "cannot read its schema", err);
-    return 0;
-}
 
 static int read_table(struct load *load, const struct table *table, struct atd_error *err)
 {
     sqlite3_stmt *row = NULL;
-    bool plain;
+    enum atd_sqlite_table state;
     int step = SQLITE_ROW;
-    int rc = is_plain_table(load, table->name, &plain, err);
+    int rc = atd_sqlite_table_state(load->db, table->name, &state, err);
 
-    if (rc || !plain)
+    /* Older releases have fewer tables (2.1): a missing one is empty. */
+    if (rc || state == ATD_SQLITE_TABLE_MISSING)
         return rc;
+    if (state == ATD_SQLITE_TABLE_STRANGE) {
+        load->sink->problem(load->sink->ctx, "table", atd_str_from(table->name),
+                            "it is no plain table (a view, virtual, or with generated columns)");
+        return 0;
+    }
     if (sqlite3_prepare_v2(load->db, table->query, -1, &row, NULL) != SQLITE_OK) {
         /* A column is missing: nothing of this table is sound, the others may be. */
         if ((sqlite3_errcode(load->db) & 0xff) == SQLITE_ERROR) {

@@ -35,8 +35,7 @@ int atd_index_read_label(struct atd_index_writer *writer, struct atd_str name,
                          struct atd_index_label *ret_label, struct atd_error *err) ATD_MUST_USE;
 int atd_index_read_schema(struct atd_index_writer *writer, struct atd_str name,
                           struct atd_str version, struct atd_arena *arena,
-                          struct atd_index_schema *ret_schema,
-                          struct atd_error *err) ATD_MUST_USE;
+                          struct atd_index_schema *ret_schema, struct atd_error *err) ATD_MUST_USE;
 
 /* ------------------------------------------------------------------ changing several */
 
@@ -80,16 +79,20 @@ struct atd_index_operation {
 };
 
 /*
- * All of them, in this order, or none. On a Redis cluster, where no such thing can be had: entries
- * and schemas that are new first, then labels (each checked), then what happens to old entries; a
- * check that fails after the first step leaves what was written under new keys, which nothing
- * points to.
+ * All of them or none: every condition is looked at first, against the state before, then the
+ * changes are made in this order. A SET of a record that is not there (any more) is not as
+ * expected either, whatever `expect` says: half a record would break every listing.
+ *
+ * On a Redis cluster, where no such thing can be had: all conditions, then entries and schemas that
+ * are put, then labels, then what happens to old entries, each record together with its own
+ * conditions; one that fails after the first step leaves what was written under new keys, which
+ * nothing points to.
  *
  * Errors: ESTALE a record is not as expected (`*ret_which`, may be NULL, is its place): nothing was
  * changed; EREMOTEIO the answer was lost, so nobody can say whether it was done: read to find out;
  * EROFS a read-only replica or file; ENOSPC; EACCES; EINVAL text that is not UTF-8, TEXT that SQL
- * cannot hold; EBUSY (retryable) a database locked by others; those of the link, when nothing was
- * sent.
+ * cannot hold, more than ATD_INDEX_OPERATIONS_MAX; EFBIG a field past its maximum (limits.h); EBUSY
+ * (retryable) a database locked by others; those of the link, when nothing was sent.
  */
 int atd_index_commit(struct atd_index_writer *writer, const struct atd_index_operation *operations,
                      size_t count, size_t *ret_which, struct atd_error *err) ATD_MUST_USE;
@@ -138,8 +141,10 @@ struct atd_index_writer_ops {
     void (*free)(struct atd_index_writer *writer);
 };
 
+/* The first member of every writer. */
 struct atd_index_writer {
     const struct atd_index_writer_ops *ops;
+    char *location; /* for people: a path or a URL without secrets; NULL: none. Freed with it. */
 };
 
 #endif

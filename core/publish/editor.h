@@ -7,7 +7,8 @@
  * superseded is renamed in the same change, to `NAME@VERSION` when a versioned label points to it,
  * else to `NAME@superseded:CID`, and deleted a minute later (a listing Python would stumble).
  *
- * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries. Threads: one at a time.
+ * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries, and while it cannot be
+ * reached up to patience_ms, plus one commit. Threads: one at a time.
  * Errors of all: EAGAIN too many others at the same record; EREMOTEIO the index did not answer and
  * nobody can say whether it was done; those of the writer, with what was to be done in front.
  */
@@ -21,6 +22,8 @@
 #include "index/writer.h"
 
 #define ATD_EDIT_TRIES 30u
+/* How long an index that does not answer is asked again. */
+#define ATD_EDIT_PATIENCE_MS 10000u
 /* How long a superseded entry stays after its successor came. */
 #define ATD_SUPERSEDED_KEEP_S 60
 
@@ -32,6 +35,7 @@ struct atd_editor_options {
     bool universal;                  /* new references in the form that every release reads */
     int64_t (*now_us)(void *ctx);    /* microseconds since 1970; NULL: the clock */
     void *now_ctx;
+    unsigned patience_ms; /* 0: ATD_EDIT_PATIENCE_MS */
 };
 
 int atd_editor_new(const struct atd_editor_options *options, struct atd_editor **ret_editor,
@@ -43,8 +47,8 @@ void atd_editor_free(struct atd_editor *editor);
 /* Read fresh; views live in `arena`. */
 struct atd_edit_dataset {
     bool exists;
-    struct atd_index_entry entry;    /* when it exists */
-    struct atd_str *urls;            /* as in data_urls */
+    struct atd_index_entry entry; /* when it exists */
+    struct atd_str *urls;         /* as in data_urls */
     size_t url_count;
     const struct atd_schema *schema; /* NULL: none, or not in this index, or not readable */
 };
@@ -60,7 +64,11 @@ struct atd_edit_shard {
     struct atd_str replaces;        /* a URL whose place this one takes; empty: none */
     /* What to do when the dataset has no schema yet; both NULL: it must have one. */
     const struct atd_schema *schema; /* chosen by the user (a dropped schema.json): as it is */
-    const struct atd_schema_inferrer *seen; /* else a class of the dataset's name, from these */
+    /* Else a class of the dataset's name, from these; of no field at all: one optional field `data`
+     * of bytes, so that Python can decode the record. Give it (or `schema`) when the shard was
+     * inspected without a schema: should the dataset have got one meanwhile, it is held against
+     * that. */
+    const struct atd_schema_inferrer *seen;
 };
 
 struct atd_edit_result {
@@ -75,7 +83,9 @@ struct atd_edit_result {
  * superseded entry renamed. `file_name` is the shard's name in the directory. When the dataset has
  * a shard of that name at another URL: EEXIST; if that one has the same sha256, *ret_result is
  * filled in and was_there is true (the caller's object is not needed).
- * A dataset that another one renamed or deleted meanwhile is made anew.
+ * A dataset that another one renamed or deleted meanwhile is made anew. Two datasets cannot list
+ * exactly the same shards under the same schema (they would have one record): EEXIST, unless there
+ * is no metadata that could get lost; then the label alone makes it this dataset too.
  * Errors: EEXIST; EINVAL the metadata cannot take records, the schema contradicts.
  */
 int atd_edit_add_shard(struct atd_editor *editor, struct atd_str name, struct atd_str file_name,
@@ -106,11 +116,12 @@ int atd_edit_set_schema(struct atd_editor *editor, struct atd_str name,
                         const struct atd_schema *schema, struct atd_edit_result *ret_result,
                         struct atd_error *err) ATD_MUST_USE;
 
-/* Errors: EEXIST `to` is there; ENOENT. Labels of the name go along; the CID stays. */
+/* Errors: EEXIST `to` is there; ENOENT; E2BIG it has over a hundred versions. Labels of the name go
+ * along; the CID stays. */
 int atd_edit_rename(struct atd_editor *editor, struct atd_str from, struct atd_str to,
                     struct atd_error *err) ATD_MUST_USE;
 
-/* The entry and its labels. Errors: ENOTEMPTY it lists shards; ENOENT. */
+/* The entry and its labels. Errors: ENOTEMPTY it lists shards, or a version of it does; ENOENT. */
 int atd_edit_remove_dataset(struct atd_editor *editor, struct atd_str name,
                             struct atd_error *err) ATD_MUST_USE;
 
@@ -131,8 +142,9 @@ int atd_edit_schema_check(const struct atd_schema *schema, struct atd_error *err
 void atd_edit_next_version(struct atd_editor *editor, struct atd_str class_name,
                            char ret_version[64]);
 
-/* Points a label at an entry. `version` may be empty. Errors: ENOENT no such entry; EEXIST the
- * versioned label is there and points elsewhere. */
+/* Points a label at an entry. `version` may be empty: NAME is another state then. NAME@ stays the
+ * latest label of its name. Errors: ENOENT no such entry; EEXIST the versioned label is there and
+ * points to another entry that exists. */
 int atd_edit_label(struct atd_editor *editor, struct atd_str name, struct atd_str version,
                    struct atd_str cid, struct atd_error *err) ATD_MUST_USE;
 int atd_edit_remove_label(struct atd_editor *editor, struct atd_str name, struct atd_str version,
@@ -141,9 +153,11 @@ int atd_edit_remove_label(struct atd_editor *editor, struct atd_str name, struct
 /* ------------------------------------------------------------------ tidying */
 
 /*
- * Deletes superseded entries whose time has come: renamed by us (by name), no label points to them,
- * and seen so by this editor for ATD_SUPERSEDED_KEEP_S. To be called every few seconds. *ret_next_s
- * is when it has something to do again; -1: nothing waits.
+ * Deletes superseded entries whose time has come: renamed so (by name), no label points to them,
+ * seen so by this editor for ATD_SUPERSEDED_KEEP_S, and nothing is lost: this editor superseded
+ * them itself, or they have our records and list only shards that their successor lists too (what
+ * a process left that is gone). To be called every few seconds. *ret_next_s is when it has
+ * something to do again; -1: nothing waits.
  */
 int atd_edit_sweep(struct atd_editor *editor, int64_t *ret_next_s,
                    struct atd_error *err) ATD_MUST_USE;
