@@ -55,7 +55,8 @@ static int failed(struct atd_error *err, const char *doing, const char *path)
 
 /* ------------------------------------------------------------------ open and close */
 
-/* The state directory, locked: nobody makes a directory in it, or looks for dead ones, meanwhile. */
+/* The state directory, locked: nobody makes a directory in it, or looks for dead ones, meanwhile.
+ */
 static int lock_state_dir(const char *state_dir, int *ret_fd, struct atd_error *err)
 {
     atd_auto_fd int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -349,8 +350,8 @@ static void recover_dir(const struct recovery *recovery, int dir_fd, const char 
         bool is_job = strncmp(name, JOB_PREFIX, sizeof(JOB_PREFIX) - 1) == 0;
         bool is_spool = strncmp(name, SPOOL_PREFIX, sizeof(SPOOL_PREFIX) - 1) == 0;
 
-        if (is_spool || (is_job && (ends_with(name, PART_SUFFIX) ||
-                                    settle_file(recovery, dir_fd, dir, name))))
+        if (is_spool ||
+            (is_job && (ends_with(name, PART_SUFFIX) || settle_file(recovery, dir_fd, dir, name))))
             (void)unlinkat(dir_fd, name, 0);
     }
     (void)closedir(listing);

@@ -30,8 +30,8 @@ struct atd_job {
     char *dataset;                         /* the index's name */
     char *url;                             /* SENDING and later */
     char upload_id[ATD_UPLOAD_ID_MAX + 1]; /* SENDING: "" while nobody knows */
-    struct atd_object_info info;           /* SENT and later: what was made; SENDING: size_bytes, once
-                                              it is being finished, so that it may be there */
+    struct atd_object_info info; /* SENT and later: what was made; SENDING: size_bytes, once
+                                    it is being finished, so that it may be there */
 };
 
 /* Makes `state_dir` (0700, with what is missing above it) and this process's directory in it. */

@@ -270,8 +270,8 @@ static int begin_change(struct atd_publication *publication, bool heals, struct 
 }
 
 /*
- * It ended, with `rc`. A failed one poisons the file. -EINPROGRESS: the writer is too far ahead, and
- * `wait` was taken.
+ * It ended, with `rc`. A failed one poisons the file. -EINPROGRESS: the writer is too far ahead,
+ * and `wait` was taken.
  */
 static int end_change(struct atd_publication *publication, int rc, bool heals,
                       struct atd_publication_wait *wait, const struct atd_error *err)
@@ -317,7 +317,11 @@ static int check_scratch(struct atd_publication *publication, uint64_t end, stru
     static const struct {
         unsigned at;
         const char *magic;
-    } kinds[] = {{257, "ustar"}, {0, "\x1f\x8b"}, {0, "BZh"}, {0, "\xfd" "7zXZ"}};
+    } kinds[] = {{257, "ustar"},
+                 {0, "\x1f\x8b"},
+                 {0, "BZh"},
+                 {0, "\xfd"
+                     "7zXZ"}};
     uint64_t limit = publication->publisher->options.scratch_limit_bytes;
     char head[512];
     size_t len = 0;
@@ -332,9 +336,8 @@ static int check_scratch(struct atd_publication *publication, uint64_t end, stru
         struct atd_str text = {head, len};
 
         for (size_t i = 0; i < ATD_ARRAY_LEN(kinds) && !known; i++)
-            known = len > kinds[i].at &&
-                    atd_str_starts_with(atd_str_from_byte(text, kinds[i].at),
-                                        atd_str_from(kinds[i].magic));
+            known = len > kinds[i].at && atd_str_starts_with(atd_str_from_byte(text, kinds[i].at),
+                                                             atd_str_from(kinds[i].magic));
     }
     if (!known)
         return atd_error_set(err, EFBIG,

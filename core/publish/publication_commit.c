@@ -1,15 +1,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "atdata/shard_url.h"
+#include "atdata/entry.h"
 #include "base/check.h"
 #include "base/cleanup.h"
-#include "base/limits.h"
-#include "codec/msgpack_read.h"
+#include "catalog/shards.h"
 #include "publish/publication_private.h"
-
-/* Commits whose answer was lost are made again: the same shard twice is one. */
-#define COMMIT_TRIES 3u
 
 static struct atd_publication_edit *from_edit(struct atd_publisher_edit *edit)
 {
@@ -52,44 +48,17 @@ void atd_look_unref(struct atd_look *look)
     free(look);
 }
 
-static bool is_called(struct atd_str url, struct atd_str file_name)
-{
-    return atd_str_equal(atd_str_from_byte(url, (size_t)(atd_str_find_last(url, '/') + 1)),
-                         file_name);
-}
-
-/* metadata["checksums"][url]; empty: none, or the metadata is of another kind. */
+/* metadata["checksums"][url]; empty: none. */
 static struct atd_str find_checksum(struct atd_bytes metadata, struct atd_str url)
 {
-    static const struct atd_mp_rules rules = {true, true, "metadata"};
-    struct atd_mp_reader reader;
-    struct atd_mp_token map;
-    struct atd_mp_token token;
+    struct atd_bytes checksums;
+    struct atd_bytes value;
+    struct atd_str text = {"", 0};
 
-    atd_mp_reader_init(&reader, metadata);
-    if (!metadata.ptr || atd_mp_skip_checked(&reader, &rules, NULL))
-        return ATD_STR("");
-    atd_mp_reader_init(&reader, metadata);
-    for (unsigned depth = 0; depth < 2; depth++) {
-        struct atd_str key = depth == 0 ? ATD_STR("checksums") : url;
-        bool found = false;
-
-        if (atd_mp_next(&reader, &map, NULL) || map.type != ATD_MP_MAP)
-            return ATD_STR("");
-        for (uint32_t i = 0; i < map.count && !found; i++) {
-            if (atd_mp_next(&reader, &token, NULL))
-                return ATD_STR("");
-            found = (token.type == ATD_MP_STR || token.type == ATD_MP_BIN) &&
-                    atd_str_equal(atd_bytes_str(token.body), key);
-            if (!found)
-                atd_mp_skip(&reader);
-        }
-        if (!found)
-            return ATD_STR("");
-    }
-    if (atd_mp_next(&reader, &token, NULL) || token.type != ATD_MP_STR)
-        return ATD_STR("");
-    return atd_bytes_str(token.body);
+    if (atd_metadata_find(metadata, ATD_STR("checksums"), &checksums) &&
+        atd_msgpack_is_map(checksums) && atd_metadata_find(checksums, url, &value))
+        (void)atd_msgpack_as_text(value, &text);
+    return text;
 }
 
 static void take_record(void *ctx, const struct atd_shard_record *record)
@@ -106,22 +75,19 @@ static void take_record(void *ctx, const struct atd_shard_record *record)
 static int find_twin(struct atd_look *look, const struct atd_edit_dataset *dataset,
                      struct atd_str file_name, struct atd_error *err)
 {
-    struct atd_str *urls;
-    size_t count;
-    int rc = atd_shard_urls_expand(dataset->urls, dataset->url_count, ATD_SHARDS_MAX, NULL, NULL,
-                                   &look->arena, &urls, &count, err);
+    struct atd_bytes metadata = dataset->entry.metadata;
+    struct atd_str url;
+    bool listed;
+    int rc = atd_shard_urls_find(dataset->urls, dataset->url_count, ATD_STR(""), file_name,
+                                 &look->arena, &listed, &url, err);
 
-    if (rc)
+    if (rc || !url.ptr)
         return rc;
-    for (size_t i = 0; i < count && look->twin_url.len == 0; i++) {
-        if (is_called(urls[i], file_name))
-            look->twin_url = urls[i];
-    }
-    if (look->twin_url.len == 0)
-        return 0;
-    look->twin_sha256 = find_checksum(dataset->entry.metadata, look->twin_url);
-    if (dataset->entry.metadata.ptr)
-        atd_metadata_each_shard(dataset->entry.metadata, take_record, look);
+    look->twin_url = url;
+    if (!metadata.ptr || atd_metadata_check(metadata, NULL, NULL))
+        return 0; /* nothing is known of it: then it has other bytes */
+    look->twin_sha256 = find_checksum(metadata, url);
+    atd_metadata_each_shard(metadata, take_record, look);
     return 0;
 }
 
@@ -162,49 +128,44 @@ void atd_publication_start_look(struct atd_publication *publication)
 
 /* ------------------------------------------------------------------ committing */
 
-/* *ret_listed: whether the dataset lists our URL; else which one it has for our file name. */
-static int find_listed(struct atd_publication *publication, struct atd_editor *editor,
-                       struct atd_str url, bool *ret_listed, struct atd_error *err)
+static void set_commit_url(struct atd_publication *publication, struct atd_str url)
 {
-    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(ATD_LOOK_ARENA_MAX);
-    struct atd_str file_name = atd_str_from(publication->file_name);
-    struct atd_edit_dataset dataset;
-    struct atd_str *urls;
-    size_t count;
-    int rc = atd_edit_read(editor, atd_str_from(publication->dataset), &arena, &dataset, err);
-
-    if (rc == 0)
-        rc = atd_shard_urls_expand(dataset.urls, dataset.exists ? dataset.url_count : 0,
-                                   ATD_SHARDS_MAX, NULL, NULL, &arena, &urls, &count, err);
-    if (rc)
-        return rc;
-    *ret_listed = false;
-    for (size_t i = 0; i < count && !*ret_listed; i++) {
-        *ret_listed = atd_str_equal(urls[i], url);
-        if (!*ret_listed && is_called(urls[i], file_name))
-            (void)snprintf(publication->commit_url, sizeof(publication->commit_url), "%.*s",
-                           (int)urls[i].len, urls[i].ptr);
-    }
-    return 0;
+    (void)snprintf(publication->commit_url, sizeof(publication->commit_url), "%.*s", (int)url.len,
+                   url.ptr);
 }
 
-static int add_shard(struct atd_publication *publication, struct atd_editor *editor,
-                     const struct atd_edit_shard *shard, struct atd_error *err)
+/* *ret_listed: whether the dataset lists our URL; else *ret_other is the one of our file name. */
+static int find_listed(struct atd_publication *publication, struct atd_editor *editor,
+                       struct atd_arena *arena, struct atd_str url, bool *ret_listed,
+                       struct atd_str *ret_other)
 {
-    int rc = 0;
+    struct atd_edit_dataset dataset;
+    int rc = atd_edit_read(editor, atd_str_from(publication->dataset), arena, &dataset, NULL);
 
-    for (unsigned i = 0; i < COMMIT_TRIES; i++) {
-        rc = atd_edit_add_shard(editor, atd_str_from(publication->dataset),
-                                atd_str_from(publication->file_name), shard,
-                                &publication->commit_result, err);
-        if (rc == -EREMOTEIO)
-            publication->commit_unknown = true;
-        if (rc == 0)
-            publication->commit_unknown = false;
-        if (rc != -EREMOTEIO || atomic_load(&publication->publisher->closing))
-            break;
-    }
-    return rc;
+    if (rc)
+        return rc;
+    return atd_shard_urls_find(dataset.urls, dataset.exists ? dataset.url_count : 0, url,
+                               atd_str_from(publication->file_name), arena, ret_listed, ret_other,
+                               NULL);
+}
+
+/*
+ * The shard was there when it was to be added: at our URL, or the same bytes at another that
+ * somebody published meanwhile. Then ours is not needed. When that cannot be found out ours stays:
+ * an object too many is better than one too few.
+ */
+static void compare_with_listed(struct atd_publication *publication, struct atd_editor *editor,
+                                struct atd_str url)
+{
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(ATD_LOOK_ARENA_MAX);
+    struct atd_str other;
+    bool listed;
+
+    if (find_listed(publication, editor, &arena, url, &listed, &other) || listed || !other.ptr ||
+        other.len >= sizeof(publication->commit_url))
+        return;
+    publication->commit_not_needed = true;
+    set_commit_url(publication, other);
 }
 
 static void describe(struct atd_publication *publication, struct atd_edit_shard *ret_shard)
@@ -214,8 +175,8 @@ static void describe(struct atd_publication *publication, struct atd_edit_shard 
     struct atd_shard_record *record = &ret_shard->record;
 
     memset(ret_shard, 0, sizeof(*ret_shard));
-    record->url = publication->is_reused ? publication->look->twin_url
-                                         : atd_str_from(sending->job.url);
+    record->url =
+        publication->is_reused ? publication->look->twin_url : atd_str_from(sending->job.url);
     (void)snprintf(record->sha256, sizeof(record->sha256), "%s", publication->result.sha256_hex);
     record->size_bytes = publication->result.size_bytes;
     record->etag = publication->is_reused ? publication->look->twin_etag
@@ -234,25 +195,25 @@ static int run_commit(struct atd_publisher_edit *edit, struct atd_editor *editor
     struct atd_publisher *publisher = publication->publisher;
     struct atd_sending *sending = &publication->sending;
     struct atd_edit_shard shard;
-    bool listed = true;
     int rc = 0;
 
     describe(publication, &shard);
-    (void)snprintf(publication->commit_url, sizeof(publication->commit_url), "%.*s",
-                   (int)shard.record.url.len, shard.record.url.ptr);
+    set_commit_url(publication, shard.record.url);
     if (!publication->is_reused) {
         sending->job.state = ATD_JOB_COMMITTING;
         rc = atd_journal_put(publisher->journal, &sending->job, err);
     }
-    if (rc == 0)
-        rc = add_shard(publication, editor, &shard, err);
     if (rc)
         return rc;
-    /* The same bytes under another URL, published meanwhile: then ours is not needed. When that
-     * cannot be found out it stays: an object too many is better than one too few. */
-    if (publication->commit_result.was_there && !publication->is_reused &&
-        find_listed(publication, editor, shard.record.url, &listed, NULL) == 0)
-        publication->commit_not_needed = !listed;
+    rc = atd_edit_add_shard(editor, atd_str_from(publication->dataset),
+                            atd_str_from(publication->file_name), &shard,
+                            &publication->commit_result, err);
+    /* The editor has tried long enough to find out by itself. */
+    publication->commit_unknown = rc == -EREMOTEIO;
+    if (rc)
+        return rc;
+    if (publication->commit_result.was_there && !publication->is_reused)
+        compare_with_listed(publication, editor, shard.record.url);
     if (publisher->options.table && !publication->is_reused && !publication->commit_not_needed)
         atd_object_table_put(publisher->options.table, atd_str_from(publisher->options.scope),
                              shard.record.url, &sending->job.info);

@@ -1,7 +1,7 @@
 /*
- * A publication inside: an actor. Whoever wants something leaves a request under the lock and kicks;
- * its run, on one pump thread at a time, is the only one that decides and changes states. What
- * blocks on a server is done elsewhere and reports back the same way:
+ * A publication inside: an actor. Whoever wants something leaves a request under the lock and
+ * kicks; its run, on one pump thread at a time, is the only one that decides and changes states.
+ * What blocks on a server is done elsewhere and reports back the same way:
  *
  *     publication.c         what callers do: bytes, requests
  *     publication_state.c   the states: table, invariants, answers
@@ -12,9 +12,9 @@
  *
  * What lies in the store (enum atd_sending_state), the actor's too:
  *
- *     NONE --open--> OPENING --begun--> OPEN --all parts sent--> FINISHING --made--> MADE --> (entry)
- *      |                |                |  (void, failed)           | failed          | void
- *      |                | failed         v                           v                 v
+ *     NONE --open--> OPENING --begun--> OPEN --all parts sent--> FINISHING --made--> MADE -->
+ * (entry) |                |                |  (void, failed)           | failed          | void |
+ * | failed         v                           v                 v
  *      +--put, adopt--> FINISHING     UNDOING <---------------------(+)<---------------+
  *      ^                |                |
  *      +----------------+----------------+
@@ -66,7 +66,7 @@ struct atd_sending {
     bool is_last;   /* parts up to the end of the file may go */
     int rc;         /* what became of it: 0, or why it failed */
     struct atd_error why;
-    enum atd_key key;  /* the one that was taken */
+    enum atd_key key;   /* the one that was taken */
     struct atd_job job; /* number, dataset and url are ours */
     struct atd_store_upload *upload;
     uint64_t epoch; /* of the spool's bytes */
@@ -74,7 +74,7 @@ struct atd_sending {
     unsigned next_part; /* from 1 */
     unsigned parts_out;
     uint8_t arrived[(ATD_UPLOAD_PARTS_MAX + 8) / 8]; /* bit `number`: the part was sent */
-    unsigned arrived_upto; /* parts 1 to it were */
+    unsigned arrived_upto;                           /* parts 1 to it were */
 };
 
 /* One thing at the store, done by a sender; one at a time. */
@@ -173,7 +173,7 @@ struct atd_publication {
     bool ended;
     uint64_t now_change; /* as of this turn */
     unsigned now_writers;
-    bool now_leaving;    /* nobody uses it any more, or the publisher closes */
+    bool now_leaving; /* nobody uses it any more, or the publisher closes */
 
     struct atd_look *look;      /* the newest */
     struct atd_look *look_new;  /* the commit thread's while looking is out */
@@ -184,7 +184,6 @@ struct atd_publication {
 
     struct atd_inspection *inspection;
     uint64_t inspected_epoch;
-    bool past_ordered; /* it read what later writes may still fill */
     bool has_feed_error;
     bool has_verdict; /* on the content of verdict_change */
     uint64_t verdict_change;

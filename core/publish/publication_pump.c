@@ -99,7 +99,6 @@ static void drop_inspection(struct atd_publication *publication)
     publication->inspection = NULL;
     publication->has_verdict = false;
     publication->has_feed_error = false;
-    publication->past_ordered = false;
     atd_look_unref(publication->look_used);
     publication->look_used = NULL;
 }
@@ -154,11 +153,12 @@ static void answer_poisoned(struct atd_publication *publication, const struct at
 
 /* ------------------------------------------------------------------ inspecting */
 
-/* Feeds it up to `end`, or as far as a turn may. *ret_again: there is more. */
+/* Feeds it what is there in order, or as much as a turn may. *ret_again: there is more. */
 static int feed(struct atd_publication *publication, const struct atd_spool_progress *progress,
-                uint64_t end, bool *ret_again, struct atd_error *err)
+                bool *ret_again, struct atd_error *err)
 {
     atd_auto_free uint8_t *buffer = NULL;
+    uint64_t end = progress->ordered_end;
 
     *ret_again = false;
     if (!publication->inspection) {
@@ -187,8 +187,6 @@ static int feed(struct atd_publication *publication, const struct atd_spool_prog
         rc = atd_spool_read(publication->spool, fed, buffer, len, &len, err);
         if (rc || len == 0)
             return rc; /* shorter than it was: it changed, and begins again */
-        if (fed + len > progress->ordered_end)
-            publication->past_ordered = true;
         if (atd_inspection_feed(publication->inspection, (struct atd_bytes){buffer, len}, NULL))
             publication->has_feed_error = true; /* finish says it again */
     }
@@ -209,7 +207,7 @@ static bool read_along(struct atd_publication *publication,
         return false;
     }
     /* What fails here fails again at the check, where somebody can be told. */
-    if (feed(publication, progress, progress->ordered_end, &again, NULL))
+    if (feed(publication, progress, &again, NULL))
         return false;
     return again;
 }
@@ -224,8 +222,7 @@ static void watch_changes(struct atd_publication *publication,
 
     if (publication->inspection &&
         (publication->inspected_epoch != progress->epoch ||
-         (publication->has_verdict && publication->now_change != publication->verdict_change) ||
-         (publication->past_ordered && changed)))
+         (publication->has_verdict && publication->now_change != publication->verdict_change)))
         drop_inspection(publication);
     if (sending->state != ATD_SENDING_NONE && !sending->is_void &&
         publication->state < ATD_PUBLICATION_COMMITTING &&
@@ -262,8 +259,8 @@ static bool judge(struct atd_publication *publication)
     if (progress.epoch != publication->inspected_epoch)
         return true;
     publication->verdict_why = (struct atd_error)ATD_ERROR_INIT;
-    publication->verdict_rc = atd_inspection_finish(
-        publication->inspection, &publication->result, &publication->verdict_why);
+    publication->verdict_rc = atd_inspection_finish(publication->inspection, &publication->result,
+                                                    &publication->verdict_why);
     publication->has_verdict = true;
     publication->verdict_change = publication->check_change;
     return false;
@@ -282,20 +279,14 @@ static void end_mere_check(struct atd_publication *publication)
     atd_publication_answer_checks(publication, good ? NULL : &why);
 }
 
-static void end_bad_check(struct atd_publication *publication, const struct requests *now)
+static void end_bad_check(struct atd_publication *publication)
 {
-    if (!now->wants_check && !now->wants_publish && publication->verdict_rc == -EINVAL &&
-        !publication->has_feed_error) {
-        /* Only a hint, and the file may not be whole yet. */
-        atd_publication_move(publication, ATD_PUBLICATION_SPOOLING, NULL);
-        atd_publication_answer_hints(publication);
-    } else if (!publication->file_name[0]) {
-        end_mere_check(publication);
-    } else {
-        struct atd_error why = publication->verdict_why;
+    struct atd_error why = publication->verdict_why;
 
+    if (publication->file_name[0])
         refuse(publication, &why, true);
-    }
+    else
+        end_mere_check(publication);
 }
 
 /* A shard of this name is there: the same bytes need no second object. Errors: EEXIST others. */
@@ -347,9 +338,54 @@ static bool send_checked(struct atd_publication *publication)
     return made;
 }
 
+/* The content, or the name, is another than when the check began. */
+static void restart_check(struct atd_publication *publication)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (++publication->check_tries > ATD_CHECK_TRIES) {
+        (void)atd_error_set(&why, EIO, "'%s' was written again and again while it was checked",
+                            publication->file_name);
+        refuse(publication, &why, true);
+        return;
+    }
+    publication->check_looked = !publication->named_anew && publication->check_looked;
+    publication->named_anew = false;
+    publication->check_change = publication->now_change;
+    publication->send_tries = 0;
+}
+
+/* Inspects all of it. True: there is a verdict; else *ret_again: more to do at once. */
+static bool inspect_whole(struct atd_publication *publication, const struct requests *now,
+                          bool *ret_again)
+{
+    struct atd_spool_progress progress;
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc;
+
+    /* Nobody writes, and they say that they are through: holes are zeros. */
+    atd_spool_whole(publication->spool, &progress);
+    *ret_again = true;
+    if (publication->inspection && publication->inspected_epoch != progress.epoch)
+        return false;
+    rc = feed(publication, &progress, ret_again, &why);
+    if (rc)
+        refuse(publication, &why, true);
+    if (rc || *ret_again)
+        return false;
+    if (!now->wants_check && !now->wants_publish &&
+        !atd_inspection_is_whole(publication->inspection)) {
+        /* Only a hint, and there is more to come. */
+        atd_publication_move(publication, ATD_PUBLICATION_SPOOLING, NULL);
+        atd_publication_answer_hints(publication);
+        return false;
+    }
+    *ret_again = judge(publication);
+    return !*ret_again;
+}
+
 /* CHECKING. True: more to do at once. */
-static bool check_on(struct atd_publication *publication, const struct requests *now,
-                     const struct atd_spool_progress *progress)
+static bool check_on(struct atd_publication *publication, const struct requests *now)
 {
     struct atd_error why = ATD_ERROR_INIT;
     bool again;
@@ -357,19 +393,7 @@ static bool check_on(struct atd_publication *publication, const struct requests 
     if (publication->now_writers > 0)
         return false; /* the end of its change kicks */
     if (publication->now_change != publication->check_change || publication->named_anew) {
-        unsigned tries = publication->check_tries + 1;
-
-        if (tries > ATD_CHECK_TRIES) {
-            (void)atd_error_set(&why, EIO, "'%s' was written again and again while it was checked",
-                                publication->file_name);
-            refuse(publication, &why, true);
-            return false;
-        }
-        publication->check_looked = !publication->named_anew && publication->check_looked;
-        publication->named_anew = false;
-        publication->check_change = publication->now_change;
-        publication->check_tries = tries;
-        publication->send_tries = 0;
+        restart_check(publication);
         return true;
     }
     if (publication->looking.is_out)
@@ -385,18 +409,10 @@ static bool check_on(struct atd_publication *publication, const struct requests 
         refuse(publication, &why, true);
         return false;
     }
-    if (!publication->has_verdict) {
-        int rc = feed(publication, progress, progress->size_bytes, &again, &why);
-
-        if (rc)
-            refuse(publication, &why, true);
-        if (rc || again)
-            return rc == 0;
-        if (judge(publication))
-            return true;
-    }
+    if (!publication->has_verdict && !inspect_whole(publication, now, &again))
+        return again;
     if (publication->verdict_rc) {
-        end_bad_check(publication, now);
+        end_bad_check(publication);
         return false;
     }
     if (!publication->file_name[0]) {
@@ -535,7 +551,7 @@ static bool run_open(struct atd_publication *publication, const struct requests 
     }
     switch (publication->state) {
     case ATD_PUBLICATION_CHECKING:
-        return check_on(publication, now, progress);
+        return check_on(publication, now);
     case ATD_PUBLICATION_SENT:
         return run_sent(publication, now);
     default:

@@ -37,8 +37,8 @@ static void run_part(struct atd_work *work)
     if (buffer)
         part->rc = read_and_send(part, buffer, &part->why);
     else
-        part->rc = atd_error_set(&part->why, ENOMEM, "cannot send %zu bytes: out of memory",
-                                 part->len);
+        part->rc =
+            atd_error_set(&part->why, ENOMEM, "cannot send %zu bytes: out of memory", part->len);
     free(buffer);
     atd_publisher_note_store(publisher, part->rc, &part->why);
     atd_publisher_part_sent(publisher, part->claim.bytes);
@@ -295,8 +295,8 @@ static void queue_parts(struct atd_publication *publication, uint64_t end)
         if (len == 0 || (len < sending->part_bytes && !sending->is_last))
             return;
         if (sending->next_part > ATD_UPLOAD_PARTS_MAX) {
-            sending->rc = atd_error_set(&sending->why, EFBIG, "more than %u parts",
-                                        ATD_UPLOAD_PARTS_MAX);
+            sending->rc =
+                atd_error_set(&sending->why, EFBIG, "more than %u parts", ATD_UPLOAD_PARTS_MAX);
             return;
         }
         queue_part(publication, offset,

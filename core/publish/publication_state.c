@@ -9,7 +9,8 @@
 static const unsigned next_states[] = {
     /* begin_check; the turn (a failed write; cancelled, nobody uses it any more) */
     [ATD_PUBLICATION_SPOOLING] = BIT(CHECKING) | BIT(POISONED) | BIT(REFUSED),
-    /* check_on: sent; merely checked, or an incomplete file that was only a hint; refused, cancelled */
+    /* check_on: sent; merely checked, or an incomplete file that was only a hint; refused,
+       cancelled */
     [ATD_PUBLICATION_CHECKING] = BIT(SENT) | BIT(SPOOLING) | BIT(REFUSED) | BIT(POISONED),
     /* run_sent: publish; written or named anew; cancelled, nobody uses it any more */
     [ATD_PUBLICATION_SENT] = BIT(COMMITTING) | BIT(SPOOLING) | BIT(REFUSED) | BIT(POISONED),
@@ -127,8 +128,7 @@ void atd_publication_answer_hints(struct atd_publication *publication)
     answer_list(take_list(publication, &publication->hints), NULL);
 }
 
-void atd_publication_answer_checks(struct atd_publication *publication,
-                                   const struct atd_error *why)
+void atd_publication_answer_checks(struct atd_publication *publication, const struct atd_error *why)
 {
     answer_list(take_list(publication, &publication->hints), why);
     answer_list(take_list(publication, &publication->checks), why);

@@ -70,10 +70,11 @@ static int check_literal(const char *url, const char *file_name, struct atd_erro
     if (atd_shard_urls_expand(&element, 1, 1, NULL, NULL, &arena, &urls, &count, NULL) == 0 &&
         count == 1 && atd_str_equal(urls[0], element))
         return 0;
-    return atd_error_set(err, EINVAL,
-                         "'%s': with braces, commas or blanks like these it would be read as a list "
-                         "of several shards; rename it",
-                         file_name);
+    return atd_error_set(
+        err, EINVAL,
+        "'%s': with braces, commas or blanks like these it would be read as a list "
+        "of several shards; rename it",
+        file_name);
 }
 
 static int make_url(const struct atd_publication *publication, enum atd_key key, char **ret_url,

@@ -59,9 +59,8 @@ static void free_publisher(struct atd_publisher *publisher)
 
 static int start_threads(struct atd_publisher *publisher, struct atd_error *err)
 {
-    static void *(*const bodies[])(void *) = {atd_publisher_commit_thread,
-                                              atd_publisher_answer_thread,
-                                              atd_publisher_recover_thread};
+    static void *(*const bodies[])(void *) = {
+        atd_publisher_commit_thread, atd_publisher_answer_thread, atd_publisher_recover_thread};
     static const char *const names[] = {"atd-commit", "atd-answer", "atd-recover"};
     unsigned long *threads[] = {&publisher->commit_thread, &publisher->answer_thread,
                                 &publisher->recover_thread};
@@ -83,9 +82,8 @@ int atd_publisher_open(const struct atd_publisher_options *options,
                        struct atd_publisher **ret_publisher, struct atd_error *err)
 {
     struct atd_publisher *publisher = calloc(1, sizeof(*publisher));
-    struct atd_editor_options edits = {.writer = options->writer,
-                                       .live = options->live,
-                                       .universal = options->universal};
+    struct atd_editor_options edits = {
+        .writer = options->writer, .live = options->live, .universal = options->universal};
     int rc;
 
     if (!publisher)

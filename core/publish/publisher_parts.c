@@ -8,7 +8,8 @@ static bool fits_locked(const struct atd_publisher *publisher, uint64_t bytes)
            publisher->part_bytes + bytes <= publisher->options.memory_bytes;
 }
 
-/* Takes those whose turn it is off the line, in its order: a large one is not overtaken for ever. */
+/* Takes those whose turn it is off the line, in its order: a large one is not overtaken for ever.
+ */
 static struct atd_part_claim *grant_locked(struct atd_publisher *publisher)
 {
     struct atd_part_claim *granted = publisher->first_part;

@@ -160,8 +160,7 @@ void atd_publisher_release_url(struct atd_publisher *publisher, const char *url)
 
 /* The schema kept for a dataset, decoded into `arena`; NULL: none, or it cannot be read. */
 const struct atd_schema *atd_publisher_kept_schema(struct atd_publisher *publisher,
-                                                   struct atd_str dataset,
-                                                   struct atd_arena *arena);
+                                                   struct atd_str dataset, struct atd_arena *arena);
 void atd_publisher_drop_schema(struct atd_publisher *publisher, struct atd_str dataset);
 void atd_publisher_free_names(struct atd_publisher *publisher);
 

@@ -11,13 +11,13 @@
  * What a job means when nobody works on it any more:
  *
  *     SPOOLING     nothing is outside
- *     SENDING      an upload to take back; with a size: it was being finished, the object may be there
- *     SENT         an object, known by its ETag, that no commit was begun for
- *     COMMITTING   the same, and the index may name it, or may be about to
+ *     SENDING      an upload to take back; with a size: it was being finished, the object may be
+ * there SENT         an object, known by its ETag, that no commit was begun for COMMITTING   the
+ * same, and the index may name it, or may be about to
  *
  * An object is deleted only when it is the one that the job tells of, and no entry names it: not in
- * the catalog, and not in its dataset as it is now. Where a commit, or somebody else's, may still be
- * on its way, it must stay unnamed from one look to another.
+ * the catalog, and not in its dataset as it is now. Where a commit, or somebody else's, may still
+ * be on its way, it must stay unnamed from one look to another.
  */
 
 #define LOOK_ARENA_MAX ((size_t)512 << 20)
