@@ -18,7 +18,12 @@ enum atd_lock_rank {
     ATD_RANK_SHARDS,  /* catalog: shard lists of a generation */
     ATD_RANK_HANDLES, /* fs/handles: the list of open files */
     ATD_RANK_NODES,   /* fs/nodes: the inode table */
+<<<<<<< HEAD
     ATD_RANK_STAGING, /* fs/staging: its names, what is hidden, empty datasets */
+=======
+    ATD_RANK_PUBLICATION, /* publish/publication: one publication's requests and reports */
+    ATD_RANK_PUBLISHER,   /* publish/publisher: its queues and tables */
+>>>>>>> h4-publication
     ATD_RANK_OBJECTS, /* store/object_table */
     ATD_RANK_LOCATOR, /* catalog/locator: whose turn it is */
     ATD_RANK_READER,  /* cache/reader: its table of objects */

@@ -19,15 +19,19 @@
 
 struct atd_journal;
 
+/* In upload_id: the object is made in one piece, there is no upload to take back. */
+#define ATD_JOB_NO_UPLOAD "-"
+
 enum atd_job_state { ATD_JOB_SPOOLING, ATD_JOB_SENDING, ATD_JOB_SENT, ATD_JOB_COMMITTING };
 
 struct atd_job {
-    uint64_t number; /* within this process */
+    uint64_t number; /* within this process; its spool's, or another of atd_journal_spool_path() */
     enum atd_job_state state;
     char *dataset;                         /* the index's name */
     char *url;                             /* SENDING and later */
     char upload_id[ATD_UPLOAD_ID_MAX + 1]; /* SENDING: "" while nobody knows */
-    struct atd_object_info info;           /* SENT and later: what was made */
+    struct atd_object_info info; /* SENT and later: what was made; SENDING: size_bytes, once
+                                    it is being finished, so that it may be there */
 };
 
 /* Makes `state_dir` (0700, with what is missing above it) and this process's directory in it. */

@@ -1,16 +1,16 @@
 /*
  * One file on its way to being a shard.
  *
- *   SPOOLING --check asked--> CHECKING --bytes sent--> SENT --commit asked--> COMMITTING --> PUBLISHED
- *      ^  \                       |                     |                         |
- *      |   \--write failed-----+  | refused             | written again           | failed
- *      |                       v  v                     v                         v
+ *   SPOOLING --check asked--> CHECKING --bytes sent--> SENT --commit asked--> COMMITTING -->
+ * PUBLISHED ^  \                       |                     |                         | | \--write
+ * failed-----+  | refused             | written again           | failed |                       v
+ * v                     v                         v
  *      +--truncated to 0-- POISONED/REFUSED         SPOOLING                   REFUSED
  *
- * While SPOOLING bytes are inspected, and parts sent, as they come in order; writers who are further
- * ahead than ATD_PUBLICATION_LAG_BYTES wait for their answer, so that a copy's progress is the
- * upload's. Everything is asynchronous: a `done` is called from a thread of the publisher's, without
- * a lock, never from within the call that asked.
+ * While SPOOLING bytes are inspected, and parts sent, as they come in order; writers who are
+ * further ahead than ATD_PUBLICATION_LAG_BYTES wait for their answer, so that a copy's progress is
+ * the upload's. Everything is asynchronous: a `done` is called from a thread of the publisher's,
+ * without a lock, never from within the call that asked.
  *
  * A publication is shared by handles and names (_ref, _unref); the last _unref of one that is not
  * PUBLISHED takes back what was sent. Threads: any.
@@ -31,14 +31,14 @@ enum atd_publication_state {
     ATD_PUBLICATION_SENT,
     ATD_PUBLICATION_COMMITTING,
     ATD_PUBLICATION_PUBLISHED,
-    ATD_PUBLICATION_REFUSED,  /* what was written is no shard, or could not be published: why says */
+    ATD_PUBLICATION_REFUSED, /* what was written is no shard, or could not be published: why says */
     ATD_PUBLICATION_POISONED, /* a write failed: nothing of it may be used */
 };
 
 /*
- * A new one for `dataset` (the index's name). `file_name`: what the shard will be called; empty: not
- * known, then nothing is sent before the rename. A scratch file is one too (so that its rename can
- * publish it), only that it is limited to scratch_limit_bytes until it looks like a tar.
+ * A new one for `dataset` (the index's name). `file_name`: what the shard will be called; empty:
+ * not known, then nothing is sent before the rename. A scratch file is one too (so that its rename
+ * can publish it), only that it is limited to scratch_limit_bytes until it looks like a tar.
  */
 int atd_publication_new(struct atd_publisher *publisher, struct atd_str dataset,
                         struct atd_str file_name, struct atd_publication **ret_publication,
@@ -60,11 +60,18 @@ struct atd_publication_status {
     uint64_t size_bytes;
     int64_t blocks;
     int64_t mtime_ns;
+<<<<<<< HEAD
     uint64_t sent_bytes;    /* of size_bytes, as far as parts went out */
     struct atd_error why;   /* REFUSED, POISONED */
     bool was_there;         /* PUBLISHED: the same bytes were listed already, nothing was sent */
     char url[2048];         /* PUBLISHED */
     struct atd_cid cid;     /* PUBLISHED */
+=======
+    uint64_t sent_bytes;  /* of size_bytes, as far as parts went out */
+    struct atd_error why; /* REFUSED, POISONED */
+    char url[2048];       /* PUBLISHED */
+    struct atd_cid cid;   /* PUBLISHED */
+>>>>>>> h4-publication
 };
 void atd_publication_status(struct atd_publication *publication,
                             struct atd_publication_status *ret_status);
@@ -79,8 +86,8 @@ struct atd_publication_wait {
 
 /*
  * Writes. Blocks on the disk only. 0: done, answer now. -EINPROGRESS: the bytes are taken, but the
- * writer is too far ahead: `wait->done` follows. Errors: EPERM it is published; EIO poisoned; EDQUOT,
- * EFBIG; any of them poisons it.
+ * writer is too far ahead: `wait->done` follows. Errors: EPERM it is published; EIO poisoned;
+ * EDQUOT, EFBIG; any of them poisons it.
  */
 int atd_publication_write(struct atd_publication *publication, uint64_t offset,
                           struct atd_bytes bytes, struct atd_publication_wait *wait,
@@ -100,9 +107,9 @@ void atd_publication_set_mtime(struct atd_publication *publication, int64_t mtim
 /*
  * Checks the whole file and sends what was not sent: done says whether it is SENT (or, without a
  * file name, merely checked). `is_hint`: an incomplete tar is no failure then (FSYNC, TOOLS 4.3).
- * Errors: EINVAL not a shard (the sentence says why), ENOENT the dataset was deleted, EEXIST a shard
- * of that name is there, EIO and others. A file that did not change since its last verdict gets that
- * one again.
+ * Errors: EINVAL not a shard (the sentence says why), ENOENT the dataset was deleted, EEXIST a
+ * shard of that name is there, EIO and others. A file that did not change since its last verdict
+ * gets that one again.
  */
 void atd_publication_check(struct atd_publication *publication, bool is_hint,
                            struct atd_publication_wait *wait);

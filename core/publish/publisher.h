@@ -22,21 +22,22 @@
 struct atd_publisher;
 
 struct atd_publisher_options {
-    struct atd_live *live;             /* borrowed */
-    struct atd_index_writer *writer;   /* borrowed */
-    struct atd_store *store;           /* borrowed; where shards go; NULL: publishing is not set up,
-                                          `no_store_reason` says what to do */
+    struct atd_live *live;           /* borrowed */
+    struct atd_index_writer *writer; /* borrowed */
+    struct atd_store *store;         /* borrowed; where shards go; NULL: publishing is not set up,
+                                        `no_store_reason` says what to do */
     const char *no_store_reason;
-    const char *prefix_url;            /* "s3://BUCKET/PREFIX" or an absolute directory */
-    struct atd_object_table *table;    /* borrowed; may be NULL: facts of new objects go there */
-    const char *scope;                 /* for the table */
-    const char *state_dir;             /* absolute */
-    uint64_t spool_limit_bytes;        /* of one shard's spool; 0: none */
-    uint64_t scratch_limit_bytes;      /* of one scratch file */
-    uint64_t floor_bytes;              /* the spool's file system keeps so much free */
-    uint64_t memory_bytes;             /* of parts in memory, all publications together */
-    unsigned timeout_s;                /* nothing gets on for so long: failed */
+    const char *prefix_url;         /* "s3://BUCKET/PREFIX" or an absolute directory */
+    struct atd_object_table *table; /* borrowed; may be NULL: facts of new objects go there */
+    const char *scope;              /* for the table */
+    const char *state_dir;          /* absolute */
+    uint64_t spool_limit_bytes;     /* of one shard's spool; 0: none */
+    uint64_t scratch_limit_bytes;   /* of one scratch file */
+    uint64_t floor_bytes;           /* the spool's file system keeps so much free */
+    uint64_t memory_bytes;          /* of parts in memory, all publications together */
+    unsigned timeout_s;             /* nothing gets on for so long: failed */
     bool universal;
+    unsigned recover_every_ms; /* what could not be settled is tried again; 0: a minute */
     /* Told without a lock, from a thread of the publisher's: something was published or failed, for
      * events.jsonl. `url` and `cid` may be empty. */
     void (*event)(void *ctx, const char *what, struct atd_str dataset, struct atd_str file_name,
@@ -64,15 +65,18 @@ int atd_publisher_ready(struct atd_publisher *publisher, struct atd_error *err) 
 /*
  * An edit of the index, on the commit thread: `run` gets the editor and may block; `done` is called
  * after it, and, when `run` succeeded, after a catalog that shows the change became current (or
- * three seconds passed). Both on a thread of the publisher's. The memory is the caller's until done.
+ * three seconds passed). Both on a thread of the publisher's. The memory is the caller's until
+ * done.
  */
 struct atd_publisher_edit {
     int (*run)(struct atd_publisher_edit *edit, struct atd_editor *editor, struct atd_error *err);
-    void (*done)(struct atd_publisher_edit *edit, const struct atd_error *why); /* NULL: it worked */
+    void (*done)(struct atd_publisher_edit *edit,
+                 const struct atd_error *why); /* NULL: it worked */
+    bool only_reads; /* changes nothing: done does not wait for a catalog */
     /* the publisher's */
     struct atd_publisher_edit *next;
     struct atd_error why;
-    int rc;
+    uint64_t load; /* the one that shows the change */
 };
 /* Errors: EBUSY too many wait; then done is not called. */
 int atd_publisher_edit(struct atd_publisher *publisher, struct atd_publisher_edit *edit,

@@ -1,0 +1,422 @@
+#include "publish/journal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/crc32c.h"
+#include "base/dirs.h"
+#include "base/limits.h"
+
+#define RUN_PREFIX "run-"
+#define JOB_PREFIX "job-"
+#define SPOOL_PREFIX "spool-"
+#define PART_SUFFIX ".new"
+#define NAME_MAX_BYTES 64u
+/* Directories of dead processes that one recovery looks at; the rest waits for the next. */
+#define DEAD_MAX 256u
+#define URL_BYTES_MAX (1u << 20)
+#define HEAD_BYTES_MAX 256u
+#define JOB_BYTES_MAX \
+    (HEAD_BYTES_MAX + ATD_NAME_BYTES_MAX + URL_BYTES_MAX + ATD_UPLOAD_ID_MAX + ATD_ETAG_MAX)
+
+/*
+ * A job's file: one line of numbers, then the four texts that they measure, all under a checksum:
+ *
+ *     atdatafs-job 1 CRC STATE SIZE MTIME LEN(dataset) LEN(url) LEN(id) LEN(etag)\n
+ *
+ * CRC (CRC-32C, hex) is of everything behind it.
+ */
+#define MAGIC "atdatafs-job 1 "
+#define CRC_DIGITS 8u
+#define BODY_AT (sizeof(MAGIC) - 1 + CRC_DIGITS)
+
+struct atd_journal {
+    char *run_dir; /* "STATE/run-XXXXXX" */
+    int dir_fd;    /* locked while this process lives */
+    atomic_uint_fast64_t next_number;
+};
+
+static int failed(struct atd_error *err, const char *doing, const char *path)
+{
+    int code = errno;
+
+    return atd_error_set(err, code, "%s '%s': %s", doing, path, strerror(code));
+}
+
+/* ------------------------------------------------------------------ open and close */
+
+/* The state directory, locked: nobody makes a directory in it, or looks for dead ones, meanwhile.
+ */
+static int lock_state_dir(const char *state_dir, int *ret_fd, struct atd_error *err)
+{
+    atd_auto_fd int fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return failed(err, "cannot open", state_dir);
+    while (flock(fd, LOCK_EX)) {
+        if (errno != EINTR)
+            return failed(err, "cannot lock", state_dir);
+    }
+    *ret_fd = atd_steal_fd(&fd);
+    return 0;
+}
+
+static int make_run_dir(struct atd_journal *journal, const char *state_dir, struct atd_error *err)
+{
+    atd_auto_fd int state_fd = -1;
+    int rc = lock_state_dir(state_dir, &state_fd, err);
+
+    if (rc)
+        return rc;
+    if (asprintf(&journal->run_dir, "%s/" RUN_PREFIX "XXXXXX", state_dir) < 0) {
+        journal->run_dir = NULL;
+        return atd_error_set(err, ENOMEM, "cannot open the journal: out of memory");
+    }
+    if (!mkdtemp(journal->run_dir)) {
+        rc = failed(err, "cannot make", journal->run_dir);
+        free(atd_steal(journal->run_dir));
+        return rc;
+    }
+    journal->dir_fd = open(journal->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (journal->dir_fd < 0 || flock(journal->dir_fd, LOCK_EX | LOCK_NB))
+        return failed(err, "cannot lock", journal->run_dir);
+    return 0;
+}
+
+int atd_journal_open(const char *state_dir, struct atd_journal **ret_journal, struct atd_error *err)
+{
+    struct atd_journal *journal = calloc(1, sizeof(*journal));
+    int rc;
+
+    if (!journal)
+        return atd_error_set(err, ENOMEM, "cannot open the journal: out of memory");
+    journal->dir_fd = -1;
+    atomic_init(&journal->next_number, 1);
+    rc = atd_make_dirs(state_dir);
+    if (rc)
+        rc = atd_error_set(err, -rc, "cannot make '%s': %s", state_dir, strerror(-rc));
+    else
+        rc = make_run_dir(journal, state_dir, err);
+    if (rc) {
+        atd_journal_close(journal);
+        return rc;
+    }
+    *ret_journal = journal;
+    return 0;
+}
+
+void atd_journal_close(struct atd_journal *journal)
+{
+    if (!journal)
+        return;
+    if (journal->run_dir)
+        (void)rmdir(journal->run_dir); /* stays when a job is left in it */
+    if (journal->dir_fd >= 0)
+        close(journal->dir_fd);
+    free(journal->run_dir);
+    free(journal);
+}
+
+int atd_journal_spool_path(struct atd_journal *journal, uint64_t *ret_number, char **ret_path,
+                           struct atd_error *err)
+{
+    uint64_t number = atomic_fetch_add(&journal->next_number, 1);
+    char *path;
+
+    if (asprintf(&path, "%s/" SPOOL_PREFIX "%" PRIu64, journal->run_dir, number) < 0)
+        return atd_error_set(err, ENOMEM, "cannot name a spool file: out of memory");
+    *ret_number = number;
+    *ret_path = path;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ writing a job */
+
+static void encode(const struct atd_job *job, struct atd_buf *out)
+{
+    struct atd_str dataset = atd_str_from(job->dataset ? job->dataset : "");
+    struct atd_str url = atd_str_from(job->url ? job->url : "");
+    struct atd_str id = atd_str_from(job->upload_id);
+    struct atd_str etag = atd_str_from(job->info.etag);
+    char crc[CRC_DIGITS + 1];
+
+    atd_buf_printf(out, MAGIC "%0*x", (int)CRC_DIGITS, 0u);
+    atd_buf_printf(out, " %u %" PRIu64 " %" PRId64 " %zu %zu %zu %zu\n", (unsigned)job->state,
+                   job->info.size_bytes, job->info.mtime_s, dataset.len, url.len, id.len, etag.len);
+    atd_buf_append_str(out, dataset);
+    atd_buf_append_str(out, url);
+    atd_buf_append_str(out, id);
+    atd_buf_append_str(out, etag);
+    if (out->failed)
+        return;
+    (void)snprintf(crc, sizeof(crc), "%0*x", (int)CRC_DIGITS,
+                   atd_crc32c(0, out->ptr + BODY_AT, out->len - BODY_AT));
+    memcpy(out->ptr + sizeof(MAGIC) - 1, crc, CRC_DIGITS);
+}
+
+static int write_all(int fd, struct atd_bytes bytes)
+{
+    while (bytes.len > 0) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        bytes.ptr += n;
+        bytes.len -= (size_t)n;
+    }
+    return 0;
+}
+
+static void job_name(uint64_t number, const char *suffix, char ret_name[NAME_MAX_BYTES])
+{
+    (void)snprintf(ret_name, NAME_MAX_BYTES, JOB_PREFIX "%" PRIu64 "%s", number, suffix);
+}
+
+/* No fsync: what must survive is the death of the process, not of the machine; an upload that a
+ * power cut leaves behind costs what the store's own expiry of uploads costs. */
+int atd_journal_put(struct atd_journal *journal, const struct atd_job *job, struct atd_error *err)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JOB_BYTES_MAX);
+    atd_auto_fd int fd = -1;
+    char name[NAME_MAX_BYTES];
+    char fresh[NAME_MAX_BYTES];
+    int rc;
+
+    encode(job, &text);
+    rc = atd_buf_finish(&text, "the journal", err);
+    if (rc)
+        return rc;
+    job_name(job->number, "", name);
+    job_name(job->number, PART_SUFFIX, fresh);
+    fd = openat(journal->dir_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    rc = fd < 0 ? -errno : write_all(fd, atd_buf_bytes(&text));
+    if (rc == 0 && renameat(journal->dir_fd, fresh, journal->dir_fd, name))
+        rc = -errno;
+    if (rc == 0)
+        return 0;
+    (void)unlinkat(journal->dir_fd, fresh, 0);
+    /* Not ENOSPC: some tools delete the file that they replace then (TOOLS 2b). */
+    return atd_error_set(err, rc == -ENOSPC ? EDQUOT : -rc, "cannot write '%s/%s': %s",
+                         journal->run_dir, name, strerror(-rc));
+}
+
+void atd_journal_remove(struct atd_journal *journal, uint64_t number)
+{
+    char name[NAME_MAX_BYTES];
+
+    job_name(number, "", name);
+    (void)unlinkat(journal->dir_fd, name, 0);
+}
+
+/* ------------------------------------------------------------------ reading a job */
+
+static char *take_text(struct atd_str *rest, size_t len)
+{
+    char *text = strndup(rest->len ? rest->ptr : "", len);
+
+    *rest = atd_str_from_byte(*rest, len);
+    return text;
+}
+
+static void release_job(struct atd_job *job)
+{
+    free(job->dataset);
+    free(job->url);
+}
+
+static bool decode(struct atd_str text, struct atd_job *ret_job)
+{
+    unsigned crc;
+    unsigned state;
+    size_t lens[4];
+    char head[HEAD_BYTES_MAX] = "";
+    ptrdiff_t line = atd_str_find(text, '\n');
+    struct atd_job job = {.number = 0};
+    char *id;
+    char *etag;
+
+    if (line < (ptrdiff_t)BODY_AT || (size_t)line >= sizeof(head))
+        return false;
+    memcpy(head, text.ptr, (size_t)line);
+    if (sscanf(head, MAGIC "%8x %u %" SCNu64 " %" SCNd64 " %zu %zu %zu %zu", &crc, &state,
+               &job.info.size_bytes, &job.info.mtime_s, &lens[0], &lens[1], &lens[2],
+               &lens[3]) != 8 ||
+        state > ATD_JOB_COMMITTING || lens[0] > ATD_NAME_BYTES_MAX || lens[1] > URL_BYTES_MAX ||
+        lens[2] > ATD_UPLOAD_ID_MAX || lens[3] > ATD_ETAG_MAX ||
+        crc != atd_crc32c(0, text.ptr + BODY_AT, text.len - BODY_AT))
+        return false;
+    text = atd_str_from_byte(text, (size_t)line + 1);
+    if (text.len != lens[0] + lens[1] + lens[2] + lens[3])
+        return false;
+    job.state = (enum atd_job_state)state;
+    job.dataset = take_text(&text, lens[0]);
+    job.url = take_text(&text, lens[1]);
+    id = take_text(&text, lens[2]);
+    etag = take_text(&text, lens[3]);
+    if (!job.dataset || !job.url || !id || !etag) {
+        release_job(&job);
+        free(id);
+        free(etag);
+        return false;
+    }
+    (void)snprintf(job.upload_id, sizeof(job.upload_id), "%s", id);
+    (void)snprintf(job.info.etag, sizeof(job.info.etag), "%s", etag);
+    free(id);
+    free(etag);
+    *ret_job = job;
+    return true;
+}
+
+static int read_job(int dir_fd, const char *name, struct atd_job *ret_job)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JOB_BYTES_MAX);
+    atd_auto_fd int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    uint8_t piece[4096];
+
+    if (fd < 0)
+        return -errno;
+    for (;;) {
+        ssize_t n = read(fd, piece, sizeof(piece));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        atd_buf_append(&text, piece, (size_t)n);
+    }
+    return !text.failed && decode(atd_buf_str(&text), ret_job) ? 0 : -EINVAL;
+}
+
+/* ------------------------------------------------------------------ recovery */
+
+struct recovery {
+    atd_journal_settle_fn settle;
+    void *ctx;
+    struct atd_error *warning;
+};
+
+/* False: the job stays for another time. */
+static bool settle_file(const struct recovery *recovery, int dir_fd, const char *dir,
+                        const char *name)
+{
+    struct atd_error err = ATD_ERROR_INIT;
+    struct atd_job job;
+    int rc = read_job(dir_fd, name, &job);
+
+    if (rc) {
+        (void)atd_error_set(recovery->warning, -rc,
+                            "'%s/%s' cannot be read: an upload may be left behind in the store",
+                            dir, name);
+        return true;
+    }
+    job.number = strtoull(name + sizeof(JOB_PREFIX) - 1, NULL, 10);
+    rc = recovery->settle(recovery->ctx, &job, &err);
+    release_job(&job);
+    return rc == 0;
+}
+
+static bool ends_with(const char *name, const char *suffix)
+{
+    return atd_str_ends_with(atd_str_from(name), atd_str_from(suffix));
+}
+
+static void recover_dir(const struct recovery *recovery, int dir_fd, const char *dir)
+{
+    int listing_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *listing = listing_fd < 0 ? NULL : fdopendir(listing_fd);
+    struct dirent *entry;
+
+    if (!listing) {
+        if (listing_fd >= 0)
+            close(listing_fd);
+        return;
+    }
+    while ((entry = readdir(listing))) {
+        const char *name = entry->d_name;
+        bool is_job = strncmp(name, JOB_PREFIX, sizeof(JOB_PREFIX) - 1) == 0;
+        bool is_spool = strncmp(name, SPOOL_PREFIX, sizeof(SPOOL_PREFIX) - 1) == 0;
+
+        if (is_spool ||
+            (is_job && (ends_with(name, PART_SUFFIX) || settle_file(recovery, dir_fd, dir, name))))
+            (void)unlinkat(dir_fd, name, 0);
+    }
+    (void)closedir(listing);
+    (void)rmdir(dir); /* stays when a job stays */
+}
+
+struct dead_dir {
+    int fd; /* locked by us */
+    char *path;
+};
+
+/* The directories whose process is dead, locked, so that no other process recovers them too. */
+static size_t lock_dead(const char *state_dir, DIR *listing, struct dead_dir *ret_dirs)
+{
+    size_t count = 0;
+    struct dirent *entry;
+
+    while (count < DEAD_MAX && (entry = readdir(listing))) {
+        char *path;
+        int fd;
+
+        if (strncmp(entry->d_name, RUN_PREFIX, sizeof(RUN_PREFIX) - 1) != 0 ||
+            asprintf(&path, "%s/%s", state_dir, entry->d_name) < 0)
+            continue;
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            ret_dirs[count++] = (struct dead_dir){fd, path};
+            continue;
+        }
+        if (fd >= 0)
+            close(fd);
+        free(path);
+    }
+    return count;
+}
+
+int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, void *ctx,
+                        struct atd_error *ret_warning, struct atd_error *err)
+{
+    struct recovery recovery = {settle, ctx, ret_warning};
+    struct dead_dir dirs[DEAD_MAX];
+    size_t count;
+    int state_fd;
+    int listing_fd;
+    DIR *listing;
+    int rc = lock_state_dir(state_dir, &state_fd, err);
+
+    if (rc)
+        return rc;
+    listing_fd = openat(state_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    listing = listing_fd < 0 ? NULL : fdopendir(listing_fd);
+    if (!listing) {
+        rc = failed(err, "cannot read", state_dir);
+        if (listing_fd >= 0)
+            close(listing_fd);
+        close(state_fd);
+        return rc;
+    }
+    count = lock_dead(state_dir, listing, dirs);
+    (void)closedir(listing);
+    close(state_fd); /* settling asks servers: others may start meanwhile */
+    for (size_t i = 0; i < count; i++) {
+        recover_dir(&recovery, dirs[i].fd, dirs[i].path);
+        close(dirs[i].fd);
+        free(dirs[i].path);
+    }
+    return 0;
+}

@@ -1,0 +1,334 @@
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "catalog/catalog.h"
+#include "publish/publisher_private.h"
+
+/*
+ * What a job means when nobody works on it any more:
+ *
+ *     SPOOLING     nothing is outside
+ *     SENDING      an upload to take back; with a size: it was being finished, the object may be
+ * there SENT         an object, known by its ETag, that no commit was begun for COMMITTING   the
+ * same, and the index may name it, or may be about to
+ *
+ * An object is deleted only when it is the one that the job tells of, and no entry names it: not in
+ * the catalog, and not in its dataset as it is now. Where a commit, or somebody else's, may still
+ * be on its way, it must stay unnamed from one look to another.
+ */
+
+#define LOOK_ARENA_MAX ((size_t)512 << 20)
+
+/* ------------------------------------------------------------------ does the index name it */
+
+static bool holds(struct atd_bytes text, struct atd_str part)
+{
+    return text.len > 0 && memmem(text.ptr, text.len, part.ptr, part.len) != NULL;
+}
+
+/*
+ * Whether encoded URLs may name this one. A URL that contains it counts, and where there are braces
+ * anything in the same place does: an object too many is better than one too few.
+ */
+static bool may_name(struct atd_bytes urls, struct atd_str url)
+{
+    ptrdiff_t slash = atd_str_starts_with(url, ATD_STR("s3://"))
+                          ? atd_str_find(atd_str_from_byte(url, 5), '/') + 5
+                          : 0;
+
+    if (holds(urls, url))
+        return true;
+    return holds(urls, ATD_STR("{")) && holds(urls, atd_str_head(url, (size_t)slash + 1));
+}
+
+static bool catalog_names(struct atd_catalog *catalog, struct atd_str url)
+{
+    for (size_t i = 0; i < atd_catalog_entry_count(catalog); i++) {
+        if (may_name(atd_catalog_entry_at(catalog, i)->data_urls, url))
+            return true;
+    }
+    return false;
+}
+
+/* The dataset, read fresh on the commit thread, while this one waits. */
+struct fresh_look {
+    struct atd_publisher_edit edit; /* first */
+    struct atd_publisher *publisher;
+    const struct atd_job *job;
+    bool is_named;
+    /* guarded by the publisher's lock */
+    bool done;
+    int rc;
+};
+
+static int run_fresh_look(struct atd_publisher_edit *edit, struct atd_editor *editor,
+                          struct atd_error *err)
+{
+    struct fresh_look *look = (struct fresh_look *)(void *)edit;
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(LOOK_ARENA_MAX);
+    struct atd_edit_dataset dataset;
+    int rc = atd_edit_read(editor, atd_str_from(look->job->dataset), &arena, &dataset, err);
+
+    for (size_t i = 0; rc == 0 && dataset.exists && i < dataset.url_count; i++) {
+        if (may_name(atd_str_bytes(dataset.urls[i]), atd_str_from(look->job->url)))
+            look->is_named = true;
+    }
+    return rc;
+}
+
+static void end_fresh_look(struct atd_publisher_edit *edit, const struct atd_error *why)
+{
+    struct fresh_look *look = (struct fresh_look *)(void *)edit;
+    struct atd_publisher *publisher = look->publisher;
+
+    atd_lock_take(&publisher->lock);
+    look->rc = why ? -why->code : 0;
+    look->done = true;
+    (void)pthread_cond_broadcast(&publisher->recover_wake);
+    atd_lock_give(&publisher->lock);
+}
+
+static int is_named(struct atd_publisher *publisher, const struct atd_job *job, bool *ret_named,
+                    struct atd_error *err)
+{
+    struct fresh_look look = {
+        .edit = {.run = run_fresh_look, .done = end_fresh_look, .only_reads = true},
+        .publisher = publisher,
+        .job = job};
+    struct atd_live_status live;
+    struct atd_catalog *catalog;
+    int rc;
+
+    atd_live_status(publisher->options.live, &live);
+    if (live.stale)
+        return atd_error_set(err, EAGAIN, "the index is out of reach");
+    catalog = atd_live_get(publisher->options.live);
+    *ret_named = catalog_names(catalog, atd_str_from(job->url));
+    atd_catalog_unref(catalog);
+    if (*ret_named)
+        return 0;
+    rc = atd_publisher_edit(publisher, &look.edit, err);
+    if (rc)
+        return rc;
+    atd_lock_take(&publisher->lock);
+    while (!look.done)
+        atd_cond_wait(&publisher->recover_wake, &publisher->lock);
+    atd_lock_give(&publisher->lock);
+    if (look.rc)
+        return atd_error_set(err, -look.rc, "the dataset cannot be read: %.400s",
+                             look.edit.why.text);
+    *ret_named = look.is_named;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ orphans */
+
+/* True when the URL was seen unnamed long enough ago; the first time it is noted. */
+static bool is_old_orphan(struct atd_publisher *publisher, const char *url)
+{
+    struct atd_orphan **at = &publisher->orphans;
+    struct atd_orphan *orphan;
+    size_t len = strlen(url);
+
+    while (*at && strcmp((*at)->url, url) != 0)
+        at = &(*at)->next;
+    orphan = *at;
+    if (!orphan) {
+        orphan = malloc(sizeof(*orphan) + len + 1);
+        if (!orphan)
+            return false;
+        memcpy(orphan->url, url, len + 1);
+        orphan->seen_ms = atd_clock_monotonic_ms();
+        orphan->next = publisher->orphans;
+        publisher->orphans = orphan;
+        return false;
+    }
+    if (atd_clock_monotonic_ms() - orphan->seen_ms < (int64_t)publisher->orphan_wait_ms)
+        return false;
+    *at = orphan->next;
+    free(orphan);
+    return true;
+}
+
+static int settle_object(struct atd_publisher *publisher, const struct atd_job *job,
+                         struct atd_error *err)
+{
+    struct atd_store *store = publisher->options.store;
+    struct atd_str url = atd_str_from(job->url);
+    struct atd_object_info found;
+    bool named;
+    int rc = atd_store_stat(store, url, publisher->timeout_ms, &found, err);
+
+    if (rc == -ENOENT)
+        return 0;
+    if (rc == 0)
+        rc = is_named(publisher, job, &named, err);
+    if (rc)
+        return rc;
+    if (named)
+        return 0;
+    /* Somebody else's, who was faster. */
+    if (job->state == ATD_JOB_SENDING ? found.size_bytes != job->info.size_bytes
+                                      : !atd_object_info_same(&found, &job->info))
+        return 0;
+    if (job->state != ATD_JOB_SENT && !is_old_orphan(publisher, job->url))
+        return atd_error_set(err, EAGAIN, "'%s' may still be named", job->url);
+    if (publisher->options.table)
+        atd_object_table_drop(publisher->options.table, atd_str_from(publisher->options.scope),
+                              url);
+    return atd_store_delete(store, url, publisher->timeout_ms, err);
+}
+
+static int settle(void *ctx, const struct atd_job *job, struct atd_error *err)
+{
+    struct atd_publisher *publisher = ctx;
+    int rc = 0;
+
+    if (atomic_load(&publisher->closing))
+        return -ECANCELED;
+    if (job->state == ATD_JOB_SENDING && strcmp(job->upload_id, ATD_JOB_NO_UPLOAD) != 0)
+        rc = atd_store_upload_discard(publisher->options.store, atd_str_from(job->url),
+                                      job->upload_id, publisher->timeout_ms, err);
+    if (rc == 0 && job->state != ATD_JOB_SPOOLING &&
+        (job->state != ATD_JOB_SENDING || job->info.size_bytes > 0))
+        rc = settle_object(publisher, job, err);
+    if (rc == 0)
+        atd_publisher_count(publisher, &publisher->stats.recovered, 1);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ what this process left */
+
+void atd_publisher_leave(struct atd_publisher *publisher, const struct atd_job *job)
+{
+    struct atd_left_job *left = malloc(sizeof(*left));
+
+    if (!left) {
+        free(job->dataset);
+        free(job->url);
+        return;
+    }
+    left->job = *job;
+    atd_lock_take(&publisher->lock);
+    left->next = publisher->left;
+    publisher->left = left;
+    publisher->recover_soon = true;
+    (void)pthread_cond_broadcast(&publisher->recover_wake);
+    atd_lock_give(&publisher->lock);
+}
+
+static void free_left(struct atd_left_job *left)
+{
+    free(left->job.dataset);
+    free(left->job.url);
+    free(left);
+}
+
+void atd_publisher_free_left(struct atd_publisher *publisher)
+{
+    while (publisher->left) {
+        struct atd_left_job *next = publisher->left->next;
+
+        free_left(publisher->left);
+        publisher->left = next;
+    }
+    while (publisher->orphans) {
+        struct atd_orphan *next = publisher->orphans->next;
+
+        free(publisher->orphans);
+        publisher->orphans = next;
+    }
+}
+
+static void settle_left(struct atd_publisher *publisher)
+{
+    struct atd_left_job *jobs;
+
+    atd_lock_take(&publisher->lock);
+    jobs = publisher->left;
+    publisher->left = NULL;
+    publisher->recover_soon = false;
+    atd_lock_give(&publisher->lock);
+    while (jobs) {
+        struct atd_left_job *left = jobs;
+        struct atd_error err = ATD_ERROR_INIT;
+
+        jobs = left->next;
+        if (settle(publisher, &left->job, &err) == 0) {
+            atd_journal_remove(publisher->journal, left->job.number);
+            atd_publisher_release_url(publisher, left->job.url);
+            free_left(left);
+            continue;
+        }
+        atd_lock_take(&publisher->lock);
+        left->next = publisher->left;
+        publisher->left = left;
+        atd_lock_give(&publisher->lock);
+    }
+}
+
+/* ------------------------------------------------------------------ the thread */
+
+struct round {
+    struct atd_publisher *publisher;
+    bool something_stays;
+};
+
+static int settle_dead(void *ctx, const struct atd_job *job, struct atd_error *err)
+{
+    struct round *round = ctx;
+    int rc = settle(round->publisher, job, err);
+
+    if (rc)
+        round->something_stays = true;
+    return rc;
+}
+
+/* True when it should be done again. */
+static bool recover_dead(struct atd_publisher *publisher)
+{
+    struct round round = {publisher, false};
+    struct atd_error warning = ATD_ERROR_INIT;
+    struct atd_error err = ATD_ERROR_INIT;
+
+    if (atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err))
+        return true;
+    if (warning.code)
+        atd_publisher_tell(publisher, "recovery", ATD_STR(""), ATD_STR(""), ATD_STR(""),
+                           ATD_STR(""), &warning);
+    return round.something_stays;
+}
+
+void *atd_publisher_recover_thread(void *ctx)
+{
+    struct atd_publisher *publisher = ctx;
+    bool dead = true;
+    bool over = !publisher->options.store;
+
+    publisher->orphan_wait_ms = publisher->recover_every_ms;
+    while (!over) {
+        int64_t until;
+
+        settle_left(publisher);
+        if (dead)
+            dead = recover_dead(publisher);
+        until = atd_clock_monotonic_ms() + publisher->recover_every_ms;
+        atd_lock_take(&publisher->lock);
+        while (!publisher->stopping && !publisher->recover_soon) {
+            int64_t left = until - atd_clock_monotonic_ms();
+
+            if (!dead && !publisher->left)
+                atd_cond_wait(&publisher->recover_wake, &publisher->lock);
+            else if (left > 0)
+                atd_cond_wait_ms(&publisher->recover_wake, &publisher->lock, (unsigned)left);
+            else
+                break;
+        }
+        over = publisher->stopping;
+        atd_lock_give(&publisher->lock);
+    }
+    return NULL;
+}
