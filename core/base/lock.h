@@ -12,35 +12,32 @@
 
 /* Lowest first: what is taken first. Name the structure whose fields the lock guards. */
 enum atd_lock_rank {
-    ATD_RANK_PUBLISHING, /* fs/publishing: what waits for its time; commands/publish: verdicts */
-    ATD_RANK_INDEX,   /* index/memory: its records */
-    ATD_RANK_LIVE,    /* catalog/live: the current generation */
-    ATD_RANK_SHARDS,  /* catalog: shard lists of a generation */
-    ATD_RANK_HANDLES, /* fs/handles: the list of open files */
-    ATD_RANK_NODES,   /* fs/nodes: the inode table */
-<<<<<<< HEAD
-    ATD_RANK_STAGING, /* fs/staging: its names, what is hidden, empty datasets */
-=======
+    ATD_RANK_PUBLISHING,  /* fs/publishing: what waits for its time; commands/publish: verdicts */
+    ATD_RANK_INDEX,       /* index/memory: its records */
+    ATD_RANK_LIVE,        /* catalog/live: the current generation */
+    ATD_RANK_SHARDS,      /* catalog: shard lists of a generation */
+    ATD_RANK_HANDLES,     /* fs/handles: the list of open files */
+    ATD_RANK_NODES,       /* fs/nodes: the inode table */
+    ATD_RANK_STAGING,     /* fs/staging: its names, what is hidden, empty datasets */
     ATD_RANK_PUBLICATION, /* publish/publication: one publication's requests and reports */
     ATD_RANK_PUBLISHER,   /* publish/publisher: its queues and tables */
->>>>>>> h4-publication
-    ATD_RANK_OBJECTS, /* store/object_table */
-    ATD_RANK_LOCATOR, /* catalog/locator: whose turn it is */
-    ATD_RANK_READER,  /* cache/reader: its table of objects */
-    ATD_RANK_OBJECT,  /* cache/reader: one object's flights, waiters and cursors */
-    ATD_RANK_BUDGET,  /* cache/budget: memory and who waits for it */
-    ATD_RANK_TICKER,  /* cache/ticker: who has a deadline */
-    ATD_RANK_CACHE,   /* cache/cache_dir: its table of files */
-    ATD_RANK_UPLOAD,  /* store: the parts of one upload */
-    ATD_RANK_FAULT,   /* store/fault_store: in front of the store it breaks */
-    ATD_RANK_STORE,   /* a store's own state: buckets' regions, its queue */
-    ATD_RANK_ENDPOINT, /* net/endpoint: limits, latencies */
+    ATD_RANK_OBJECTS,     /* store/object_table */
+    ATD_RANK_LOCATOR,     /* catalog/locator: whose turn it is */
+    ATD_RANK_READER,      /* cache/reader: its table of objects */
+    ATD_RANK_OBJECT,      /* cache/reader: one object's flights, waiters and cursors */
+    ATD_RANK_BUDGET,      /* cache/budget: memory and who waits for it */
+    ATD_RANK_TICKER,      /* cache/ticker: who has a deadline */
+    ATD_RANK_CACHE,       /* cache/cache_dir: its table of files */
+    ATD_RANK_UPLOAD,      /* store: the parts of one upload */
+    ATD_RANK_FAULT,       /* store/fault_store: in front of the store it breaks */
+    ATD_RANK_STORE,       /* a store's own state: buckets' regions, its queue */
+    ATD_RANK_ENDPOINT,    /* net/endpoint: limits, latencies */
     ATD_RANK_CREDENTIALS, /* net/credentials: the current value */
-    ATD_RANK_LOOP,    /* net/http: a loop's queue of tasks */
-    ATD_RANK_SPOOL,   /* publish/spool: what was written of one file */
-    ATD_RANK_NOTIFY,  /* fs/notify: its queue */
-    ATD_RANK_WORKERS, /* base/workers: its queue */
-    ATD_RANK_EVENTS,  /* fs/events: the ring */
+    ATD_RANK_LOOP,        /* net/http: a loop's queue of tasks */
+    ATD_RANK_SPOOL,       /* publish/spool: what was written of one file */
+    ATD_RANK_NOTIFY,      /* fs/notify: its queue */
+    ATD_RANK_WORKERS,     /* base/workers: its queue */
+    ATD_RANK_EVENTS,      /* fs/events: the ring */
     ATD_RANK_COUNT,
 };
 

@@ -60,18 +60,11 @@ struct atd_publication_status {
     uint64_t size_bytes;
     int64_t blocks;
     int64_t mtime_ns;
-<<<<<<< HEAD
-    uint64_t sent_bytes;    /* of size_bytes, as far as parts went out */
-    struct atd_error why;   /* REFUSED, POISONED */
-    bool was_there;         /* PUBLISHED: the same bytes were listed already, nothing was sent */
-    char url[2048];         /* PUBLISHED */
-    struct atd_cid cid;     /* PUBLISHED */
-=======
     uint64_t sent_bytes;  /* of size_bytes, as far as parts went out */
     struct atd_error why; /* REFUSED, POISONED */
+    bool was_there;       /* PUBLISHED: the same bytes were listed already, nothing was sent */
     char url[2048];       /* PUBLISHED */
     struct atd_cid cid;   /* PUBLISHED */
->>>>>>> h4-publication
 };
 void atd_publication_status(struct atd_publication *publication,
                             struct atd_publication_status *ret_status);
