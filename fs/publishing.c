@@ -214,12 +214,8 @@ static void on_event(void *ctx, const char *what, struct atd_str dataset, struct
     (void)cid;
     (void)snprintf(text, sizeof(text), "%s " ATD_STR_FMT "/" ATD_STR_FMT, what,
                    ATD_STR_ARG(dataset), ATD_STR_ARG(file_name));
-    if (why) {
-        events_note(fs->events, text, why);
-        atd_log(ATD_LOG_WARNING, "%s: %s", text, why->text);
-    } else {
-        atd_log(ATD_LOG_DEBUG, "%s", text);
-    }
+    /* Who waits for a verdict tells of it (verdict.c); this is for the rest. */
+    atd_log(ATD_LOG_DEBUG, "%s%s%s", text, why ? ": " : "", why ? why->text : "");
 }
 
 static int start(struct publishing *publishing, struct atd_error *err)
@@ -232,9 +228,11 @@ static int start(struct publishing *publishing, struct atd_error *err)
     if (rc == 0)
         rc = atd_thread_start("atd-tidy", tidy, publishing, &publishing->thread, err);
     publishing->has_thread = rc == 0;
-    if (rc == 0)
-        fs->publisher = publishing->parts.publisher;
-    return rc;
+    if (rc)
+        return rc;
+    fs->publisher = publishing->parts.publisher;
+    fs->spool_path = fs->options->state_dir;
+    return 0;
 }
 
 int publishing_start(struct fs *fs, struct atd_error *err)

@@ -24,6 +24,7 @@ from bounded import run  # noqa: E402
 from proxy import Proxy  # noqa: E402
 from remote import Remote  # noqa: E402
 from servers import Minio, RedisServer  # noqa: E402
+from world import DiskWorld, TeamWorld  # noqa: E402
 
 WATCHDOG_SECONDS = 150
 
@@ -171,3 +172,21 @@ def module_stack(tmp_path_factory):
     """For a mount that all tests of a file share."""
     with watched(tmp_path_factory.mktemp("module")) as stack:
         yield stack
+
+
+@pytest.fixture
+def disk_world(stack, home):
+    """The library's embedded default, to publish into; see world.py."""
+    return DiskWorld(stack, home)
+
+
+@pytest.fixture
+def team_world(stack, redis_server, minio, proxy):
+    """Redis and MinIO, to publish into; see world.py."""
+    return TeamWorld(stack, redis_server, minio, proxy)
+
+
+@pytest.fixture(params=["disk_world", "team_world"])
+def world(request):
+    """One after the other."""
+    return request.getfixturevalue(request.param)

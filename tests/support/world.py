@@ -233,7 +233,7 @@ class TeamWorld(World):
     def keys_written(self):
         """The keys that any write went to, as the proxy has seen them."""
         keys = set()
-        for request in self.remote.proxy.seen():
-            if request.method in ("PUT", "POST", "DELETE"):
+        for request in self.remote.proxy.requests():
+            if request.kind in ("PUT", "POST", "DELETE"):
                 keys.add(request.key)
         return sorted(key for key in keys if key)
