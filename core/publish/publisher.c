@@ -82,8 +82,10 @@ int atd_publisher_open(const struct atd_publisher_options *options,
                        struct atd_publisher **ret_publisher, struct atd_error *err)
 {
     struct atd_publisher *publisher = calloc(1, sizeof(*publisher));
-    struct atd_editor_options edits = {
-        .writer = options->writer, .live = options->live, .universal = options->universal};
+    struct atd_editor_options edits = {.writer = options->writer,
+                                       .live = options->live,
+                                       .universal = options->universal,
+                                       .patience_ms = options->edit_patience_ms};
     int rc;
 
     if (!publisher)

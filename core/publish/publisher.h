@@ -37,6 +37,7 @@ struct atd_publisher_options {
     uint64_t memory_bytes;          /* of parts in memory, all publications together */
     unsigned timeout_s;             /* nothing gets on for so long: failed */
     bool universal;
+    unsigned edit_patience_ms; /* of the editor; 0: its own */
     unsigned recover_every_ms; /* what could not be settled is tried again; 0: a minute */
     /* Told without a lock, from a thread of the publisher's: something was published or failed, for
      * events.jsonl. `url` and `cid` may be empty. */
