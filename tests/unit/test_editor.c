@@ -1,0 +1,669 @@
+#include "editor_rig.h"
+
+#include "atdata/schema.h"
+
+#define CLASS_REF "atdata://local/schema/D@1.0.0"
+
+static struct atd_schema schema_of(const char *name, const char *version, const char *field)
+{
+    static struct atd_field fields[4];
+    static unsigned next;
+    struct atd_field *one = &fields[next++ % 4];
+
+    *one = (struct atd_field){.name = atd_str_from(field),
+                              .type = {.kind = ATD_KIND_PRIMITIVE,
+                                       .kind_text = S("primitive"),
+                                       .primitive = ATD_PRIMITIVE_INT,
+                                       .primitive_text = S("int")}};
+    return (struct atd_schema){.name = atd_str_from(name),
+                               .version = atd_str_from(version),
+                               .fields = one,
+                               .field_count = 1};
+}
+
+/* ------------------------------------------------------------------ shards */
+
+Test(editor, a_new_dataset_gets_schema_entry_and_label_at_once)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result result;
+    const struct atd_index_label *label;
+    char json[4096];
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &result, err));
+    cr_assert_eq(rig.hook.commits, 1);
+    cr_assert(result.is_new_dataset);
+    cr_assert_not(result.was_there);
+    cr_assert_str_eq(result.schema_ref, CLASS_REF);
+    rows_expect(&rig, "d", "s3://b/d/a.tar");
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.schema_count, 1);
+    cr_assert(atd_str_equal(rows.schemas[0].name, S("D")));
+    cr_assert(atd_str_equal(rows.entries[0].cid, atd_str_from(result.cid.text)));
+    label = rows_label_of(&rows, "d", "");
+    cr_assert(atd_str_equal(label->created_at, S("2026-09-21T14:13:20.000000+00:00")), ATD_STR_FMT,
+              ATD_STR_ARG(label->created_at));
+    rows_release(&rows);
+    rows_metadata(&rig, "d", json);
+    cr_assert_not_null(strstr(json, "\"samples\": 3"));
+    cr_assert_not_null(strstr(json, "\"s3://b/d/a.tar\": \"aaaaaaaa"));
+    rig_close(&rig);
+}
+
+Test(editor, the_predecessor_is_renamed_and_the_label_later)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    struct atd_edit_result second;
+    char superseded[256];
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', &second, err));
+    cr_assert_not(second.is_new_dataset);
+    cr_assert_eq(rig.hook.commits, 2);
+    rows_expect(&rig, "d", "s3://b/d/a.tar s3://b/d/b.tar");
+    (void)snprintf(superseded, sizeof(superseded), "d@superseded:%s", first.cid.text);
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 2);
+    cr_assert_not_null(rows_named(&rows, superseded, NULL));
+    /* The clock stood still. */
+    cr_assert(atd_str_equal(rows_label_of(&rows, "d", "")->created_at,
+                            S("2026-09-21T14:13:20.000001+00:00")));
+    rows_release(&rows);
+    rig_close(&rig);
+}
+
+/* The order does not count; the library's own CIDs (libipld, atdata 0.7). */
+Test(editor, the_same_files_in_any_order_give_the_cid_that_python_computes)
+{
+    static const unsigned char orders[][4] = {{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1},
+                                              {1, 3, 0, 2}, {0, 2, 1, 3}, {3, 0, 1, 2}};
+
+    for (size_t i = 0; i < 2 * sizeof(orders) / sizeof(orders[0]); i++) {
+        bool universal = i % 2;
+        struct rig rig;
+        struct atd_editor *editor;
+        struct atd_edit_result result;
+
+        rig_open(&rig);
+        editor = rig_editor(&rig, &rig.hook.base, universal);
+        for (size_t j = 0; j < 4; j++) {
+            char url[64];
+            char file[32];
+            struct atd_schema_inferrer *seen = rig_seen("txt");
+            struct atd_edit_shard shard = {.record = {.samples = -1, .mtime_ns = INT64_MIN},
+                                           .seen = seen};
+
+            (void)snprintf(file, sizeof(file), "data-00000%d.tar", orders[i / 2][j]);
+            (void)snprintf(url, sizeof(url), "s3://b/p/mnist-train/%s", file);
+            shard.record.url = atd_str_from(url);
+            WORKS(atd_edit_add_shard(editor, S("mnist-train"), atd_str_from(file), &shard, &result,
+                                     err));
+            atd_schema_inferrer_free(seen);
+            if (i % 3 == 0)
+                rig_refresh(&rig);
+        }
+        cr_assert_str_eq(result.cid.text,
+                         universal ? "bafyreie7wdu2dawqabssdrqxgegnqkkxrc777oj472yws6wsjlfkoyzg6i"
+                                   : "bafyreihlwy5k2z7vitzzcwohmarxrhmm2mggj4cx5cpocmcfkmdn5f6llm");
+        atd_editor_free(editor);
+        rig_close(&rig);
+    }
+}
+
+Test(editor, the_same_shard_again_changes_its_record_alone)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    struct atd_edit_result again;
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &again, err));
+    cr_assert(again.was_there);
+    cr_assert_str_eq(again.cid.text, first.cid.text);
+    cr_assert_eq(rig.hook.commits, 1, "there was nothing to change");
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'c', &again, err));
+    cr_assert(again.was_there);
+    cr_assert_eq(rig.hook.commits, 2);
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 1);
+    cr_assert(atd_str_equal(rows.entries[0].cid, atd_str_from(first.cid.text)));
+    rows_release(&rows);
+    rig_close(&rig);
+}
+
+Test(editor, a_name_that_is_taken_at_another_url)
+{
+    struct rig rig;
+    struct atd_edit_result result;
+    struct atd_edit_shard shard = {
+        .record = {.url = S("s3://other/x/a.tar"), .samples = -1, .mtime_ns = INT64_MIN}};
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    memset(shard.record.sha256, 'b', 64);
+    FAILS(EEXIST, atd_edit_add_shard(rig.editor, S("d"), S("a.tar"), &shard, &result, err));
+    memset(shard.record.sha256, 'a', 64);
+    WORKS(atd_edit_add_shard(rig.editor, S("d"), S("a.tar"), &shard, &result, err));
+    cr_assert(result.was_there);
+    rows_expect(&rig, "d", "s3://b/d/a.tar");
+    /* In the place of the old one it may come. */
+    memset(shard.record.sha256, 'b', 64);
+    shard.replaces = S("s3://b/d/a.tar");
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    WORKS(atd_edit_add_shard(rig.editor, S("d"), S("a.tar"), &shard, &result, err));
+    rows_expect(&rig, "d", "s3://other/x/a.tar s3://b/d/b.tar");
+    {
+        char json[4096];
+
+        rows_metadata(&rig, "d", json);
+        cr_assert_null(strstr(json, "s3://b/d/a.tar"));
+    }
+    rig_close(&rig);
+}
+
+Test(editor, shards_are_taken_out_also_of_a_pattern)
+{
+    static const struct atd_str pattern[] = {{"s3://b/p/x-{0..2}.tar", 21}, {"s3://b/p/y.tar", 14}};
+    atd_auto_buf struct atd_buf urls = ATD_BUF_INIT(1024);
+    struct rig rig;
+    struct atd_str gone[] = {S("s3://b/p/x-1.tar"), S("s3://b/p/nothing.tar")};
+    struct atd_index_entry entry = {
+        .cid = S("foreign"), .name = S("p"), .schema_ref = S(CLASS_REF)};
+
+    rig_open(&rig);
+    atd_urls_encode(pattern, 2, &urls);
+    entry.data_urls = atd_buf_bytes(&urls);
+    atd_index_memory_set(rig.index, &entry, 1, NULL, 0, NULL, 0);
+    rig_refresh(&rig);
+    WORKS(atd_edit_remove_shards(rig.editor, S("p"), &gone[1], 1, err));
+    cr_assert_eq(rig.hook.commits, 0);
+    WORKS(atd_edit_remove_shards(rig.editor, S("p"), gone, 2, err));
+    rows_expect(&rig, "p", "s3://b/p/x-0.tar s3://b/p/x-2.tar s3://b/p/y.tar");
+    /* A shard inside a pattern is listed. */
+    WORKS(atd_edit_set_mtime(rig.editor, S("p"), S("s3://b/p/y.tar"), 77, err));
+    FAILS(ENOENT, atd_edit_set_mtime(rig.editor, S("p"), gone[0], 77, err));
+    rig_close(&rig);
+}
+
+Test(editor, going_back_to_an_earlier_state_takes_its_entry_again)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    struct atd_str b = S("s3://b/d/b.tar");
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    rig_refresh(&rig);
+    WORKS(atd_edit_remove_shards(rig.editor, S("d"), &b, 1, err));
+    rows_expect(&rig, "d", "s3://b/d/a.tar");
+    rows_take(&rig, &rows);
+    cr_assert(atd_str_equal(rows_named(&rows, "d", NULL)->cid, atd_str_from(first.cid.text)));
+    rows_release(&rows);
+    rig_close(&rig);
+}
+
+/* ------------------------------------------------------------------ others of the name */
+
+Test(editor, what_python_left_under_the_name_is_renamed_and_kept)
+{
+    static const uint8_t one[] = "\x91\xab/data/x.tar";
+    static const uint8_t two[] = "\x91\xab/data/y.tar";
+    const struct atd_index_entry entries[] = {
+        {.cid = S("c1"), .name = S("d"), .schema_ref = S(CLASS_REF), .data_urls = {one, 13}},
+        {.cid = S("c2"), .name = S("d"), .schema_ref = S(CLASS_REF), .data_urls = {two, 13}},
+        {.cid = S("c3"), .name = S("d"), .schema_ref = S(CLASS_REF), .data_urls = {two, 13}},
+    };
+    const struct atd_index_label labels[] = {
+        {.name = S("d"), .version = S("1.0.0"), .cid = S("c1")},
+        {.name = S("d"),
+         .version = S(""),
+         .cid = S("c2"),
+         .description = S("text"),
+         .created_at = S("2030-01-01T00:00:00.5+00:00")},
+    };
+    struct rig rig;
+    struct rows rows;
+    int64_t next_s;
+
+    rig_open(&rig);
+    atd_index_memory_set(rig.index, entries, 3, labels, 2, NULL, 0);
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "d", "z.tar", 'z', NULL, err));
+    rows_expect(&rig, "d", "/data/y.tar s3://b/d/z.tar");
+    rows_take(&rig, &rows);
+    cr_assert(atd_str_equal(rows_named(&rows, "d@1.0.0", NULL)->cid, S("c1")));
+    cr_assert(atd_str_equal(rows_named(&rows, "d@superseded:c2", NULL)->cid, S("c2")));
+    cr_assert(atd_str_equal(rows_named(&rows, "d@superseded:c3", NULL)->cid, S("c3")));
+    cr_assert(atd_str_equal(rows_label_of(&rows, "d", "")->description, S("text")));
+    cr_assert(atd_str_equal(rows_label_of(&rows, "d", "")->created_at,
+                            S("2030-01-01T00:00:00.500001+00:00")));
+    rows_release(&rows);
+    /* Not ours: they stay for ever. */
+    rig_refresh(&rig);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    rig.now_us += 3600 * INT64_C(1000000);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 4);
+    rows_release(&rows);
+    rig_close(&rig);
+}
+
+Test(editor, a_label_that_leads_nowhere_is_mended_by_name)
+{
+    static const uint8_t one[] = "\x91\xab/data/x.tar";
+    const struct atd_index_entry entry = {
+        .cid = S("c1"), .name = S("d"), .schema_ref = S(CLASS_REF), .data_urls = {one, 13}};
+    const struct atd_index_label label = {.name = S("d"), .version = S(""), .cid = S("gone")};
+    struct rig rig;
+
+    rig_open(&rig);
+    atd_index_memory_set(rig.index, &entry, 1, &label, 1, NULL, 0);
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "d", "z.tar", 'z', NULL, err));
+    rows_expect(&rig, "d", "/data/x.tar s3://b/d/z.tar");
+    rig_close(&rig);
+}
+
+Test(editor, an_entry_of_another_name_behind_the_label_keeps_it)
+{
+    static const uint8_t one[] = "\x91\xab/data/x.tar";
+    const struct atd_index_entry entry = {
+        .cid = S("c1"), .name = S("other"), .schema_ref = S(CLASS_REF), .data_urls = {one, 13}};
+    const struct atd_index_label label = {.name = S("d"), .version = S(""), .cid = S("c1")};
+    struct rig rig;
+    struct rows rows;
+
+    rig_open(&rig);
+    atd_index_memory_set(rig.index, &entry, 1, &label, 1, NULL, 0);
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "d", "z.tar", 'z', NULL, err));
+    rows_expect(&rig, "d", "/data/x.tar s3://b/d/z.tar");
+    rows_take(&rig, &rows);
+    cr_assert_not_null(rows_named(&rows, "other", NULL));
+    rows_release(&rows);
+    rig_close(&rig);
+}
+
+Test(editor, two_datasets_of_the_same_content_share_a_record_or_refuse)
+{
+    struct rig rig;
+    struct atd_str a = S("s3://b/d/a.tar");
+    struct atd_str b = S("s3://b/e/b.tar");
+    struct atd_schema schema = schema_of("Same", "1.0.0", "x");
+    struct atd_edit_result result;
+    struct rows rows;
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    WORKS(rig_add(rig.editor, "e", "b.tar", 'b', NULL, err));
+    WORKS(atd_edit_set_schema(rig.editor, S("d"), &schema, &result, err));
+    WORKS(atd_edit_set_schema(rig.editor, S("e"), &schema, &result, err));
+    WORKS(atd_edit_remove_shards(rig.editor, S("d"), &a, 1, err));
+    WORKS(atd_edit_remove_shards(rig.editor, S("e"), &b, 1, err));
+    rows_expect(&rig, "d", "");
+    rows_take(&rig, &rows);
+    cr_assert(
+        atd_str_equal(rows_label_of(&rows, "d", "")->cid, rows_label_of(&rows, "e", "")->cid));
+    rows_release(&rows);
+    rig_refresh(&rig);
+    /* What is shared goes with the last. */
+    WORKS(atd_edit_remove_dataset(rig.editor, S("d"), err));
+    rows_expect(&rig, "d", NULL);
+    rows_expect(&rig, "e", "");
+    rig_close(&rig);
+}
+
+/* ------------------------------------------------------------------ schemas */
+
+Test(editor, a_schema_is_taken_found_again_or_counted_up)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result result;
+    struct atd_schema other = schema_of("D", "1.0.0", "number");
+    struct atd_schema same;
+
+    rig_open(&rig);
+    WORKS(atd_edit_publish_schema(rig.editor, &other, err));
+    WORKS(atd_edit_publish_schema(rig.editor, &other, err));
+    cr_assert_eq(rig.hook.commits, 1);
+    same = schema_of("D", "1.0.0", "letter");
+    FAILS(EEXIST, atd_edit_publish_schema(rig.editor, &same, err));
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &result, err));
+    cr_assert_str_eq(result.schema_ref, "atdata://local/schema/D@1.0.1");
+    rig_refresh(&rig);
+    /* Another dataset whose class has the same name and fields. */
+    WORKS(rig_add(rig.editor, "D", "a.tar", 'a', &result, err));
+    cr_assert_str_eq(result.schema_ref, "atdata://local/schema/D@1.0.1");
+    /* The catalog does not know the next one yet. */
+    other = schema_of("D", "1.0.2", "other");
+    WORKS(atd_edit_publish_schema(rig.editor, &other, err));
+    other = schema_of("D", "1.0.0", "third");
+    WORKS(atd_edit_set_schema(rig.editor, S("d"), &other, &result, err));
+    cr_assert_str_eq(result.schema_ref, "atdata://local/schema/D@1.0.3");
+    rows_expect(&rig, "d", "s3://b/d/a.tar");
+    WORKS(atd_edit_set_schema(rig.editor, S("d"), &other, &result, err));
+    cr_assert_str_eq(result.schema_ref, "atdata://local/schema/D@1.0.3");
+    cr_assert(result.was_there);
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.schema_count, 4);
+    rows_release(&rows);
+    FAILS(ENOENT, atd_edit_set_schema(rig.editor, S("none"), &other, &result, err));
+    rig_close(&rig);
+}
+
+Test(editor, versions_are_counted_as_python_counts)
+{
+    static const char json[] = "{\"name\": \"C\", \"version\": \"1\", \"fields\": []}";
+    const struct atd_bytes record = {(const uint8_t *)json, sizeof(json) - 1};
+    const struct atd_index_schema schemas[] = {
+        {.name = S("C"), .version = S("1.0.9"), .json = record},
+        {.name = S("m.C"), .version = S("1.0.10"), .json = record},
+        {.name = S("C"), .version = S("v9.0.0"), .json = record},
+        {.name = S("Big"), .version = S("1.2.99999999999999999999"), .json = record},
+    };
+    struct rig rig;
+    char version[64];
+
+    rig_open(&rig);
+    atd_index_memory_set(rig.index, NULL, 0, NULL, 0, schemas, 4);
+    rig_refresh(&rig);
+    atd_edit_next_version(rig.editor, S("C"), version);
+    cr_assert_str_eq(version, "1.0.11");
+    atd_edit_next_version(rig.editor, S("None"), version);
+    cr_assert_str_eq(version, "1.0.0");
+    atd_edit_next_version(rig.editor, S("Big"), version);
+    cr_assert_str_eq(version, "1.3.0");
+    rig_close(&rig);
+}
+
+Test(editor, a_schema_that_python_cannot_decode_is_refused)
+{
+    static const char *const names[] = {"a.B", "1x", "class", "", "_x y"};
+    static const char *const versions[] = {"", "1@2", "1/2", "1 0", "\n"};
+    struct atd_field fields[2];
+    struct atd_schema schema = schema_of("Good", "1.0.0", "x");
+
+    WORKS(atd_edit_schema_check(&schema, err));
+    for (size_t i = 0; i < 5; i++) {
+        schema = schema_of(names[i], "1.0.0", "x");
+        FAILS(EINVAL, atd_edit_schema_check(&schema, err));
+        schema = schema_of("Good", versions[i], "x");
+        FAILS(EINVAL, atd_edit_schema_check(&schema, err));
+    }
+    schema = schema_of("Good", "1.0.0", "_x");
+    FAILS(EINVAL, atd_edit_schema_check(&schema, err));
+    schema.field_count = 0;
+    FAILS(EINVAL, atd_edit_schema_check(&schema, err));
+    fields[0] = schema_of("A", "1", "optional").fields[0];
+    fields[0].optional = true;
+    fields[1] = schema_of("A", "1", "required").fields[0];
+    schema = (struct atd_schema){
+        .name = S("A"), .version = S("1.0.0"), .fields = fields, .field_count = 2};
+    FAILS(EINVAL, atd_edit_schema_check(&schema, err));
+}
+
+Test(editor, a_shard_without_schema_gets_one_or_is_refused)
+{
+    struct rig rig;
+    struct atd_schema_inferrer *nothing = atd_schema_inferrer_new();
+    struct atd_schema_inferrer *number = rig_seen("cls");
+    struct atd_edit_shard shard = {
+        .record = {.url = S("s3://b/n/x.tar"), .samples = -1, .mtime_ns = INT64_MIN}};
+    struct atd_schema chosen = schema_of("Chosen", "2.0.0", "x");
+    struct atd_edit_result result;
+
+    rig_open(&rig);
+    FAILS(EINVAL, atd_edit_add_shard(rig.editor, S("n"), S("x.tar"), &shard, &result, err));
+    shard.seen = nothing;
+    WORKS(atd_edit_add_shard(rig.editor, S("n"), S("x.tar"), &shard, &result, err));
+    cr_assert_str_eq(result.schema_ref, "atdata://local/schema/N@1.0.0");
+    shard.schema = &chosen;
+    WORKS(atd_edit_add_shard(rig.editor, S("m"), S("x.tar"), &shard, &result, err));
+    cr_assert_str_eq(result.schema_ref, "atdata://local/schema/Chosen@2.0.0");
+    /* Somebody else's shard gave the dataset its schema while this one was copied. */
+    shard.schema = NULL;
+    shard.seen = number;
+    shard.record.url = S("s3://b/m/y.tar");
+    FAILS(EINVAL, atd_edit_add_shard(rig.editor, S("m"), S("y.tar"), &shard, &result, err));
+    rows_expect(&rig, "m", "s3://b/n/x.tar");
+    shard.seen = NULL; /* it was inspected with the schema */
+    WORKS(atd_edit_add_shard(rig.editor, S("m"), S("y.tar"), &shard, &result, err));
+    atd_schema_inferrer_free(nothing);
+    atd_schema_inferrer_free(number);
+    rig_close(&rig);
+}
+
+/* ------------------------------------------------------------------ metadata */
+
+Test(editor, metadata_is_the_users_and_records_stay)
+{
+    atd_auto_buf struct atd_buf user = ATD_BUF_INIT(1024);
+    struct rig rig;
+    char json[4096];
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    WORKS(atd_metadata_from_json(S("{\"description\": \"mine\"}"), &user, err));
+    WORKS(atd_edit_set_metadata(rig.editor, S("d"), atd_buf_bytes(&user), err));
+    WORKS(atd_edit_set_mtime(rig.editor, S("d"), S("s3://b/d/a.tar"), 123456789, err));
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    rows_metadata(&rig, "d", json);
+    cr_assert_not_null(strstr(json, "\"description\": \"mine\""));
+    cr_assert_not_null(strstr(json, "123456789"));
+    cr_assert_not_null(strstr(json, "bbbbbbbb"));
+    FAILS(ENOENT, atd_edit_set_metadata(rig.editor, S("none"), atd_buf_bytes(&user), err));
+    rig_close(&rig);
+}
+
+Test(editor, a_dataset_read_fresh)
+{
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1u << 20);
+    struct rig rig;
+    struct atd_edit_dataset dataset;
+
+    rig_open(&rig);
+    WORKS(atd_edit_read(rig.editor, S("d"), &arena, &dataset, err));
+    cr_assert_not(dataset.exists);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    WORKS(atd_edit_read(rig.editor, S("d"), &arena, &dataset, err));
+    cr_assert(dataset.exists);
+    cr_assert_eq(dataset.url_count, 1);
+    cr_assert_eq(dataset.schema->field_count, 1);
+    rig_close(&rig);
+}
+
+/* ------------------------------------------------------------------ names and labels */
+
+Test(editor, another_name_takes_labels_and_former_entries_along)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    struct atd_edit_result second;
+    char former[256];
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    rig_refresh(&rig);
+    WORKS(atd_edit_label(rig.editor, S("d"), S("1.0.0"), atd_str_from(first.cid.text), err));
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', &second, err));
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "d", "c.tar", 'c', NULL, err));
+    rig_refresh(&rig);
+    WORKS(rig_add(rig.editor, "x", "x.tar", 'x', NULL, err));
+    rig_refresh(&rig);
+    FAILS(EEXIST, atd_edit_rename(rig.editor, S("d"), S("x"), err));
+    FAILS(ENOENT, atd_edit_rename(rig.editor, S("none"), S("y"), err));
+    WORKS(atd_edit_rename(rig.editor, S("d"), S("e"), err));
+    rows_expect(&rig, "d", NULL);
+    rows_expect(&rig, "e", "s3://b/d/a.tar s3://b/d/b.tar s3://b/d/c.tar");
+    rows_take(&rig, &rows);
+    cr_assert_null(rows_label_of(&rows, "d", "1.0.0"));
+    cr_assert(atd_str_equal(rows_label_of(&rows, "e", "1.0.0")->cid, atd_str_from(first.cid.text)));
+    cr_assert_not_null(rows_named(&rows, "e@1.0.0", NULL));
+    (void)snprintf(former, sizeof(former), "e@superseded:%s", second.cid.text);
+    cr_assert_not_null(rows_named(&rows, former, NULL));
+    rows_release(&rows);
+    rig_refresh(&rig);
+    {
+        struct atd_catalog *catalog = atd_live_get(rig.live);
+
+        cr_assert_eq(atd_catalog_dataset_count(catalog), 2);
+        atd_catalog_unref(catalog);
+    }
+    rig_close(&rig);
+}
+
+Test(editor, labels_are_made_once_and_NAME_stays_the_latest)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    struct atd_edit_result second;
+    struct atd_str cid;
+
+    rig_open(&rig);
+    FAILS(ENOENT, atd_edit_label(rig.editor, S("d"), S("1"), S("nothing"), err));
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', &second, err));
+    rig_refresh(&rig);
+    cid = atd_str_from(first.cid.text);
+    WORKS(atd_edit_label(rig.editor, S("d"), S("1.0.0"), cid, err));
+    WORKS(atd_edit_label(rig.editor, S("d"), S("1.0.0"), cid, err));
+    FAILS(EEXIST,
+          atd_edit_label(rig.editor, S("d"), S("1.0.0"), atd_str_from(second.cid.text), err));
+    rows_take(&rig, &rows);
+    cr_assert_gt(atd_str_compare(rows_label_of(&rows, "d", "")->created_at,
+                                 rows_label_of(&rows, "d", "1.0.0")->created_at),
+                 0);
+    /* It was superseded: now it is a version. */
+    cr_assert(atd_str_equal(rows_named(&rows, "d@1.0.0", NULL)->cid, cid));
+    rows_release(&rows);
+    rig_refresh(&rig);
+    /* Back to that version, and forward again. */
+    WORKS(atd_edit_label(rig.editor, S("d"), S(""), cid, err));
+    rows_expect(&rig, "d", "s3://b/d/a.tar");
+    rig_refresh(&rig);
+    WORKS(atd_edit_label(rig.editor, S("d"), S(""), atd_str_from(second.cid.text), err));
+    rows_expect(&rig, "d", "s3://b/d/a.tar s3://b/d/b.tar");
+    rows_take(&rig, &rows);
+    cr_assert(atd_str_equal(rows_named(&rows, "d@1.0.0", NULL)->cid, cid));
+    rows_release(&rows);
+    rig_refresh(&rig);
+    WORKS(atd_edit_remove_label(rig.editor, S("d"), S("1.0.0"), err));
+    FAILS(ENOENT, atd_edit_remove_label(rig.editor, S("d"), S("1.0.0"), err));
+    rig_refresh(&rig);
+    {
+        struct atd_catalog *catalog = atd_live_get(rig.live);
+
+        cr_assert_eq(atd_catalog_dataset_count(catalog), 1, "the former version does not show");
+        atd_catalog_unref(catalog);
+    }
+    rig_close(&rig);
+}
+
+Test(editor, a_dataset_is_removed_when_it_is_empty)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    struct atd_str a = S("s3://b/d/a.tar");
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    rig_refresh(&rig);
+    FAILS(ENOTEMPTY, atd_edit_remove_dataset(rig.editor, S("d"), err));
+    WORKS(atd_edit_label(rig.editor, S("d"), S("1"), atd_str_from(first.cid.text), err));
+    rig_refresh(&rig);
+    WORKS(atd_edit_remove_shards(rig.editor, S("d"), &a, 1, err));
+    rig_refresh(&rig);
+    FAILS(ENOTEMPTY, atd_edit_remove_dataset(rig.editor, S("d"), err));
+    WORKS(atd_edit_remove_label(rig.editor, S("d"), S("1"), err));
+    rig_refresh(&rig);
+    WORKS(atd_edit_remove_dataset(rig.editor, S("d"), err));
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.label_count, 0);
+    cr_assert_eq(rows.entry_count, 0, "what we superseded went along");
+    rows_release(&rows);
+    rig_refresh(&rig);
+    FAILS(ENOENT, atd_edit_remove_dataset(rig.editor, S("d"), err));
+    rig_close(&rig);
+}
+
+/* ------------------------------------------------------------------ tidying */
+
+Test(editor, superseded_entries_go_after_a_minute_unless_labelled_or_in_use)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    int64_t next_s;
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    WORKS(rig_add(rig.editor, "d", "c.tar", 'c', NULL, err));
+    rig_refresh(&rig);
+    WORKS(atd_edit_label(rig.editor, S("d"), S("1"), atd_str_from(first.cid.text), err));
+    rig_refresh(&rig);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    cr_assert_eq(next_s, ATD_SUPERSEDED_KEEP_S);
+    rig.now_us += (ATD_SUPERSEDED_KEEP_S - 1) * INT64_C(1000000);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    cr_assert_eq(next_s, 1);
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 3);
+    rows_release(&rows);
+    rig.now_us += INT64_C(1000000);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    cr_assert_eq(next_s, -1);
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 2);
+    cr_assert_not_null(rows_named(&rows, "d@1", NULL));
+    rows_release(&rows);
+    rows_expect(&rig, "d", "s3://b/d/a.tar s3://b/d/b.tar s3://b/d/c.tar");
+    rig_close(&rig);
+}
+
+/* What a publisher left that is gone by now: only when nothing is lost by it. */
+Test(editor, the_sweep_deletes_for_others_only_what_the_successor_has)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_editor *other;
+    struct atd_str b = S("s3://b/d/b.tar");
+    int64_t next_s;
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    WORKS(atd_edit_remove_shards(rig.editor, S("d"), &b, 1,
+                                 err));                       /* a+b is superseded, not covered */
+    WORKS(rig_add(rig.editor, "d", "c.tar", 'c', NULL, err)); /* a is, and it is covered */
+    rig_refresh(&rig);
+    other = rig_editor(&rig, rig.hook.inner, false);
+    WORKS(atd_edit_sweep(other, &next_s, err));
+    rig.now_us += ATD_SUPERSEDED_KEEP_S * INT64_C(1000000);
+    WORKS(atd_edit_sweep(other, &next_s, err));
+    cr_assert_eq(next_s, -1);
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 2);
+    rows_release(&rows);
+    rows_expect(&rig, "d", "s3://b/d/a.tar s3://b/d/c.tar");
+    atd_editor_free(other);
+    rig_close(&rig);
+}
