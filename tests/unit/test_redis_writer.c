@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -373,36 +374,80 @@ Test(redis_writer, a_link_that_broke_is_made_again)
     expect_done(writer, &one, 1);
 }
 
-/* Passes everything on, but no answer to a change. */
-static void run_proxy(const char *path, const char *to)
+enum mischief {
+    LOSE_ANSWERS, /* to changes */
+    CUT_FIRST,    /* change, before it has come whole */
+};
+
+/* Passes on what goes between one client and the server, until one of them ends it. */
+static void pass_on(int client, int upstream, enum mischief mischief, bool *ret_cut)
+{
+    static char bytes[65536];
+    struct pollfd fds[2] = {{.fd = client, .events = POLLIN}, {.fd = upstream, .events = POLLIN}};
+    bool is_change = false;
+
+    for (;;) {
+        ssize_t got;
+
+        (void)poll(fds, 2, -1);
+        for (int from = 0; from < 2; from++) {
+            if (!fds[from].revents)
+                continue;
+            got = read(fds[from].fd, bytes, sizeof(bytes));
+            if (got <= 0)
+                return;
+            is_change = is_change || (from == 0 && memmem(bytes, (size_t)got, "EVALSHA", 7));
+            if (is_change && mischief == CUT_FIRST && !*ret_cut) {
+                *ret_cut = true;
+                return;
+            }
+            if (from == 1 && is_change && mischief == LOSE_ANSWERS)
+                return;
+            for (ssize_t sent = 0; sent < got;) {
+                ssize_t step = write(fds[1 - from].fd, bytes + sent, (size_t)(got - sent));
+
+                if (step <= 0)
+                    return;
+                sent += step;
+            }
+        }
+    }
+}
+
+static pid_t start_proxy(const char *path, enum mischief mischief)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    static char bytes[65536];
+    bool has_cut = false;
+    pid_t proxy;
 
     (void)strcpy(address.sun_path, path);
-    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 8))
-        _exit(1);
-    (void)strcpy(address.sun_path, to);
+    cr_assert_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    cr_assert_eq(listen(listener, 8), 0);
+    proxy = fork();
+    if (proxy != 0) {
+        (void)close(listener);
+        return proxy;
+    }
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)strcpy(address.sun_path, server.socket);
     for (;;) {
         int client = accept(listener, NULL, NULL);
         int upstream = socket(AF_UNIX, SOCK_STREAM, 0);
-        ssize_t got;
-        bool is_change = false;
 
-        if (connect(upstream, (struct sockaddr *)&address, sizeof(address)))
-            _exit(2);
-        while ((got = read(client, bytes, sizeof(bytes))) > 0) {
-            is_change = memmem(bytes, (size_t)got, "EVALSHA", 7) != NULL;
-            if (write(upstream, bytes, (size_t)got) != got)
-                _exit(3);
-            got = read(upstream, bytes, sizeof(bytes));
-            if (got <= 0 || is_change || write(client, bytes, (size_t)got) != got)
-                break;
-        }
+        if (client < 0 || connect(upstream, (struct sockaddr *)&address, sizeof(address)))
+            _exit(1);
+        pass_on(client, upstream, mischief, &has_cut);
         (void)close(client);
         (void)close(upstream);
     }
+}
+
+static void stop_proxy(pid_t proxy)
+{
+    (void)kill(proxy, SIGKILL);
+    (void)waitpid(proxy, NULL, 0);
 }
 
 Test(redis_writer, a_lost_answer_is_no_failure_and_no_success)
@@ -418,16 +463,8 @@ Test(redis_writer, a_lost_answer_is_no_failure_and_no_success)
     expect_done(writer, &one, 1); /* the script is there from now on */
     RUN(direct, "DEL LocalDatasetEntry:c");
     (void)snprintf(path, sizeof(path), "%s/proxy", server.dir);
-    proxy = fork();
-    if (proxy == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        run_proxy(path, server.socket);
-    }
-    while (access(path, F_OK) != 0)
-        (void)usleep(1000);
+    proxy = start_proxy(path, LOSE_ANSWERS);
     open_writer("", path);
-    while (atd_index_writer_check(writer, &err) == -ECONNREFUSED)
-        (void)usleep(1000);
     err = (struct atd_error)ATD_ERROR_INIT;
     cr_assert_eq(atd_index_commit(writer, &one, 1, NULL, &err), -EREMOTEIO, "%s", err.text);
     cr_assert_not(err.retryable);
@@ -436,8 +473,28 @@ Test(redis_writer, a_lost_answer_is_no_failure_and_no_success)
     cr_assert_eq(atd_index_read_entry(writer, ATD_STR("c"), &arena, &found, &err), 0, "%s",
                  err.text);
     atd_arena_release(&arena);
-    (void)kill(proxy, SIGKILL);
-    (void)waitpid(proxy, NULL, 0);
+    stop_proxy(proxy);
+}
+
+/* A change that went out in part is made on another link, unless that one breaks too. */
+Test(redis_writer, a_link_that_breaks_under_a_change_is_made_again)
+{
+    struct atd_index_operation one = an_entry();
+    size_t len = 4u << 20;
+    char *urls = calloc(1, len);
+    char path[128];
+    pid_t proxy;
+
+    start();
+    one.after.entry.data_urls = (struct atd_bytes){(const uint8_t *)urls, len};
+    (void)snprintf(path, sizeof(path), "%s/proxy", server.dir);
+    proxy = start_proxy(path, CUT_FIRST);
+    open_writer("", path);
+    cr_assert_eq(atd_index_writer_check(writer, NULL), 0);
+    expect_done(writer, &one, 1);
+    cr_assert_str_eq(ask("HSTRLEN LocalDatasetEntry:c data_urls"), "4194304");
+    stop_proxy(proxy);
+    free(urls);
 }
 
 Test(redis_writer, a_replica_is_not_written)
