@@ -16,16 +16,13 @@ int atd_s3_exists(struct atd_str url, struct atd_error *err)
     return atd_error_set(err, EEXIST, "%s exists already", what);
 }
 
-int atd_s3_unknown(struct atd_str url, struct atd_error *err)
+int atd_s3_unknown(struct atd_str url, const struct atd_error *reason, struct atd_error *err)
 {
     char what[ATD_REMOTE_WHAT_MAX];
 
     atd_remote_what(url, what);
-    if (!err || err->code == 0)
-        return atd_error_set(err, EREMOTEIO, "nobody can say whether %s was written", what);
-    err->code = EREMOTEIO;
-    err->retryable = false;
-    return atd_error_wrap(err, -EREMOTEIO, "nobody can say whether %s was written", what);
+    return atd_error_set(err, EREMOTEIO, "nobody can say whether %s was written%s%s", what,
+                         reason ? ": " : "", reason ? reason->text : "");
 }
 
 /*
@@ -115,10 +112,10 @@ int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct 
     struct atd_object_info info;
     struct atd_error why = ATD_ERROR_INIT;
     char what[ATD_REMOTE_WHAT_MAX];
-    int rc = atd_s3_find(store, url, sent, timeout_ms, &finding, &info, err);
+    int rc = atd_s3_find(store, url, sent, timeout_ms, &finding, &info, &why);
 
     if (rc)
-        return atd_s3_unknown(url, err);
+        return atd_s3_unknown(url, &why, err);
     atd_remote_what(url, what);
     switch (finding) {
     case ATD_S3_FOUND_OURS:
