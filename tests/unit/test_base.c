@@ -87,6 +87,23 @@ Test(arena, aligned_zeroed_and_bounded)
     cr_assert_str_eq(name.ptr, "abc");
 }
 
+Test(utf8, a_bad_byte_is_found_wherever_it_is)
+{
+    char text[64];
+    size_t at;
+
+    for (size_t len = 0; len <= sizeof(text); len++) {
+        memset(text, 'x', sizeof(text));
+        cr_assert(atd_utf8_is_valid((struct atd_str){text, len}, &at));
+        for (size_t bad = 0; bad < len; bad++) {
+            memset(text, 'x', sizeof(text));
+            text[bad] = '\x80';
+            cr_assert(!atd_utf8_is_valid((struct atd_str){text, len}, &at));
+            cr_assert_eq(at, bad);
+        }
+    }
+}
+
 Test(utf8, strict)
 {
     static const struct {
