@@ -36,6 +36,8 @@ struct atd_live {
     uint64_t served;     /* the greatest request that began before a load which is current */
     uint64_t failed;     /* the same of loads that failed */
     struct atd_live_status status;
+    bool polling;    /* the thread that loads was started */
+    bool is_loading; /* somebody reads the index: one at a time */
 
     /* fixed after start */
     struct atd_index *index;
@@ -43,7 +45,6 @@ struct atd_live {
     struct atd_live_watcher watcher;
     unsigned long poll_thread;
     unsigned long sweep_thread;
-    bool polling;
     bool sweeping;
 };
 
@@ -168,8 +169,8 @@ void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
     atd_lock_give(&live->lock);
 }
 
-/* False when the index cannot be read now. */
-static bool load_next(struct atd_live *live)
+/* False when the index cannot be read now. The index is loaded by one thread at a time. */
+static bool load_alone(struct atd_live *live)
 {
     struct atd_catalog *before = atd_live_get(live);
     struct atd_catalog *after = NULL;
@@ -205,13 +206,34 @@ static bool load_next(struct atd_live *live)
     return true;
 }
 
+static bool load_next(struct atd_live *live)
+{
+    bool loaded;
+
+    atd_lock_take(&live->lock);
+    while (live->is_loading)
+        atd_cond_wait(&live->wake, &live->lock);
+    live->is_loading = true;
+    atd_lock_give(&live->lock);
+    loaded = load_alone(live);
+    atd_lock_take(&live->lock);
+    live->is_loading = false;
+    (void)pthread_cond_broadcast(&live->wake);
+    atd_lock_give(&live->lock);
+    return loaded;
+}
+
 bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms)
 {
     int64_t until_ms = atd_clock_monotonic_ms() + timeout_ms;
     bool served;
+    bool is_ours;
 
-    if (!live->polling)
-        (void)load_next(live); /* not started: nobody else does */
+    atd_lock_take(&live->lock);
+    is_ours = !live->polling; /* not started: nobody else loads */
+    atd_lock_give(&live->lock);
+    if (is_ours)
+        (void)load_next(live);
     atd_lock_take(&live->lock);
     while (!live->stopping && live->served < request && live->failed < request) {
         int64_t left_ms = until_ms - atd_clock_monotonic_ms();
@@ -390,7 +412,9 @@ int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher
     rc = atd_thread_start("atd-poll", poll_until_stopped, live, &live->poll_thread, err);
     if (rc)
         return rc;
+    atd_lock_take(&live->lock);
     live->polling = true;
+    atd_lock_give(&live->lock);
     return 0;
 }
 

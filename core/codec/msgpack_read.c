@@ -196,6 +196,35 @@ int atd_mp_next(struct atd_mp_reader *reader, struct atd_mp_token *ret_token, st
     return 0;
 }
 
+/*
+ * Past the scalars of a fixed width that come next, at most `most` of them: long lists of numbers
+ * are made of them, and nothing in them can be wrong. Stops before anything else, and before one
+ * that is cut short.
+ */
+static uint64_t skip_scalars(struct atd_mp_reader *reader, uint64_t most)
+{
+    /* Of the forms 0xc0 to 0xdf, with the first byte; 0: no such scalar. */
+    static const uint8_t bytes_of[32] = {
+        1, 0, 1, 1,             /* nil, (never used), false, true */
+        0, 0, 0, 0, 0, 0,       /* bin, ext */
+        5, 9,                   /* float */
+        2, 3, 5, 9, 2, 3, 5, 9, /* uint, int */
+    };
+    uint64_t count = 0;
+
+    for (; count < most && left(reader) > 0; count++) {
+        uint8_t first = reader->doc.ptr[reader->at];
+        size_t len = first <= 0x7f || first >= 0xe0 ? 1
+                     : first >= 0xc0                ? bytes_of[first - 0xc0]
+                                                    : 0;
+
+        if (len == 0 || len > left(reader))
+            break;
+        reader->at += len;
+    }
+    return count;
+}
+
 static uint64_t values_inside(const struct atd_mp_token *token)
 {
     if (token->type == ATD_MP_MAP)
@@ -283,6 +312,14 @@ static int skip_levels(struct atd_mp_reader *reader, const struct atd_mp_rules *
                                      ATD_MSGPACK_DEPTH_MAX, token.offset);
             levels[depth++] = (struct level){values_inside(&token), token.type == ATD_MP_MAP};
         }
+        if (depth > 0 && !levels[depth - 1].is_map) {
+            uint64_t most = ATD_MSGPACK_VALUES_MAX - count;
+
+            most = most < levels[depth - 1].left ? most : levels[depth - 1].left;
+            most = skip_scalars(reader, most);
+            levels[depth - 1].left -= most;
+            count += (uint32_t)most;
+        }
         while (depth > 0 && levels[depth - 1].left == 0)
             depth--;
     } while (depth > 0);
@@ -305,10 +342,14 @@ void atd_mp_skip(struct atd_mp_reader *reader)
 {
     uint64_t pending = 1;
 
-    while (pending > 0) {
+    for (;;) {
         struct atd_mp_token token;
-        int rc = atd_mp_next(reader, &token, NULL);
+        int rc;
 
+        pending -= skip_scalars(reader, pending);
+        if (pending == 0)
+            return;
+        rc = atd_mp_next(reader, &token, NULL);
         atd_assert(rc == 0);
         pending += values_inside(&token);
         pending--;

@@ -79,20 +79,24 @@ static int read_number(const uint8_t *block, const struct field *field, uint64_t
                          field->name);
 }
 
-/* Some old writers added up signed characters. Source: GNU tar manual, "Basic Tar Format". */
+/* The field itself counts as blanks. Some old writers added up signed characters. Source: GNU tar
+ * manual, "Basic Tar Format". */
 static bool checksum_matches(const uint8_t *block, int64_t stored)
 {
-    int64_t plain = 0;
-    int64_t with_sign = 0;
+    uint32_t plain = ' ' * (uint32_t)checksum_field.len;
+    uint32_t high = 0; /* bytes that are negative as signed characters */
 
-    for (size_t i = 0; i < ATD_TAR_BLOCK_BYTES; i++) {
-        bool inside = i >= checksum_field.at && i < checksum_field.at + checksum_field.len;
-        uint8_t byte = inside ? ' ' : block[i];
-
-        plain += byte;
-        with_sign += (int8_t)byte;
-    }
-    return stored == plain || stored == with_sign;
+    for (size_t i = 0; i < ATD_TAR_BLOCK_BYTES; i++)
+        plain += block[i];
+    for (size_t i = 0; i < checksum_field.len; i++)
+        plain -= block[checksum_field.at + i];
+    if (stored == plain)
+        return true;
+    for (size_t i = 0; i < ATD_TAR_BLOCK_BYTES; i++)
+        high += block[i] >> 7;
+    for (size_t i = 0; i < checksum_field.len; i++)
+        high -= block[checksum_field.at + i] >> 7;
+    return stored == (int64_t)plain - 256 * (int64_t)high;
 }
 
 static size_t text_length(const uint8_t *block, const struct field *field)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <msgpack.h>
 
+#include "base/check.h"
 #include "base/cleanup.h"
 #include "base/limits.h"
 #include "codec/msgpack_read.h"
@@ -191,6 +192,57 @@ Test(msgpack_read, too_many_values)
     atd_mp_reader_init(&reader, (struct atd_bytes){doc, len});
     cr_assert_eq(atd_mp_skip_checked(&reader, &all_rules, &err), -E2BIG);
     cr_assert_str_eq(err.text, "doc: more than 8388608 values at byte 8388612");
+}
+
+/* Lists of scalars are passed over at once: as far as each is there and is one. */
+Test(msgpack_read, lists_of_scalars)
+{
+    static const char *const scalars[] = {
+        "\xc0",         "\xc3",
+        "\x05",         "\xf0",
+        "\xca\1\2\3\4", "\xcb\1\2\3\4\5\6\7\x08",
+        "\xcc\1",       "\xcd\1\2",
+        "\xce\1\2\3\4", "\xcf\1\2\3\4\5\6\7\x08",
+        "\xd0\1",       "\xd1\1\2",
+        "\xd2\1\2\3\4", "\xd3\1\2\3\4\5\6\7\x08",
+        "\xa1x",        "\xc4\1x",
+        "\x91\1",       "\x81\xa1x\1",
+    };
+    atd_auto_buf struct atd_buf doc = ATD_BUF_INIT(4096);
+    size_t last = 0;
+
+    atd_buf_append_byte(&doc, 0xdc);
+    atd_buf_append_byte(&doc, 0);
+    atd_buf_append_byte(&doc, 2 * ATD_ARRAY_LEN(scalars));
+    for (size_t i = 0; i < 2 * ATD_ARRAY_LEN(scalars); i++) {
+        last = doc.len;
+        atd_buf_append_text(&doc, scalars[i % ATD_ARRAY_LEN(scalars)]);
+    }
+    atd_buf_append_byte(&doc, 0x01); /* another value */
+    for (size_t len = 0; len <= doc.len; len++) {
+        uint8_t *copy = exact_copy(doc.ptr, len);
+        struct atd_mp_reader reader;
+        struct atd_error err = ATD_ERROR_INIT;
+        int rc;
+
+        atd_mp_reader_init(&reader, (struct atd_bytes){copy, len});
+        rc = atd_mp_skip_checked(&reader, &strict_rules, &err);
+        cr_assert_eq(rc, len < doc.len - 1 ? -EINVAL : 0, "%zu: %s", len, err.text);
+        cr_assert_eq(reader.at, rc == 0 ? doc.len - 1 : 0);
+        if (rc == 0) {
+            atd_mp_reader_init(&reader, (struct atd_bytes){copy, len});
+            atd_mp_skip(&reader);
+            cr_assert_eq(reader.at, doc.len - 1);
+        }
+        free(copy);
+    }
+    doc.ptr[last] = 0xc1;
+    {
+        struct atd_mp_reader reader;
+
+        atd_mp_reader_init(&reader, atd_buf_bytes(&doc));
+        cr_assert_eq(atd_mp_skip_checked(&reader, &strict_rules, NULL), -EINVAL);
+    }
 }
 
 Test(msgpack_read, skips_one_value_of_several)
