@@ -42,7 +42,6 @@ size_t atd_utf8_step(const uint8_t *ptr, size_t len)
     return atd_utf8_decode(ptr, len, &code);
 }
 
-<<<<<<< HEAD
 /* How many of the bytes at the front are ASCII, in steps of a word: most text is nothing else. */
 static size_t ascii_words(const uint8_t *ptr, size_t len)
 {
@@ -52,17 +51,6 @@ static size_t ascii_words(const uint8_t *ptr, size_t len)
     for (; len - at >= sizeof(word); at += sizeof(word)) {
         memcpy(&word, ptr + at, sizeof(word));
         if (word & UINT64_C(0x8080808080808080))
-=======
-/* How many of the bytes are ASCII, rounded down to eights: most text is nothing else. */
-static size_t ascii_run(const uint8_t *ptr, size_t len)
-{
-    size_t at = 0;
-    uint64_t eight;
-
-    for (; len - at >= sizeof(eight); at += sizeof(eight)) {
-        memcpy(&eight, ptr + at, sizeof(eight));
-        if (eight & UINT64_C(0x8080808080808080))
->>>>>>> h4-inspect
             break;
     }
     return at;
@@ -74,17 +62,10 @@ bool atd_utf8_is_valid(struct atd_str s, size_t *ret_position)
     size_t at = 0;
 
     while (at < s.len) {
-<<<<<<< HEAD
         size_t step = bytes[at] < 0x80 ? ascii_words(bytes + at, s.len - at) : 0;
 
         if (step == 0)
             step = atd_utf8_step(bytes + at, s.len - at);
-=======
-        size_t step = bytes[at] < 0x80 ? 1 : atd_utf8_step(bytes + at, s.len - at);
-
-        if (step == 1)
-            step += ascii_run(bytes + at + 1, s.len - at - 1);
->>>>>>> h4-inspect
         if (step == 0) {
             if (ret_position)
                 *ret_position = at;

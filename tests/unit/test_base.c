@@ -87,7 +87,6 @@ Test(arena, aligned_zeroed_and_bounded)
     cr_assert_str_eq(name.ptr, "abc");
 }
 
-<<<<<<< HEAD
 /* ASCII is read in words: what is bad is found wherever it stands in one. */
 Test(utf8, bad_byte_at_any_place)
 {
@@ -105,21 +104,6 @@ Test(utf8, bad_byte_at_any_place)
             text[bad] = (char)0xc3;
             text[bad + 1] = (char)0xa9;
             cr_assert_eq(atd_utf8_is_valid((struct atd_str){text, len}, &at), bad + 1 < len);
-=======
-Test(utf8, a_bad_byte_is_found_wherever_it_is)
-{
-    char text[64];
-    size_t at;
-
-    for (size_t len = 0; len <= sizeof(text); len++) {
-        memset(text, 'x', sizeof(text));
-        cr_assert(atd_utf8_is_valid((struct atd_str){text, len}, &at));
-        for (size_t bad = 0; bad < len; bad++) {
-            memset(text, 'x', sizeof(text));
-            text[bad] = '\x80';
-            cr_assert(!atd_utf8_is_valid((struct atd_str){text, len}, &at));
-            cr_assert_eq(at, bad);
->>>>>>> h4-inspect
         }
     }
 }
