@@ -36,7 +36,8 @@ static const struct kind {
     {"CROSSSLOT", ENOTSUP, false,
      "the server is one node of a Redis Cluster, which is not supported: use a server that holds "
      "all keys"},
-    {"OOM", ENOSPC, false, "the server's memory is used up (maxmemory)"},
+    {"OOM", ENOSPC, false,
+     "the server's memory is used up: its maxmemory must be raised, or keys deleted"},
     {"MISCONF", EIO, false,
      "the server is up but cannot save to its disk, and refuses commands until it can"},
     {"READONLY", EROFS, false, "the server is a read-only replica: use the master"},
@@ -117,7 +118,57 @@ bool atd_redis_error_is_refusal(struct atd_str text)
            atd_str_starts_with(text, ATD_STR("ERR syntax error"));
 }
 
+bool atd_redis_error_is(struct atd_str text, struct atd_str code)
+{
+    return atd_str_equal(first_word(text), code);
+}
+
 bool atd_redis_error_is_wrong_type(struct atd_str text)
 {
-    return atd_str_equal(first_word(text), ATD_STR("WRONGTYPE"));
+    return atd_redis_error_is(text, ATD_STR("WRONGTYPE"));
+}
+
+/* ------------------------------------------------------------------ changes */
+
+static bool contains(struct atd_str text, struct atd_str part)
+{
+    return text.len > 0 && memmem(text.ptr, text.len, part.ptr, part.len) != NULL;
+}
+
+bool atd_redis_error_refuses_script(struct atd_str text)
+{
+    return atd_redis_error_is_refusal(text) ||
+           /* From inside the script: 7.0 on, and 6. */
+           contains(text, ATD_STR("ACL failure in script")) ||
+           contains(text, ATD_STR("can't run this command"));
+}
+
+/* Servers before 7.0 wrap what a script met: "ERR Error running script (...): ... : -OOM ...". */
+static struct atd_str inner_error(struct atd_str text)
+{
+    static const char *const codes[] = {"-READONLY ", "-OOM ", "-MISCONF ", "-NOREPLICAS ",
+                                        "-MASTERDOWN "};
+
+    if (!atd_str_starts_with(text, ATD_STR("ERR Error running script")))
+        return text;
+    for (size_t i = 0; i < ATD_ARRAY_LEN(codes); i++) {
+        const char *at = memmem(text.ptr, text.len, codes[i], strlen(codes[i]));
+
+        if (at)
+            return atd_str_from_byte(text, (size_t)(at - text.ptr) + 1);
+    }
+    return text;
+}
+
+int atd_redis_change_error_set(struct atd_str text, struct atd_error *err)
+{
+    text = inner_error(text);
+    if (atd_redis_error_is(text, ATD_STR("NOPERM")))
+        return atd_error_set(err, EACCES,
+                             "the Redis user lacks a right: publishing takes "
+                             "~LocalDatasetEntry:* ~LocalSchema:* ~LocalLens:* ~Label:* +ping "
+                             "+select +client|setname +scan +type +hgetall +hget +hset +get +set "
+                             "+del +watch +unwatch +multi +exec +eval +evalsha ('" ATD_STR_FMT "')",
+                             ATD_STR_ARG(text));
+    return atd_redis_error_set(text, "making the change", ATD_REDIS_QUOTE, err);
 }

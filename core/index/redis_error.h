@@ -22,6 +22,17 @@ enum atd_redis_quote {
 int atd_redis_error_set(struct atd_str text, const char *what, enum atd_redis_quote quote,
                         struct atd_error *err);
 
+/*
+ * The same for the reply to a change: what a right to publish takes, and what a script met inside.
+ */
+int atd_redis_change_error_set(struct atd_str text, struct atd_error *err);
+
+/* True when a script, or what it calls, may not be run by this user or on this server. */
+bool atd_redis_error_refuses_script(struct atd_str text);
+
+/* True for the error whose code (first word) is `code`. */
+bool atd_redis_error_is(struct atd_str text, struct atd_str code);
+
 /* True for the errors of a command that the user may not use or that the server does not know. */
 bool atd_redis_error_is_refusal(struct atd_str text);
 

@@ -16,8 +16,8 @@
 #include "atdata/str.h"
 #include "base/limits.h"
 
-/* The deepest reply that is asked for: SCAN's array in an array. */
-#define ATD_REDIS_DEPTH_MAX 3u
+/* The deepest reply that is asked for: HELLO, its modules, one of them, its arguments. */
+#define ATD_REDIS_DEPTH_MAX 4u
 /* A page of SCAN, or a hash with its names and values. */
 #define ATD_REDIS_ELEMENTS_MAX 131072u
 /* A string is one field, a reply one hash. */

@@ -27,6 +27,7 @@ struct atd_redis_link {
     bool heard; /* a whole reply has come */
     struct atd_buf out;
     size_t out_sent;
+    bool out_refused; /* the server was gone: what was to be sent went nowhere */
     size_t in_used;
     size_t in_len;
     char in[IN_BYTES];
@@ -154,6 +155,39 @@ int atd_redis_link_ask(struct atd_redis_link *link, const struct atd_str *argume
     return atd_buf_finish(&link->out, "commands to the server", err);
 }
 
+static void append_head(struct atd_buf *out, char type, size_t number)
+{
+    atd_buf_printf(out, "%c%zu\r\n", type, number);
+}
+
+int atd_redis_link_ask_write(struct atd_redis_link *link, const struct atd_str *arguments,
+                             size_t count, struct atd_error *err)
+{
+    size_t before = link->out.len;
+    int rc;
+
+    /* Not through hiredis, which would hold all of it once more. */
+    link->out.max_bytes = ATD_REDIS_WRITE_BYTES_MAX;
+    append_head(&link->out, '*', count);
+    for (size_t i = 0; i < count; i++) {
+        append_head(&link->out, '$', arguments[i].len);
+        atd_buf_append_str(&link->out, arguments[i]);
+        atd_buf_append_text(&link->out, "\r\n");
+    }
+    rc = atd_buf_finish(&link->out, "a change", err);
+    if (rc) {
+        /* So that half a command is never sent. */
+        link->out.failed = 0;
+        link->out.len = before;
+    }
+    return rc;
+}
+
+bool atd_redis_link_all_sent(const struct atd_redis_link *link)
+{
+    return link->out.len == 0 && !link->out_refused;
+}
+
 bool atd_redis_link_has_room(const struct atd_redis_link *link)
 {
     return link->out.len - link->out_sent < ATD_REDIS_OUT_BYTES_MAX;
@@ -192,8 +226,10 @@ static ssize_t send_some(struct atd_redis_link *link, enum atd_redis_wait *ret_w
         return atd_redis_tls_send(link->tls, bytes, len, ret_wait, err);
     done = send(link->fd, bytes, len, MSG_NOSIGNAL);
     /* Closed: it may have said why before; receiving goes on until that end. */
-    if (done < 0 && (errno == EPIPE || errno == ECONNRESET))
+    if (done < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+        link->out_refused = true;
         return (ssize_t)len;
+    }
     if (done < 0)
         return errno == EAGAIN || errno == EINTR ? -EAGAIN : broken(errno, err);
     return done;
@@ -234,7 +270,11 @@ static void note_sent(struct atd_redis_link *link, size_t len)
     if (link->out_sent == link->out.len) {
         atd_buf_clear(&link->out);
         link->out_sent = 0;
-    } else if (link->out_sent > ATD_REDIS_OUT_BYTES_MAX / 2) {
+        /* Nobody needs the room of a large change for long. */
+        if (link->out.cap > 4 * (size_t)ATD_REDIS_OUT_BYTES_MAX)
+            atd_buf_release(&link->out);
+    } else if (link->out_sent > ATD_REDIS_OUT_BYTES_MAX / 2 &&
+               link->out_sent >= link->out.len - link->out_sent) {
         memmove(link->out.ptr, link->out.ptr + link->out_sent, link->out.len - link->out_sent);
         link->out.len -= link->out_sent;
         link->out_sent = 0;
@@ -338,4 +378,22 @@ int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, boo
     if (ret_cut)
         *ret_cut = cut;
     return take_reply(link, ret_reply, err);
+}
+
+int atd_redis_link_next_of_change(struct atd_redis_link *link, redisReply **ret_reply,
+                                  struct atd_error *err)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc = atd_redis_link_next(link, ret_reply, NULL, &why);
+
+    if (rc == 0)
+        return 0;
+    if (atd_redis_link_all_sent(link))
+        return atd_error_set(err, EREMOTEIO,
+                             "the answer to a change was lost, so that it is not known whether it "
+                             "was made: %s",
+                             why.text);
+    if (err)
+        *err = why;
+    return rc;
 }

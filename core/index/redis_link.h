@@ -13,6 +13,7 @@
 
 #include <hiredis/hiredis.h>
 
+#include "base/limits.h"
 #include "index/redis_error.h"
 #include "index/redis_url.h"
 
@@ -24,6 +25,8 @@
 /* The longest argument: a key with two names in it. */
 #define ATD_REDIS_ARGUMENT_BYTES_MAX (2 * ATD_NAME_BYTES_MAX + 64)
 #define ATD_REDIS_ARGUMENTS_MAX 8
+/* The same for commands that write: one entry at its largest, and its keys. */
+#define ATD_REDIS_WRITE_BYTES_MAX (ATD_URLS_BYTES_MAX + ATD_METADATA_BYTES_MAX + (8u << 20))
 
 struct atd_redis_link;
 
@@ -49,6 +52,19 @@ void atd_redis_link_set_deadline(struct atd_redis_link *link, int64_t deadline_m
 int atd_redis_link_ask(struct atd_redis_link *link, const struct atd_str *arguments, size_t count,
                        struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * The same for a command that writes: of as many arguments as there are, together (with what waits
+ * already) at most ATD_REDIS_WRITE_BYTES_MAX. Errors: ENOMEM; EFBIG.
+ */
+int atd_redis_link_ask_write(struct atd_redis_link *link, const struct atd_str *arguments,
+                             size_t count, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * True when all that was asked has gone out, so that the server may have done it; false: the last
+ * command, at least, cannot have reached it as a whole.
+ */
+bool atd_redis_link_all_sent(const struct atd_redis_link *link);
+
 /* True while another command fits well within what may wait to be sent. */
 bool atd_redis_link_has_room(const struct atd_redis_link *link);
 
@@ -59,6 +75,13 @@ bool atd_redis_link_has_room(const struct atd_redis_link *link);
  */
 int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, bool *ret_cut,
                         struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * The same for the reply to a change: EREMOTEIO when the command has gone out and no answer that
+ * can be read came back, so that nobody knows whether it was done.
+ */
+int atd_redis_link_next_of_change(struct atd_redis_link *link, redisReply **ret_reply,
+                                  struct atd_error *err) ATD_MUST_USE;
 
 /* Forgets the bytes of commands that were sent: there was a password among them. */
 void atd_redis_link_forget_sent(struct atd_redis_link *link);

@@ -248,15 +248,6 @@ static int holds(const struct atd_sqlite_writable *writable,
     return rc;
 }
 
-static int not_as_expected(size_t which, size_t *ret_which, struct atd_error *err)
-{
-    *ret_which = which;
-    return atd_error_set(err, ESTALE,
-                         "record %zu of the change is not as expected: somebody else "
-                         "has changed it",
-                         which + 1);
-}
-
 /* ------------------------------------------------------------------ changes */
 
 static int put_entry(const struct atd_sqlite_writable *writable,
@@ -437,7 +428,7 @@ static int change(struct atd_sqlite_writable *writable,
     for (size_t i = 0; i < count && rc == 0; i++) {
         rc = holds(writable, &operations[i], err);
         if (rc == 0)
-            return not_as_expected(i, ret_which, err);
+            return atd_index_not_as_expected(i, ret_which, err);
         rc = rc > 0 ? 0 : rc;
     }
     for (size_t i = 0; i < count && rc == 0; i++)
@@ -452,7 +443,7 @@ static int check_without_file(const struct atd_index_operation *operations, size
     *ret_writes = false;
     for (size_t i = 0; i < count; i++) {
         if (needs_record(&operations[i]))
-            return not_as_expected(i, ret_which, err);
+            return atd_index_not_as_expected(i, ret_which, err);
         *ret_writes = *ret_writes || operations[i].action == ATD_INDEX_PUT_ENTRY ||
                       operations[i].action == ATD_INDEX_PUT_LABEL ||
                       operations[i].action == ATD_INDEX_PUT_SCHEMA;

@@ -211,6 +211,15 @@ int atd_index_commit(struct atd_index_writer *writer, const struct atd_index_ope
     return named(writer, rc, err);
 }
 
+int atd_index_not_as_expected(size_t which, size_t *ret_which, struct atd_error *err)
+{
+    *ret_which = which;
+    return atd_error_set(err, ESTALE,
+                         "record %zu of the change is not as expected: somebody else has changed "
+                         "it meanwhile",
+                         which + 1);
+}
+
 int atd_index_writer_check(struct atd_index_writer *writer, struct atd_error *err)
 {
     return named(writer, writer->ops->check(writer, err), err);

@@ -141,6 +141,9 @@ struct atd_index_writer_ops {
     void (*free)(struct atd_index_writer *writer);
 };
 
+/* Sets ESTALE for the operation at `which`. */
+int atd_index_not_as_expected(size_t which, size_t *ret_which, struct atd_error *err);
+
 /* The first member of every writer. */
 struct atd_index_writer {
     const struct atd_index_writer_ops *ops;
