@@ -207,9 +207,9 @@ static void *tidy(void *ctx)
 static void on_event(void *ctx, const char *what, struct atd_str dataset, struct atd_str file_name,
                      struct atd_str url, struct atd_str cid, const struct atd_error *why)
 {
-    struct fs *fs = ctx;
     char text[TARGET_PATH_MAX];
 
+    (void)ctx;
     (void)url;
     (void)cid;
     (void)snprintf(text, sizeof(text), "%s " ATD_STR_FMT "/" ATD_STR_FMT, what,

@@ -176,6 +176,7 @@ static void on_done(struct atd_publisher_edit *base, const struct atd_error *why
     struct atd_error shown;
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 16];
+    char note[ATD_ERROR_TEXT_MAX + 2];
 
     target_path(&place, path);
     (void)snprintf(what, sizeof(what), "write %s", path);
@@ -185,7 +186,8 @@ static void on_done(struct atd_publisher_edit *base, const struct atd_error *why
             shown.code = verdict_errno(why);
         if (edit->name == RECORDS_KEEP_NAME)
             drop_name(edit, &place); /* the old one is back */
-        staging_put_note(fs->staging, &place, why->text);
+        (void)snprintf(note, sizeof(note), "%s\n", why->text);
+        staging_put_note(fs->staging, &place, note);
         notify_note(fs, &place);
         if (edit->req)
             reply_error(fs, edit->req, what, &shown);

@@ -88,6 +88,7 @@ static void follow_failure(struct verdict *verdict, const struct atd_error *why)
     struct staged_place place;
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 16];
+    char note[ATD_ERROR_TEXT_MAX + 2];
 
     final_place(&verdict->target, &place);
     target_path(&place, path);
@@ -95,7 +96,8 @@ static void follow_failure(struct verdict *verdict, const struct atd_error *why)
     /* A renamed one stays under the name that its tool gave it: the tool takes it away. */
     if (!verdict->renames && staging_remove(fs->staging, verdict->staged))
         notify_place(fs, &verdict->target.place);
-    staging_put_note(fs->staging, &place, why->text);
+    (void)snprintf(note, sizeof(note), "%s\n", why->text);
+    staging_put_note(fs->staging, &place, note);
     notify_note(fs, &place);
     verdict_refuse(fs, verdict->req, what, why);
 }

@@ -237,6 +237,8 @@ void atd_publication_status(struct atd_publication *publication,
     ret_status->why = publication->why;
     (void)snprintf(ret_status->url, sizeof(ret_status->url), "%s", publication->published_url);
     ret_status->cid = publication->cid;
+    ret_status->was_there = publication->state == ATD_PUBLICATION_PUBLISHED &&
+                            (publication->is_reused || publication->commit_result.was_there);
     atd_lock_give(&publication->lock);
     ret_status->size_bytes = size;
     ret_status->blocks = blocks;

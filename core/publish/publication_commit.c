@@ -179,8 +179,10 @@ static void describe(struct atd_publication *publication, struct atd_edit_shard 
         publication->is_reused ? publication->look->twin_url : atd_str_from(sending->job.url);
     (void)snprintf(record->sha256, sizeof(record->sha256), "%s", publication->result.sha256_hex);
     record->size_bytes = publication->result.size_bytes;
-    record->etag = publication->is_reused ? publication->look->twin_etag
-                                          : atd_str_from(sending->job.info.etag);
+    /* What a local file calls its state means nothing elsewhere. */
+    if (publication->publisher->options.scope)
+        record->etag = publication->is_reused ? publication->look->twin_etag
+                                              : atd_str_from(sending->job.info.etag);
     record->samples = (int64_t)publication->result.samples;
     record->mtime_ns = publication->committed_mtime_ns;
     ret_shard->replaces = atd_str_from(publication->replaces);
