@@ -206,8 +206,8 @@ static int step_failed(const struct atd_unpacker *unpacker, int code, struct atd
         return atd_error_set(err, E2BIG,
                              "%s data take more than %" PRIu64 " MiB of memory to unpack", name,
                              ATD_UNPACK_MEMORY_MAX >> 20);
-    return atd_error_set(err, EINVAL, "%s data are damaged near byte %" PRIu64, name,
-                         unpacker->in_bytes);
+    return atd_error_set(err, EINVAL, "%s data are damaged near byte %" PRIu64 " unpacked", name,
+                         unpacker->out_bytes);
 }
 
 /* Hands on what a step unpacked. */
@@ -239,9 +239,10 @@ static int take_piece(struct atd_unpacker *unpacker, struct atd_bytes *piece, st
 
         unpacker->in_bytes += taken;
         *piece = (struct atd_bytes){piece->ptr + taken, step.in_left};
-        if (step.code != 0)
-            return step_failed(unpacker, step.code, err);
+        /* What came before the damage counts first. */
         rc = give(unpacker, step.out_len, err);
+        if (rc == 0 && step.code != 0)
+            rc = step_failed(unpacker, step.code, err);
         if (rc != 0)
             return rc;
         unpacker->is_ended = step.is_end;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "publish/inspect.h"
+#include "publish/inspect_unpack.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -69,6 +70,11 @@ static void inspect_all_ways(struct atd_bytes bytes, uint32_t seed)
     struct verdict whole = inspect(bytes, 0);
     struct verdict pieces = inspect(bytes, seed | 1);
 
+    /* How much comes out before damage is noticed depends on the pieces, in liblzma. */
+    if (atd_packing_of(bytes) != ATD_PACKING_NONE && whole.rc != 0) {
+        require(pieces.rc != 0);
+        return;
+    }
     require(whole.rc == pieces.rc && strcmp(whole.err.text, pieces.err.text) == 0);
     require(whole.members == pieces.members);
     if (whole.rc == 0)
