@@ -8,6 +8,8 @@
 #ifndef ATD_PUBLISH_EDIT_H
 #define ATD_PUBLISH_EDIT_H
 
+#include <stdatomic.h>
+
 #include "publish/editor.h"
 
 /* All that one try reads and writes: two lists of URLs, metadata several times. */
@@ -28,6 +30,8 @@ struct atd_edit_waiting {
 
 struct atd_editor {
     struct atd_editor_options options;
+    atomic_uint_fast64_t commits;
+    atomic_uint_fast64_t conflicts;
     uint64_t random;
     char (*own)[ATD_CID_TEXT_LEN + 1]; /* a ring of ATD_EDIT_OWN_MAX */
     size_t own_count;                  /* ever added */

@@ -52,6 +52,13 @@ void atd_editor_free(struct atd_editor *editor)
     free(editor);
 }
 
+void atd_editor_counts(const struct atd_editor *editor, uint64_t *ret_commits,
+                       uint64_t *ret_conflicts)
+{
+    *ret_commits = atomic_load(&editor->commits);
+    *ret_conflicts = atomic_load(&editor->conflicts);
+}
+
 int64_t atd_editor_now_us(struct atd_editor *editor)
 {
     struct timespec now;
@@ -134,6 +141,10 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
         rc = try_once(edit, plan, ctx, &sent, &why);
         if (rc == -EREMOTEIO && sent)
             edit->was_sent = true;
+        if (rc == 0 && sent)
+            (void)atomic_fetch_add(&editor->commits, 1);
+        if (rc == -ESTALE)
+            (void)atomic_fetch_add(&editor->conflicts, 1);
         /* The next plan finds out whether it was done: it has nothing to do then. */
         again = edit->was_sent ? !is_about_the_edit(rc) : rc == -ESTALE || why.retryable;
         if (rc == 0 || !again)

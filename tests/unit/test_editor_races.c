@@ -345,6 +345,34 @@ Test(editor_races, a_read_that_fails_changes_nothing)
     }
 }
 
+/* What was done by the try whose answer was lost is told as done by this call. */
+Test(editor_races, a_lost_answer_is_told_as_the_call_that_did_it)
+{
+    struct rig rig;
+    struct atd_edit_result result;
+    uint64_t commits;
+    uint64_t conflicts;
+
+    set_scene(&rig);
+    rig.hook.fault = HOOK_LOST_DONE;
+    rig.hook.fault_at = 1;
+    rig.hook.fault_count = 1;
+    WORKS(rig_add(rig.editor, "new", "n.tar", 'n', &result, err));
+    cr_assert(result.is_new_dataset);
+    cr_assert_not(result.was_there);
+    cr_assert_eq(strlen(result.cid.text), ATD_CID_TEXT_LEN);
+    atd_editor_counts(rig.editor, &commits, &conflicts);
+    cr_assert_eq(conflicts, 0);
+    rig.hook.fault = HOOK_CONFLICT;
+    rig.hook.fault_at = 2;
+    rig.hook.fault_count = 2;
+    WORKS(rig_add(rig.editor, "new", "o.tar", 'o', &result, err));
+    cr_assert_not(result.is_new_dataset);
+    atd_editor_counts(rig.editor, &commits, &conflicts);
+    cr_assert_eq(conflicts, 2);
+    rig_close(&rig);
+}
+
 /* After a lost answer the index is asked until it says what happened. */
 Test(editor_races, a_read_that_fails_after_a_lost_answer_is_tried_again)
 {
