@@ -493,6 +493,60 @@ Test(editor, a_dataset_read_fresh)
     rig_close(&rig);
 }
 
+/* Whatever stands in the index, an edit says what is wrong and changes nothing. */
+Test(editor, records_that_make_no_sense_are_refused)
+{
+    static const uint8_t list[] = "\x93\x01\x02\x03";
+    static const uint8_t cut[] = "\x92\xab/da";
+    static const uint8_t one[] = "\x91\xab/data/x.tar";
+    static const uint8_t sums[] = "\x81\xa9"
+                                  "checksums\x01";
+    const struct atd_index_entry entries[] = {
+        {.cid = S("c1"),
+         .name = S("list"),
+         .schema_ref = S("r"),
+         .data_urls = {one, 13},
+         .metadata = {list, 4}},
+        {.cid = S("c2"), .name = S("cut"), .schema_ref = S("r"), .data_urls = {cut, 5}},
+        {.cid = S("c3"),
+         .name = S("half"),
+         .schema_ref = S("r"),
+         .data_urls = {one, 13},
+         .metadata = {cut, 5}},
+        {.cid = S("c4"),
+         .name = S("sums"),
+         .schema_ref = S("r"),
+         .data_urls = {one, 13},
+         .metadata = {sums, 12}},
+    };
+    const struct atd_index_label labels[] = {
+        {.name = S("list"), .version = S(""), .cid = S("c1")},
+        {.name = S("cut"), .version = S(""), .cid = S("c2")},
+        {.name = S("half"), .version = S(""), .cid = S("c3")},
+        {.name = S("sums"), .version = S(""), .cid = S("c4")},
+    };
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1u << 20);
+    struct atd_edit_dataset dataset;
+    struct atd_str url = S("/data/x.tar");
+    struct rig rig;
+
+    rig_open(&rig);
+    atd_index_memory_set(rig.index, entries, 4, labels, 4, NULL, 0);
+    rig_refresh(&rig);
+    for (size_t i = 0; i < 4; i++)
+        FAILS(EINVAL, rig_add(rig.editor, entries[i].name.ptr, "z.tar", 'z', NULL, err));
+    FAILS(EINVAL, atd_edit_set_mtime(rig.editor, S("list"), url, 1, err));
+    FAILS(EINVAL, atd_edit_remove_shards(rig.editor, S("half"), &url, 1, err));
+    FAILS(EINVAL, atd_edit_remove_shards(rig.editor, S("cut"), &url, 1, err));
+    FAILS(EINVAL, atd_edit_remove_dataset(rig.editor, S("cut"), err));
+    FAILS(EINVAL, atd_edit_read(rig.editor, S("cut"), &arena, &dataset, err));
+    cr_assert_eq(rig.hook.commits, 0);
+    /* What does not touch the senseless part works. */
+    WORKS(atd_edit_remove_shards(rig.editor, S("list"), &url, 1, err));
+    WORKS(atd_edit_rename(rig.editor, S("cut"), S("tuc"), err));
+    rig_close(&rig);
+}
+
 /* ------------------------------------------------------------------ names and labels */
 
 Test(editor, another_name_takes_labels_and_former_entries_along)
