@@ -42,14 +42,30 @@ size_t atd_utf8_step(const uint8_t *ptr, size_t len)
     return atd_utf8_decode(ptr, len, &code);
 }
 
+/* How many of the bytes at the front are ASCII, in steps of a word: most text is nothing else. */
+static size_t ascii_words(const uint8_t *ptr, size_t len)
+{
+    size_t at = 0;
+    uint64_t word;
+
+    for (; len - at >= sizeof(word); at += sizeof(word)) {
+        memcpy(&word, ptr + at, sizeof(word));
+        if (word & UINT64_C(0x8080808080808080))
+            break;
+    }
+    return at;
+}
+
 bool atd_utf8_is_valid(struct atd_str s, size_t *ret_position)
 {
     const uint8_t *bytes = (const uint8_t *)s.ptr;
     size_t at = 0;
 
     while (at < s.len) {
-        size_t step = atd_utf8_step(bytes + at, s.len - at);
+        size_t step = bytes[at] < 0x80 ? ascii_words(bytes + at, s.len - at) : 0;
 
+        if (step == 0)
+            step = atd_utf8_step(bytes + at, s.len - at);
         if (step == 0) {
             if (ret_position)
                 *ret_position = at;

@@ -166,15 +166,20 @@ int atd_array_decode(struct atd_bytes bytes, struct atd_array *ret_array, struct
     return rc;
 }
 
-bool atd_array_sniff(struct atd_bytes bytes)
+bool atd_array_recognize(struct atd_bytes bytes, struct atd_array *ret_array)
 {
-    struct atd_array array;
-
     /* The compact form has no magic: only lengths and a byte order mark that Python writes. */
     if (!atd_npy_has_magic(bytes) && (bytes.len < 2 || bytes.ptr[0] < 3 || bytes.ptr[0] > 16 ||
                                       !memchr("<>|=", bytes.ptr[1], 4)))
         return false;
-    return atd_array_decode(bytes, &array, NULL) == 0;
+    return atd_array_decode(bytes, ret_array, NULL) == 0;
+}
+
+bool atd_array_sniff(struct atd_bytes bytes)
+{
+    struct atd_array array;
+
+    return atd_array_recognize(bytes, &array);
 }
 
 int atd_array_encode_compact(const struct atd_array *array, struct atd_buf *out,

@@ -64,47 +64,63 @@ static bool next_pair(struct pairs *pairs, struct atd_str key, struct atd_bytes 
     return true;
 }
 
-static uint32_t count_key(struct atd_bytes map, struct atd_str key)
+/* In how many pairs the key is; stores the first of them. */
+static uint32_t count_key(struct atd_bytes map, struct atd_str key, struct atd_bytes *ret_first)
 {
     struct pairs pairs = pairs_of(map);
     struct atd_bytes pair;
     uint32_t count = 0;
     bool is_key;
 
-    while (next_pair(&pairs, key, &pair, &is_key))
-        count += is_key;
+    while (next_pair(&pairs, key, &pair, &is_key)) {
+        if (is_key && count++ == 0)
+            *ret_first = pair;
+    }
     return count;
 }
 
+static void write_pair(struct atd_str key, struct atd_bytes value, struct atd_buf *out)
+{
+    if (!value.ptr)
+        return;
+    atd_mp_write_str(out, key);
+    atd_buf_append(out, value.ptr, value.len);
+}
+
+/* Appends the pairs from `from` on without those of the key. */
+static void write_others(struct pairs pairs, const uint8_t *from, struct atd_str key,
+                         struct atd_buf *out)
+{
+    struct atd_bytes pair;
+    bool is_key;
+
+    while (next_pair(&pairs, key, &pair, &is_key)) {
+        if (!is_key && pair.ptr >= from)
+            atd_buf_append(out, pair.ptr, pair.len);
+    }
+}
+
 /*
- * Appends the map with one key's value replaced, in the place of its last pair; a new key comes
- * last. A value of ptr NULL: without the key.
+ * Appends the map with one key's value replaced, in the place of its first pair, as a Python dict
+ * would; a new key comes last. A value of ptr NULL: without the key.
  */
 static void write_with(struct atd_bytes map, struct atd_str key, struct atd_bytes value,
                        struct atd_buf *out)
 {
     struct pairs pairs = pairs_of(map);
-    uint32_t there = count_key(map, key);
-    struct atd_bytes pair;
-    bool is_key;
+    const uint8_t *body = map.ptr + pairs.reader.at;
+    const uint8_t *end = map.ptr + map.len;
+    struct atd_bytes first = {end, 0}; /* of a key that is not there: behind the last pair */
+    uint32_t there = count_key(map, key, &first);
+    const uint8_t *rest = first.ptr + first.len;
 
     atd_mp_write_map(out, (size_t)pairs.left - there + (value.ptr != NULL));
-    if (there == 0 && value.ptr == NULL) {
-        atd_buf_append(out, map.ptr + pairs.reader.at, map.len - pairs.reader.at);
-        return;
-    }
-    for (uint32_t seen = 0; next_pair(&pairs, key, &pair, &is_key);) {
-        if (!is_key) {
-            atd_buf_append(out, pair.ptr, pair.len);
-        } else if (++seen == there && value.ptr) {
-            atd_mp_write_str(out, key);
-            atd_buf_append(out, value.ptr, value.len);
-        }
-    }
-    if (there == 0) {
-        atd_mp_write_str(out, key);
-        atd_buf_append(out, value.ptr, value.len);
-    }
+    atd_buf_append(out, body, (size_t)(first.ptr - body));
+    write_pair(key, value, out);
+    if (there <= 1)
+        atd_buf_append(out, rest, (size_t)(end - rest));
+    else
+        write_others(pairs, rest, key, out);
 }
 
 static bool is_empty_map(struct atd_bytes map)
@@ -331,8 +347,9 @@ static bool write_without(struct atd_bytes map, struct atd_str key, struct atd_s
                           struct atd_buf *out)
 {
     struct atd_bytes old;
+    struct atd_bytes first;
 
-    if (!find_map(map, key, &old) || count_key(old, inner) == 0)
+    if (!find_map(map, key, &old) || count_key(old, inner, &first) == 0)
         return false;
     write_with(old, inner, absent, out);
     return true;

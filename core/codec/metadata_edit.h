@@ -25,9 +25,9 @@ struct atd_shard_record {
 
 /*
  * All edits take any bytes, and append nothing when they fail. `metadata` ptr NULL or nil: there
- * was none. Where a key is there twice Python reads the last one; that one is edited, and the
- * others go. Errors of all: EINVAL what atd_metadata_check says; E2BIG the result is over its
- * limits; EFBIG, ENOMEM.
+ * was none. Of a key that is there twice Python reads the last value, in the first place: so does
+ * an edit of it, and leaves one. Errors of all: EINVAL what atd_metadata_check says; E2BIG the
+ * result is over its limits; EFBIG, ENOMEM.
  *
  * Appends metadata with the shard's record added or replaced; without a hash, a checksum that is
  * there stays. Errors: EINVAL the metadata is no map, or `checksums`, `atdatafs` or its `shards` is

@@ -15,10 +15,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "atdata/array.h"
 #include "base/check.h"
-#include "base/cleanup.h"
 #include "base/limits.h"
+#include "codec/array_npy.h"
 #include "codec/python_name.h"
 
 /* A field's name. Python has no limit; a class of names this long is nobody's. */
@@ -136,7 +135,7 @@ static struct seen_type type_of_bin(struct atd_bytes bytes, uint8_t depth)
     struct atd_array array;
 
     /* The library writes no arrays inside lists, and reads them as bytes (ATDATA-FORMATS 5.2). */
-    if (depth == 0 && atd_array_sniff(bytes) && atd_array_decode(bytes, &array, NULL) == 0) {
+    if (depth == 0 && atd_array_recognize(bytes, &array)) {
         type.leaf = LEAF_ARRAY;
         type.dtype = dtype_place(array.dtype);
     }

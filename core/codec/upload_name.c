@@ -278,11 +278,11 @@ static struct pattern peel(struct atd_str name)
 
 /* ------------------------------------------------------------------ notes of editors and tools */
 
-/* .NAME.swp of vim and nano: the last two letters go down, swp, swo .. saa. */
+/* .NAME.swp of vim and nano: swp, swo .. swa, svz .. sva, when those before are taken. */
 static bool is_vim_swap(struct atd_str ending)
 {
-    return ending.len == 3 && ending.ptr[0] == 's' && ending.ptr[1] >= 'a' &&
-           ending.ptr[1] <= 'w' && is_lower(ending.ptr[2]);
+    return ending.len == 3 && ending.ptr[0] == 's' &&
+           (ending.ptr[1] == 'v' || ending.ptr[1] == 'w') && is_lower(ending.ptr[2]);
 }
 
 /* NAME~, NAME.~1~ (cp --backup) */

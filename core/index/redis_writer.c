@@ -47,7 +47,7 @@ static int go_up(struct redis_writer *writer, bool *ret_fresh, struct atd_error 
     if (rc) {
         atd_redis_link_free(link);
         /* Of a socket that is not there; who reads would take it for a missing record. */
-        if (rc == -ENOENT && err)
+        if (rc == -ENOENT)
             err->code = ECONNREFUSED;
         return rc == -ENOENT ? -ECONNREFUSED : rc;
     }
@@ -68,17 +68,23 @@ static int converse(struct redis_writer *writer, conversation talk, void *ctx,
     int64_t deadline_ms = atd_clock_monotonic_ms() + ATD_INDEX_WRITE_MS;
 
     for (;;) {
+        struct atd_error why = ATD_ERROR_INIT;
         bool fresh;
-        int rc = go_up(writer, &fresh, err);
+        int rc = go_up(writer, &fresh, &why);
 
-        if (rc)
-            return rc;
-        atd_redis_link_set_deadline(writer->link, deadline_ms);
-        rc = talk(writer, ctx, err);
-        if (rc && rc != -ESTALE && rc != -ENOENT)
-            go_down(writer);
-        if (fresh || (rc != -ECONNRESET && rc != -EPIPE))
-            return rc;
+        if (rc == 0) {
+            atd_redis_link_set_deadline(writer->link, deadline_ms);
+            rc = talk(writer, ctx, &why);
+            if (rc && rc != -ESTALE && rc != -ENOENT)
+                go_down(writer);
+        } else {
+            fresh = true;
+        }
+        if (!fresh && (rc == -ECONNRESET || rc == -EPIPE))
+            continue;
+        if (rc && err)
+            *err = why;
+        return rc;
     }
 }
 

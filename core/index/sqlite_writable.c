@@ -216,6 +216,32 @@ static int sync_directory(const char *path, struct atd_error *err)
     return 0;
 }
 
+/*
+ * SQLite plays back what a crashed program left in a -journal, and deletes the file that is named
+ * at its end (of a transaction over several databases), whichever that is. The library makes none.
+ * Source: SQLite's file format, 3 ("The Rollback Journal"); pager.c, readSuperJournal().
+ */
+static int refuse_super_journal(const char *path, struct atd_error *err)
+{
+    static const uint8_t magic[] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
+    uint8_t tail[sizeof(magic)];
+    char name[PATH_MAX + 16];
+    atd_auto_fd int fd = -1;
+    off_t size;
+
+    (void)snprintf(name, sizeof(name), "%s-journal", path);
+    fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    if (size < (off_t)sizeof(tail) ||
+        pread(fd, tail, sizeof(tail), size - (off_t)sizeof(tail)) != (ssize_t)sizeof(tail) ||
+        memcmp(tail, magic, sizeof(magic)) != 0)
+        return 0;
+    return atd_error_set_retryable(err, EBUSY,
+                                   "'%s' belongs to a transaction over several databases: the "
+                                   "program that began it must end it",
+                                   name);
+}
+
 /* ------------------------------------------------------------------ the connection */
 
 static bool is_late(const struct atd_sqlite_writable *writable)
@@ -293,6 +319,9 @@ int atd_sqlite_writable_open(const char *path, enum atd_sqlite_purpose purpose, 
     if (rc)
         return rc;
     find_real(path, writable->real);
+    rc = refuse_super_journal(writable->real, err);
+    if (rc)
+        return rc;
     writable->made = !there;
     if (purpose == ATD_SQLITE_TO_WRITE)
         flags |= SQLITE_OPEN_CREATE;

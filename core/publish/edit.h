@@ -8,6 +8,8 @@
 #ifndef ATD_PUBLISH_EDIT_H
 #define ATD_PUBLISH_EDIT_H
 
+#include <stdatomic.h>
+
 #include "publish/editor.h"
 
 /* All that one try reads and writes: two lists of URLs, metadata several times. */
@@ -28,6 +30,8 @@ struct atd_edit_waiting {
 
 struct atd_editor {
     struct atd_editor_options options;
+    atomic_uint_fast64_t commits;
+    atomic_uint_fast64_t conflicts;
     uint64_t random;
     char (*own)[ATD_CID_TEXT_LEN + 1]; /* a ring of ATD_EDIT_OWN_MAX */
     size_t own_count;                  /* ever added */
@@ -139,10 +143,9 @@ int atd_edit_set_superseded(struct atd_edit *edit, struct atd_str name,
                             const struct atd_index_entry *entry,
                             struct atd_error *err) ATD_MUST_USE;
 /* The same as _supersede with all that the catalog has under `name`, but for these two (may be
- * empty). `base` is the name they are superseded under. As many as one commit takes. */
-int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str base,
-                              struct atd_str but, struct atd_str and_but,
-                              struct atd_error *err) ATD_MUST_USE;
+ * empty). As many as one commit takes. */
+int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str but,
+                              struct atd_str and_but, struct atd_error *err) ATD_MUST_USE;
 /* True for NAME@superseded:CID of that entry; *ret_name (may be NULL) is NAME. */
 bool atd_edit_is_superseded(struct atd_str entry_name, struct atd_str cid,
                             struct atd_str *ret_name);

@@ -1,5 +1,5 @@
 /*
- * A dataset as a whole: what its name means, its metadata, its name, its end.
+ * A dataset as a whole: what its name means, its metadata, its end.
  */
 #include <errno.h>
 
@@ -125,148 +125,6 @@ int atd_edit_set_metadata(struct atd_editor *editor, struct atd_str name, struct
               : 0;
 }
 
-/* ------------------------------------------------------------------ another name */
-
-struct rename_edit {
-    struct atd_str from;
-    struct atd_str to;
-    struct atd_cid cid; /* what was sent under the new name; empty: nothing yet */
-};
-
-/* One label of the old name, to the new one. `time` is kept for versions: they were made then. */
-static int move_label(struct atd_edit *edit, const struct atd_index_label *label, struct atd_str to,
-                      struct atd_error *err)
-{
-    struct atd_index_label after = *label;
-    struct atd_index_label there;
-    bool is_there;
-    int rc =
-        atd_edit_find_label(edit->editor, to, label->version, &edit->arena, &is_there, &there, err);
-
-    if (rc)
-        return rc;
-    after.name = to;
-    rc = label->version.len
-             ? atd_edit_put_label_as_it_is(edit, is_there ? &there : NULL, &after, err)
-             : atd_edit_put_label(edit, is_there ? &there : NULL, &after, err);
-    return rc ? rc : atd_edit_delete_label(edit, label, err);
-}
-
-static int move_versions(struct atd_edit *edit, const struct rename_edit *want,
-                         struct atd_error *err)
-{
-    const struct atd_catalog *catalog = edit->catalog;
-    int rc = 0;
-
-    for (size_t i = atd_catalog_first_label_named(catalog, want->from);
-         rc == 0 && i < atd_catalog_label_count(catalog); i++) {
-        const struct atd_catalog_label *known = atd_catalog_label_at(catalog, i);
-        struct atd_index_label label;
-        bool is_there;
-
-        if (!atd_str_equal(known->name, want->from))
-            break;
-        if (!known->version.len)
-            continue;
-        rc = atd_edit_find_label(edit->editor, known->name, known->version, &edit->arena, &is_there,
-                                 &label, err);
-        if (rc == 0 && is_there)
-            rc = move_label(edit, &label, want->to, err);
-    }
-    return rc;
-}
-
-/* Entries that were superseded under the old name: under the new one they stay hidden. */
-static int move_superseded(struct atd_edit *edit, const struct rename_edit *want,
-                           struct atd_error *err)
-{
-    const struct atd_catalog *catalog = edit->catalog;
-    atd_auto_buf struct atd_buf prefix = ATD_BUF_INIT(2 * ATD_NAME_BYTES_MAX);
-    atd_auto_buf struct atd_buf name = ATD_BUF_INIT(2 * ATD_NAME_BYTES_MAX);
-    int rc;
-
-    atd_buf_append_str(&prefix, want->from);
-    atd_buf_append_byte(&prefix, '@');
-    rc = atd_buf_finish(&prefix, "the name", err);
-    for (size_t i = rc ? 0 : atd_catalog_first_named(catalog, atd_buf_str(&prefix));
-         rc == 0 && i < atd_catalog_entry_count(catalog) && edit->count < HANGERS_MAX; i++) {
-        const struct atd_catalog_entry *known = atd_catalog_named_at(catalog, i);
-        struct atd_index_entry entry;
-        bool is_there;
-
-        if (!atd_str_starts_with(known->name, atd_buf_str(&prefix)))
-            break;
-        /* Others may be called so too: only what we renamed. */
-        if (!atd_catalog_is_superseded(catalog, known))
-            continue;
-        rc = atd_edit_find_entry(edit->editor, known->cid, &edit->arena, &is_there, &entry, err);
-        if (rc || !is_there || !atd_str_equal(entry.name, known->name))
-            continue;
-        atd_buf_clear(&name);
-        atd_buf_append_str(&name, want->to);
-        atd_buf_append_str(&name, atd_str_from_byte(entry.name, want->from.len));
-        rc = atd_buf_finish(&name, "the name", err);
-        if (rc == 0)
-            rc = atd_edit_set_name(edit, &entry, atd_buf_str(&name), err);
-    }
-    return rc;
-}
-
-static int plan_rename(struct atd_edit *edit, void *ctx, struct atd_error *err)
-{
-    struct rename_edit *want = ctx;
-    struct atd_edit_now from;
-    struct atd_edit_now to;
-    struct atd_index_label label;
-    int rc = atd_edit_meaning(edit->editor, edit->catalog, want->from, &edit->arena, &from, err);
-
-    if (rc == 0)
-        rc = atd_edit_meaning(edit->editor, edit->catalog, want->to, &edit->arena, &to, err);
-    if (rc)
-        return rc;
-    if (edit->was_sent && !from.exists && to.exists &&
-        atd_str_equal(to.entry.cid, atd_str_from(want->cid.text)))
-        return 0; /* the try whose answer was lost did it */
-    if (!from.exists)
-        return no_dataset(err);
-    if (to.exists)
-        return atd_error_set(err, EEXIST, "there is a dataset '" ATD_STR_FMT "' already",
-                             ATD_STR_ARG(want->to));
-    (void)snprintf(
-        want->cid.text, sizeof(want->cid.text), "%.*s",
-        (int)(from.entry.cid.len < ATD_CID_TEXT_LEN ? from.entry.cid.len : ATD_CID_TEXT_LEN),
-        from.entry.cid.ptr);
-    if (atd_str_equal(from.entry.name, want->from))
-        rc = atd_edit_set_name(edit, &from.entry, want->to, err);
-    label =
-        (struct atd_index_label){.name = want->from, .version = ATD_STR(""), .cid = from.entry.cid};
-    if (rc == 0 && from.has_label && atd_str_equal(from.label.cid, from.entry.cid)) {
-        rc = move_label(edit, &from.label, want->to, err);
-    } else if (rc == 0) {
-        if (from.has_label) /* it leads nowhere: nothing would ever take it away */
-            rc = atd_edit_delete_label(edit, &from.label, err);
-        label.name = want->to;
-        if (rc == 0)
-            rc = atd_edit_put_label(edit, to.has_label ? &to.label : NULL, &label, err);
-    }
-    if (rc == 0)
-        rc = move_versions(edit, want, err);
-    if (rc == 0)
-        rc =
-            atd_edit_supersede_others(edit, want->from, want->to, from.entry.cid, ATD_STR(""), err);
-    return rc ? rc : move_superseded(edit, want, err);
-}
-
-int atd_edit_rename(struct atd_editor *editor, struct atd_str from, struct atd_str to,
-                    struct atd_error *err)
-{
-    struct rename_edit want = {.from = from, .to = to};
-    int rc = atd_str_equal(from, to) ? 0 : atd_edit_run(editor, plan_rename, &want, err);
-
-    return rc ? atd_error_wrap(err, rc, "renaming dataset '" ATD_STR_FMT "'", ATD_STR_ARG(from))
-              : 0;
-}
-
 /* ------------------------------------------------------------------ its end */
 
 static int lists_shards(const struct atd_index_entry *entry, struct atd_error *err)
@@ -346,7 +204,31 @@ static int remove_entry(struct atd_edit *edit, struct atd_str name,
     return rc ? rc : atd_edit_delete_entry(edit, entry, err);
 }
 
-/* Others of that name would be the dataset then; what we superseded under it would show. */
+static void count_record(void *ctx, const struct atd_shard_record *record)
+{
+    (void)record;
+    ++*(size_t *)ctx;
+}
+
+/* An earlier state of the dataset: superseded under its name by atdatafs, which wrote it too. */
+static bool is_earlier_state(struct atd_edit *edit, struct atd_str name,
+                             const struct atd_catalog_entry *known)
+{
+    struct atd_str base;
+    size_t records = 0;
+
+    if (known->label_count || !atd_edit_is_superseded(known->name, known->cid, &base) ||
+        !atd_str_equal(base, name))
+        return false;
+    if (known->metadata.ptr)
+        atd_metadata_each_shard(known->metadata, count_record, &records);
+    return records > 0 || atd_editor_is_own(edit->editor, known->cid);
+}
+
+/*
+ * Others of that name would be the dataset then, and earlier states of it would show. What others
+ * inserted under the name, and we only renamed, stays: it shows from now on.
+ */
 static int remove_others(struct atd_edit *edit, struct atd_str name,
                          const struct atd_index_entry *entry, struct atd_error *err)
 {
@@ -356,16 +238,13 @@ static int remove_others(struct atd_edit *edit, struct atd_str name,
     for (size_t i = atd_catalog_first_named(catalog, name);
          rc == 0 && i < atd_catalog_entry_count(catalog) && edit->count < HANGERS_MAX; i++) {
         const struct atd_catalog_entry *known = atd_catalog_named_at(catalog, i);
-        struct atd_str base;
         struct atd_index_entry fresh;
         bool is_there;
         bool is_ours;
 
         if (!atd_str_starts_with(known->name, name))
             break;
-        is_ours = atd_edit_is_superseded(known->name, known->cid, &base) &&
-                  atd_str_equal(base, name) && known->label_count == 0 &&
-                  atd_editor_is_own(edit->editor, known->cid);
+        is_ours = is_earlier_state(edit, name, known);
         if (atd_str_equal(known->cid, entry->cid) ||
             (!is_ours && !atd_str_equal(known->name, name)))
             continue;

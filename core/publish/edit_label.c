@@ -112,7 +112,7 @@ static int point_name(struct atd_edit *edit, const struct label_edit *want,
         !atd_str_equal(now.entry.cid, want->cid))
         rc = atd_edit_supersede(edit, want->name, &now.entry, err);
     if (rc == 0)
-        rc = atd_edit_supersede_others(edit, want->name, want->name, want->cid,
+        rc = atd_edit_supersede_others(edit, want->name, want->cid,
                                        now.exists ? now.entry.cid : ATD_STR(""), err);
     return rc;
 }

@@ -126,6 +126,7 @@ static int plan_add(struct atd_edit *edit, void *ctx, struct atd_error *err)
     atd_auto_buf struct atd_buf metadata = ATD_BUF_INIT(ATD_METADATA_BYTES_MAX);
     struct atd_edit_successor successor = {0};
     struct atd_edit_now now;
+    struct atd_cid cid;
     struct atd_str *urls = NULL;
     struct atd_str named = {NULL, 0};
     size_t count = 0;
@@ -172,13 +173,13 @@ static int plan_add(struct atd_edit *edit, void *ctx, struct atd_error *err)
         return atd_edit_no_memory(err);
     rc = atd_edit_settle_schema(edit, want->name, &now, shard, &successor.schema_ref, err);
     if (rc == 0)
-        rc = atd_edit_succeed(edit, want->name, &now, &successor, &want->result.cid, err);
+        rc = atd_edit_succeed(edit, want->name, &now, &successor, &cid, err);
     if (rc)
         return rc;
     want->was_new = !now.exists;
     want->result.was_there = false;
     want->result.is_new_dataset = !now.exists;
-    note_result(want, atd_str_from(want->result.cid.text), successor.schema_ref);
+    note_result(want, atd_str_from(cid.text), successor.schema_ref);
     return 0;
 }
 

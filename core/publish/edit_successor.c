@@ -91,8 +91,8 @@ int atd_edit_supersede(struct atd_edit *edit, struct atd_str name,
     return rc ? rc : atd_edit_set_superseded(edit, name, entry, err);
 }
 
-int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str base,
-                              struct atd_str but, struct atd_str and_but, struct atd_error *err)
+int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str but,
+                              struct atd_str and_but, struct atd_error *err)
 {
     const struct atd_catalog *catalog = edit->catalog;
     unsigned renamed = 0;
@@ -111,7 +111,7 @@ int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct
         rc = atd_edit_find_entry(edit->editor, known->cid, &edit->arena, &is_there, &entry, err);
         if (rc || !is_there || !atd_str_equal(entry.name, name))
             continue;
-        rc = atd_edit_supersede(edit, base, &entry, err);
+        rc = atd_edit_supersede(edit, name, &entry, err);
         renamed++;
     }
     return rc;
@@ -198,7 +198,7 @@ int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct at
             atd_editor_own(edit->editor, old_cid);
     }
     if (rc == 0)
-        rc = atd_edit_supersede_others(edit, name, name, old_cid, label.cid, err);
+        rc = atd_edit_supersede_others(edit, name, old_cid, label.cid, err);
     if (rc == 0)
         *ret_cid = cid;
     return rc;

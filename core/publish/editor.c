@@ -10,8 +10,8 @@
 
 /* Pauses between tries grow to this; each is a random part of its greatest. */
 #define PAUSE_MAX_MS 64u
-/* After a lost answer the index gets more time to come back. */
-#define LOST_PAUSE_MAX_MS 200u
+/* An index that does not answer gets more time to come back. */
+#define DOWN_PAUSE_MAX_MS 256u
 /* Times after the year 9999 do not compare as text. */
 #define LAST_SECOND 253402300799
 
@@ -52,6 +52,13 @@ void atd_editor_free(struct atd_editor *editor)
     free(editor);
 }
 
+void atd_editor_counts(const struct atd_editor *editor, uint64_t *ret_commits,
+                       uint64_t *ret_conflicts)
+{
+    *ret_commits = atomic_load(&editor->commits);
+    *ret_conflicts = atomic_load(&editor->conflicts);
+}
+
 int64_t atd_editor_now_us(struct atd_editor *editor)
 {
     struct timespec now;
@@ -65,9 +72,12 @@ int64_t atd_editor_now_us(struct atd_editor *editor)
 /* ------------------------------------------------------------------ tries */
 
 /* So that two who met do not meet again. */
-static void pause_randomly(struct atd_editor *editor, unsigned most_ms)
+static void pause_randomly(struct atd_editor *editor, unsigned tries, unsigned most_ms)
 {
     uint64_t us;
+
+    if (tries < 16 && 1u << tries < most_ms)
+        most_ms = 1u << tries;
 
     editor->random ^= editor->random << 13;
     editor->random ^= editor->random >> 7;
@@ -131,6 +141,10 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
         rc = try_once(edit, plan, ctx, &sent, &why);
         if (rc == -EREMOTEIO && sent)
             edit->was_sent = true;
+        if (rc == 0 && sent)
+            (void)atomic_fetch_add(&editor->commits, 1);
+        if (rc == -ESTALE)
+            (void)atomic_fetch_add(&editor->conflicts, 1);
         /* The next plan finds out whether it was done: it has nothing to do then. */
         again = edit->was_sent ? !is_about_the_edit(rc) : rc == -ESTALE || why.retryable;
         if (rc == 0 || !again)
@@ -147,10 +161,8 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
                                              ATD_EDIT_TRIES);
             break;
         }
-        if (tries < 6 && !edit->was_sent)
-            pause_randomly(editor, 1u << tries);
-        else
-            pause_randomly(editor, edit->was_sent ? LOST_PAUSE_MAX_MS : PAUSE_MAX_MS);
+        pause_randomly(editor, tries,
+                       edit->was_sent || rc != -ESTALE ? DOWN_PAUSE_MAX_MS : PAUSE_MAX_MS);
     }
     free(edit);
     if (rc && err)

@@ -42,6 +42,10 @@ int atd_editor_new(const struct atd_editor_options *options, struct atd_editor *
                    struct atd_error *err) ATD_MUST_USE;
 void atd_editor_free(struct atd_editor *editor);
 
+/* Changes that were made, and tries that another writer was in the way of. Any thread. */
+void atd_editor_counts(const struct atd_editor *editor, uint64_t *ret_commits,
+                       uint64_t *ret_conflicts);
+
 /* ------------------------------------------------------------------ a dataset as it is now */
 
 /* Read fresh; views live in `arena`. */

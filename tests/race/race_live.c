@@ -1,6 +1,7 @@
 /*
- * Readers of the current generation and of its shard lists, while the index changes all the time
- * and the poller and the sweeper do their work: every generation that a reader holds is whole.
+ * Readers of the current generation and of its shard lists, and others who ask for loads and await
+ * them, while the index changes all the time and the poller and the sweeper do their work: every
+ * generation that a reader holds is whole.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -65,6 +66,26 @@ static void *read_until_stopped(void *ctx)
     return NULL;
 }
 
+/* Whoever changed the index waits for a view that shows it. */
+static void *ask_until_stopped(void *ctx)
+{
+    (void)ctx;
+    while (!atomic_load(&stop)) {
+        uint64_t generation = atd_live_generation(live);
+
+        MUST(atd_live_await(live, atd_live_request(live), 60000));
+        MUST(atd_live_generation(live) > generation);
+        atd_live_refresh(live);
+    }
+    return NULL;
+}
+
+static void *run_askers(void *ctx)
+{
+    race(ask_until_stopped, ctx);
+    return NULL;
+}
+
 static void *run_readers(void *ctx)
 {
     race(read_until_stopped, ctx);
@@ -77,6 +98,7 @@ int main(void)
     static const struct atd_live_watcher watcher = {NULL, on_change, NULL};
     int64_t until_ms = atd_clock_monotonic_ms() + RUN_MS;
     pthread_t readers;
+    pthread_t askers;
 
     MUST(atd_file_store_new(roots, 1, &store, NULL) == 0);
     MUST(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL) == 0);
@@ -85,6 +107,7 @@ int main(void)
     MUST(atd_live_open(index_in_memory, locator, &live, NULL) == 0);
     MUST(atd_live_start(live, &watcher, NULL) == 0);
     MUST(pthread_create(&readers, NULL, run_readers, NULL) == 0);
+    MUST(pthread_create(&askers, NULL, run_askers, NULL) == 0);
     for (int i = 0; atd_clock_monotonic_ms() < until_ms; i++) {
         if (i % 2)
             atd_index_memory_set(index_in_memory, state_a, 1, NULL, 0, NULL, 0);
@@ -94,6 +117,7 @@ int main(void)
     }
     atomic_store(&stop, true);
     MUST(pthread_join(readers, NULL) == 0);
+    MUST(pthread_join(askers, NULL) == 0);
     MUST(atomic_load(&swaps) > 2);
     MUST(atd_live_close(live));
     atd_index_free(index_in_memory);

@@ -87,6 +87,27 @@ Test(arena, aligned_zeroed_and_bounded)
     cr_assert_str_eq(name.ptr, "abc");
 }
 
+/* ASCII is read in words: what is bad is found wherever it stands in one. */
+Test(utf8, bad_byte_at_any_place)
+{
+    for (size_t len = 1; len < 30; len++) {
+        for (size_t bad = 0; bad < len; bad++) {
+            char text[32];
+            size_t at = len;
+
+            memset(text, 'a', sizeof(text));
+            cr_assert(atd_utf8_is_valid((struct atd_str){text, len}, &at));
+            text[bad] = (char)0xff;
+            cr_assert_not(atd_utf8_is_valid((struct atd_str){text, len}, &at));
+            cr_assert_eq(at, bad);
+            /* a whole character, or one that the end cuts */
+            text[bad] = (char)0xc3;
+            text[bad + 1] = (char)0xa9;
+            cr_assert_eq(atd_utf8_is_valid((struct atd_str){text, len}, &at), bad + 1 < len);
+        }
+    }
+}
+
 Test(utf8, strict)
 {
     static const struct {

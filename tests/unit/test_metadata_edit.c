@@ -272,25 +272,27 @@ Test(metadata_edit, drop_leaves_what_is_no_map)
 /* Python reads the last of equal keys: neither may come back when the other goes. */
 Test(metadata_edit, keys_that_are_there_twice)
 {
-    /* {"checksums": {"u": 1}, "checksums": {"u": 2, "u": 3}, "k": wide 1} */
+    /* {"checksums": {"u": 1}, "k": 1 in three bytes, "checksums": {"u": 2, "v": 4, "u": 3}} */
     static const char twice[] = "\x83\xa9"
-                                "checksums\x81\xa1u\x01\xa9"
-                                "checksums\x82\xa1u\x02\xa1u\x03"
-                                "\xa1k\xcd\x00\x01";
+                                "checksums\x81\xa1u\x01\xa1k\xcd\x00\x01\xa9"
+                                "checksums\x83\xa1u\x02\xa1v\x04\xa1u\x03";
     struct atd_bytes metadata = {(const uint8_t *)twice, sizeof(twice) - 1};
     atd_auto_buf struct atd_buf out = ATD_BUF_INIT(BUF_BYTES);
-    struct atd_shard_record record = {.url = ATD_STR("u"), .sha256 = "ab", .samples = -1};
+    struct atd_shard_record record = {.url = ATD_STR("u"),
+                                      .sha256 = "ab",
+                                      .size_bytes = UINT64_MAX,
+                                      .samples = -1,
+                                      .mtime_ns = INT64_MIN};
     struct atd_error err = ATD_ERROR_INIT;
 
     cr_assert_eq(atd_metadata_drop_shard(metadata, ATD_STR("u"), &out, &err), 0, "%s", err.text);
-    cr_assert(atd_str_equal(atd_buf_str(&out), ATD_STR("\x81\xa1k\xcd\x00\x01")));
+    cr_assert(atd_str_equal(atd_buf_str(&out), ATD_STR("\x82\xa9"
+                                                       "checksums\x81\xa1v\x04\xa1k\xcd\x00\x01")));
     atd_buf_clear(&out);
-    record.size_bytes = UINT64_MAX;
-    record.mtime_ns = INT64_MIN;
     cr_assert_eq(atd_metadata_put_shard(metadata, &record, &out, &err), 0);
     cr_assert(atd_str_equal(atd_buf_str(&out), ATD_STR("\x83\xa9"
-                                                       "checksums\x81\xa1u\xa2"
-                                                       "ab\xa1k\xcd\x00\x01\xa8"
+                                                       "checksums\x82\xa1u\xa2"
+                                                       "ab\xa1v\x04\xa1k\xcd\x00\x01\xa8"
                                                        "atdatafs\x81\xa6shards\x81\xa1u\x80")));
 }
 

@@ -78,3 +78,39 @@ Test(redis_error, refusals_and_types_are_told_apart)
     cr_assert(atd_redis_error_is_wrong_type(ATD_STR("WRONGTYPE Operation against a key")));
     cr_assert_not(atd_redis_error_is_wrong_type(ATD_STR("ERR WRONGTYPE")));
 }
+
+Test(redis_error, a_change_has_its_own_remedies)
+{
+    static const struct {
+        const char *reply;
+        int code;
+        const char *says;
+    } changes[] = {
+        {"NOPERM this user has no permissions to run the 'evalsha' command", EACCES, "+evalsha ("},
+        {"OOM command not allowed when used memory > 'maxmemory'.", ENOSPC, "raised"},
+        {"READONLY You can't write against a read only replica. script: 1, on @user_script:9.",
+         EROFS, "use the master"},
+        {"ERR Error running script (call to f_1): @user_script:9: @user_script: 9: -READONLY You "
+         "can't write against a read only replica.",
+         EROFS, "use the master"},
+        {"ERR Error running script (call to f_1): @user_script:9: -MISCONF Redis is", EIO,
+         "cannot save"},
+        {"ERR something of -OOM else", EIO, "'ERR something"},
+    };
+
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        struct atd_error err = ATD_ERROR_INIT;
+        int rc = atd_redis_change_error_set(atd_str_from(changes[i].reply), &err);
+
+        cr_expect_eq(rc, -changes[i].code, "%s: %d", changes[i].reply, rc);
+        cr_expect_not_null(strstr(err.text, changes[i].says), "%s: %s", changes[i].reply, err.text);
+    }
+    cr_assert(atd_redis_error_refuses_script(ATD_STR("NOPERM x")));
+    cr_assert(atd_redis_error_refuses_script(
+        ATD_STR("ERR ACL failure in script: User a has no permissions to run the 'type' command")));
+    cr_assert(atd_redis_error_refuses_script(
+        ATD_STR("ERR Error running script (call to f_1): @user_script:1: The user executing the "
+                "script can't run this command or subcommand")));
+    cr_assert_not(atd_redis_error_refuses_script(ATD_STR("NOSCRIPT No matching script.")));
+    cr_assert_not(atd_redis_error_refuses_script(ATD_STR("")));
+}

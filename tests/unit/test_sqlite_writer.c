@@ -324,6 +324,66 @@ Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
     (void)sqlite3_close(db);
 }
 
+/* SQLite itself waits for no lock when the mode of a file is changed. */
+Test(sqlite_writer, a_file_in_another_mode_that_is_locked_is_waited_for)
+{
+    const struct atd_index_operation one = an_entry();
+    char command[256];
+    int ready[2];
+    char byte;
+    pid_t child;
+
+    (void)snprintf(command, sizeof(command), "mkdir -p %s/sub/dir", dir);
+    cr_assert_eq(system(command), 0);
+    cr_assert_eq(pipe(ready), 0);
+    child = fork();
+    if (child == 0) {
+        sqlite3 *db = open_db();
+
+        run(db, "CREATE TABLE t (x); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)");
+        (void)!write(ready[1], "", 1);
+        (void)usleep(300000);
+        run(db, "COMMIT");
+        (void)sqlite3_close(db);
+        _exit(0);
+    }
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    expect_done(writer, &one, 1);
+    (void)waitpid(child, NULL, 0);
+    cr_assert_str_eq(ask("PRAGMA journal_mode"), "wal\n");
+}
+
+/* What a crash left is played back; a file that it names would be deleted. */
+Test(sqlite_writer, a_journal_that_names_a_file_is_not_played_back)
+{
+    const struct atd_index_operation one = an_entry();
+    char command[512];
+
+    (void)snprintf(command, sizeof(command), "mkdir -p %s/sub/dir", dir);
+    cr_assert_eq(system(command), 0);
+    if (fork() == 0) {
+        sqlite3 *db = open_db();
+
+        run(db, "CREATE TABLE t (x); INSERT INTO t VALUES (1); PRAGMA cache_size = 1; BEGIN; "
+                "UPDATE t SET x = 2; INSERT INTO t SELECT randomblob(10000) FROM "
+                "pragma_function_list");
+        _exit(0); /* a hot journal stays */
+    }
+    (void)wait(NULL);
+    cr_assert(exists("-journal"));
+    (void)snprintf(command, sizeof(command),
+                   "cp %s-journal %s/saved && printf "
+                   "'\\331\\325\\005\\371\\040\\241\\143\\327' >> %s-journal",
+                   path, dir, path);
+    cr_assert_eq(system(command), 0);
+    expect_error(writer, &one, 1, EBUSY, "several databases");
+    (void)snprintf(command, sizeof(command), "cp %s/saved %s-journal", dir, path);
+    cr_assert_eq(system(command), 0);
+    expect_done(writer, &one, 1);
+    cr_assert_str_eq(ask("SELECT x FROM t"), "1\n");
+    cr_assert_not(exists("-journal"));
+}
+
 Test(sqlite_writer, broken_files_are_told_apart)
 {
     const struct atd_index_operation one = an_entry();
@@ -419,6 +479,38 @@ Test(sqlite_writer, large_entries_come_back_whole)
     cr_assert(found.data_urls.len == len && memcmp(found.data_urls.ptr, urls, len) == 0);
     atd_arena_release(&arena);
     free(urls);
+}
+
+Test(sqlite_writer, many_make_the_file_at_once)
+{
+    for (int round = 0; round < 12; round++) {
+        pid_t children[6];
+        char command[256];
+        int go[2];
+        char byte;
+
+        (void)snprintf(command, sizeof(command), "rm -rf %s/sub", dir);
+        cr_assert_eq(system(command), 0);
+        cr_assert_eq(pipe(go), 0);
+        for (size_t i = 0; i < 6; i++) {
+            children[i] = fork();
+            if (children[i] == 0) {
+                const struct atd_index_operation one = an_entry();
+
+                (void)close(go[1]);
+                (void)!read(go[0], &byte, 1);
+                _exit(-atd_index_commit(writer, &one, 1, NULL, NULL));
+            }
+        }
+        (void)close(go[0]);
+        (void)close(go[1]);
+        for (size_t i = 0; i < 6; i++) {
+            int status = 0;
+
+            (void)waitpid(children[i], &status, 0);
+            cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", WEXITSTATUS(status));
+        }
+    }
 }
 
 Test(sqlite_writer, nobodys_work_is_lost_when_many_write)

@@ -101,6 +101,7 @@ static const struct {
     {".schema.json.swp", ATD_UPLOAD_SCRATCH, "schema.json"},
     {".schema.json.swx", ATD_UPLOAD_SCRATCH, "schema.json"},
     {".schema.json.swo", ATD_UPLOAD_SCRATCH, "schema.json"},
+    {".schema.json.svz", ATD_UPLOAD_SCRATCH, "schema.json"},
     {".metadata.json.kate-swp", ATD_UPLOAD_SCRATCH, "metadata.json"},
     {".schema.json.a1b2c3", ATD_UPLOAD_SCRATCH, "schema.json"}, /* rsync */
     {"metadata.json.Q7XKZ1", ATD_UPLOAD_SCRATCH, "metadata.json"},
@@ -130,6 +131,7 @@ static const struct {
     {".DS_Store", ATD_UPLOAD_REFUSED, ""},
     {"._" S, ATD_UPLOAD_REFUSED, ""},
     {".notes.txt.a1b2c3", ATD_UPLOAD_REFUSED, ""},
+    {".query.sql", ATD_UPLOAD_REFUSED, ""},
     {"notes.txt.part", ATD_UPLOAD_REFUSED, ""},
     {S ".sha256", ATD_UPLOAD_REFUSED, ""},
     {S ".SHA512", ATD_UPLOAD_REFUSED, ""},

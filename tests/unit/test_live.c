@@ -1,0 +1,165 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "catalog/live.h"
+
+#define DEADLINE_MS 10000u
+
+/* An index that never says it changed, loads when it may, and fails when told so. */
+struct gate {
+    struct atd_index base;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    /* guarded by mutex */
+    unsigned loads; /* begun */
+    bool closed;    /* a load waits at the gate */
+    bool fails;
+};
+
+static int gate_load(struct atd_index *index, const struct atd_index_sink *sink,
+                     struct atd_error *err)
+{
+    struct gate *gate = (struct gate *)index;
+    bool fails;
+
+    (void)sink;
+    (void)pthread_mutex_lock(&gate->mutex);
+    gate->loads++;
+    (void)pthread_cond_broadcast(&gate->cond);
+    while (gate->closed)
+        (void)pthread_cond_wait(&gate->cond, &gate->mutex);
+    fails = gate->fails;
+    (void)pthread_mutex_unlock(&gate->mutex);
+    return fails ? atd_error_set(err, EIO, "the index cannot be read") : 0;
+}
+
+static bool gate_changed(struct atd_index *index)
+{
+    (void)index;
+    return false;
+}
+
+static void gate_free(struct atd_index *index)
+{
+    (void)index;
+}
+
+static const struct atd_index_ops gate_ops = {
+    .provider = "gate", .load = gate_load, .changed = gate_changed, .free = gate_free};
+
+static void gate_set(struct gate *gate, bool closed, bool fails)
+{
+    (void)pthread_mutex_lock(&gate->mutex);
+    gate->closed = closed;
+    gate->fails = fails;
+    (void)pthread_cond_broadcast(&gate->cond);
+    (void)pthread_mutex_unlock(&gate->mutex);
+}
+
+static void gate_await_loads(struct gate *gate, unsigned loads)
+{
+    (void)pthread_mutex_lock(&gate->mutex);
+    while (gate->loads < loads)
+        (void)pthread_cond_wait(&gate->cond, &gate->mutex);
+    (void)pthread_mutex_unlock(&gate->mutex);
+}
+
+struct scene {
+    struct gate gate;
+    struct atd_file_store *files;
+    struct atd_locator *locator;
+    struct atd_live *live;
+};
+
+static void open_scene(struct scene *scene, bool start)
+{
+    static const char *const roots[] = {"/data"};
+    static const struct atd_live_watcher watcher = {0};
+
+    memset(scene, 0, sizeof(*scene));
+    scene->gate.base.ops = &gate_ops;
+    scene->gate.base.location = strdup("gate:");
+    (void)pthread_mutex_init(&scene->gate.mutex, NULL);
+    (void)pthread_cond_init(&scene->gate.cond, NULL);
+    cr_assert_eq(atd_file_store_new(roots, 1, &scene->files, NULL), 0);
+    cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = scene->files},
+                                 &scene->locator, NULL),
+                 0);
+    cr_assert_eq(atd_live_open(&scene->gate.base, scene->locator, &scene->live, NULL), 0);
+    if (start)
+        cr_assert_eq(atd_live_start(scene->live, &watcher, NULL), 0);
+}
+
+static void close_scene(struct scene *scene)
+{
+    gate_set(&scene->gate, false, false);
+    cr_assert(atd_live_close(scene->live));
+    cr_assert(atd_locator_free(scene->locator));
+    atd_file_store_free(scene->files);
+    atd_index_free(&scene->gate.base);
+}
+
+Test(live, a_load_that_is_asked_for_comes_whatever_the_index_says)
+{
+    struct scene scene;
+    uint64_t generation;
+
+    open_scene(&scene, true);
+    generation = atd_live_generation(scene.live);
+    cr_assert(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    cr_assert_gt(atd_live_generation(scene.live), generation);
+    close_scene(&scene);
+}
+
+/* One that began before the request may have read the index before the change. */
+Test(live, a_load_that_is_under_way_already_does_not_count, .timeout = 60)
+{
+    struct scene scene;
+    uint64_t first;
+    uint64_t second;
+
+    open_scene(&scene, true);
+    gate_set(&scene.gate, true, false);
+    first = atd_live_request(scene.live);
+    gate_await_loads(&scene.gate, 2);
+    second = atd_live_request(scene.live);
+    cr_assert_not(atd_live_await(scene.live, first, 20), "it waits at the gate");
+    gate_set(&scene.gate, false, false);
+    cr_assert(atd_live_await(scene.live, second, DEADLINE_MS));
+    gate_await_loads(&scene.gate, 3);
+    cr_assert_geq(atd_live_generation(scene.live), 3);
+    cr_assert(atd_live_await(scene.live, first, 0), "it is served for good");
+    close_scene(&scene);
+}
+
+Test(live, a_load_that_fails_is_told_at_once, .timeout = 60)
+{
+    struct scene scene;
+    int64_t start_ms;
+
+    open_scene(&scene, true);
+    gate_set(&scene.gate, false, true);
+    start_ms = atd_clock_monotonic_ms();
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    cr_assert_lt(atd_clock_monotonic_ms() - start_ms, DEADLINE_MS / 2);
+    gate_set(&scene.gate, false, false);
+    cr_assert(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS),
+              "the next one does not wait for the pause after the failure");
+    close_scene(&scene);
+}
+
+Test(live, before_the_start_the_waiting_thread_loads)
+{
+    struct scene scene;
+
+    open_scene(&scene, false);
+    cr_assert(atd_live_await(scene.live, atd_live_request(scene.live), 0));
+    cr_assert_eq(atd_live_generation(scene.live), 2);
+    gate_set(&scene.gate, false, true);
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), 0));
+    close_scene(&scene);
+}
