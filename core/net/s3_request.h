@@ -78,9 +78,11 @@ struct atd_s3_request {
     struct atd_str crc32c_base64; /* PUT, UPLOAD_PART: x-amz-checksum-crc32c; empty: none */
     bool if_none_match;           /* PUT, COMPLETE_UPLOAD: "If-None-Match: *" */
     struct atd_str content_type;  /* PUT, CREATE_UPLOAD; empty: none */
-    bool wants_crc32c;            /* CREATE_UPLOAD: x-amz-checksum-algorithm: CRC32C */
-    struct atd_str upload_id;     /* UPLOAD_PART, COMPLETE_UPLOAD, ABORT_UPLOAD */
-    unsigned part_number;         /* UPLOAD_PART: 1 to ATD_S3_PARTS_MAX */
+    /* CREATE_UPLOAD: x-amz-checksum-algorithm: CRC32C. Then every part must have one (MinIO: 400
+     * InvalidArgument), and the body that completes names them. */
+    bool wants_crc32c;
+    struct atd_str upload_id; /* UPLOAD_PART, COMPLETE_UPLOAD, ABORT_UPLOAD */
+    unsigned part_number;     /* UPLOAD_PART: 1 to ATD_S3_PARTS_MAX */
 };
 
 /*

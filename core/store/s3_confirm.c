@@ -16,16 +16,13 @@ int atd_s3_exists(struct atd_str url, struct atd_error *err)
     return atd_error_set(err, EEXIST, "%s exists already", what);
 }
 
-int atd_s3_unknown(struct atd_str url, struct atd_error *err)
+int atd_s3_unknown(struct atd_str url, const struct atd_error *reason, struct atd_error *err)
 {
     char what[ATD_REMOTE_WHAT_MAX];
 
     atd_remote_what(url, what);
-    if (!err || err->code == 0)
-        return atd_error_set(err, EREMOTEIO, "nobody can say whether %s was written", what);
-    err->code = EREMOTEIO;
-    err->retryable = false;
-    return atd_error_wrap(err, -EREMOTEIO, "nobody can say whether %s was written", what);
+    return atd_error_set(err, EREMOTEIO, "nobody can say whether %s was written%s%s", what,
+                         reason ? ": " : "", reason ? reason->text : "");
 }
 
 /*
@@ -114,11 +111,12 @@ int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct 
     enum atd_s3_finding finding;
     struct atd_object_info info;
     struct atd_error why = ATD_ERROR_INIT;
+    const char *after;
     char what[ATD_REMOTE_WHAT_MAX];
-    int rc = atd_s3_find(store, url, sent, timeout_ms, &finding, &info, err);
+    int rc = atd_s3_find(store, url, sent, timeout_ms, &finding, &info, &why);
 
     if (rc)
-        return atd_s3_unknown(url, err);
+        return atd_s3_unknown(url, &why, err);
     atd_remote_what(url, what);
     switch (finding) {
     case ATD_S3_FOUND_OURS:
@@ -131,12 +129,13 @@ int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct 
         break;
     }
     rc = atd_s3_remove(&store->remote.store, url, timeout_ms, &why);
-    return atd_error_set(
-        err, EIO,
-        "%s is not what was sent (%llu bytes, not %llu, or another "
-        "checksum)%s%s",
-        what, (unsigned long long)info.size_bytes, (unsigned long long)sent->size_bytes,
-        rc ? ", and could not be deleted: " : "; it was deleted", rc ? why.text : "");
+    after = rc ? ", and could not be deleted: " : "; it was deleted";
+    if (info.size_bytes == sent->size_bytes)
+        return atd_error_set(err, EIO, "%s is not what was sent (its checksum is another)%s%s",
+                             what, after, rc ? why.text : "");
+    return atd_error_set(err, EIO, "%s is not what was sent (%llu bytes instead of %llu)%s%s", what,
+                         (unsigned long long)info.size_bytes, (unsigned long long)sent->size_bytes,
+                         after, rc ? why.text : "");
 }
 
 int atd_s3_look_first(struct atd_s3_store *store, struct atd_str url, unsigned timeout_ms,

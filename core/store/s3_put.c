@@ -6,10 +6,10 @@
 #include "base/crc32c.h"
 #include "store/s3_store.h"
 
-/* The reply was lost, or says that an object is there: is it ours? */
+/* The reply was lost (`lost` says how), or it says that an object is there: is it ours? */
 static int settle(struct atd_s3_store *store, struct atd_str url, const struct atd_s3_sent *sent,
-                  bool exists, unsigned timeout_ms, struct atd_object_info *ret_info,
-                  struct atd_error *err)
+                  const struct atd_error *lost, unsigned timeout_ms,
+                  struct atd_object_info *ret_info, struct atd_error *err)
 {
     enum atd_s3_finding finding;
     struct atd_error why = ATD_ERROR_INIT;
@@ -17,10 +17,10 @@ static int settle(struct atd_s3_store *store, struct atd_str url, const struct a
     if (atd_s3_find(store, url, sent, timeout_ms, &finding, ret_info, &why) == 0) {
         if (finding == ATD_S3_FOUND_OURS)
             return 0;
-        if (exists && finding == ATD_S3_FOUND_OTHER)
+        if (!lost && finding == ATD_S3_FOUND_OTHER)
             return atd_s3_exists(url, err);
     }
-    return atd_s3_unknown(url, err);
+    return atd_s3_unknown(url, lost ? lost : why.code ? &why : NULL, err);
 }
 
 static int run_put(struct atd_s3_store *store, struct atd_str url, struct atd_s3_write *put,
@@ -43,6 +43,7 @@ int atd_s3_put(struct atd_store *base, struct atd_str url, struct atd_bytes byte
     struct atd_s3_store *store = (struct atd_s3_store *)base;
     struct atd_s3_sent sent = {.size_bytes = bytes.len};
     struct atd_s3_write put = {.request = {.operation = ATD_S3_PUT, .body = bytes}};
+    struct atd_error why = ATD_ERROR_INIT;
     char hash[ATD_S3_SHA256_HEX_MAX + 1];
     int rc = atd_s3_look_first(store, url, timeout_ms, &put.request.if_none_match, err);
 
@@ -52,14 +53,16 @@ int atd_s3_put(struct atd_store *base, struct atd_str url, struct atd_bytes byte
     if (!atomic_load(&store->refuses_crc32c))
         put.request.crc32c_base64 = atd_str_from(sent.crc32c);
     put.request.payload_sha256_hex = atd_s3_payload_hash(store, bytes, hash);
-    rc = run_put(store, url, &put, timeout_ms, err);
-    if (rc && !put.may_have_arrived)
-        return rc;
+    rc = run_put(store, url, &put, timeout_ms, &why);
+    if (rc && put.may_have_arrived)
+        return settle(store, url, &sent, &why, timeout_ms, ret_info, err);
     if (rc) {
-        return settle(store, url, &sent, false, timeout_ms, ret_info, err);
+        if (err)
+            *err = why;
+        return rc;
     }
     if (put.outcome == ATD_S3_OUTCOME_EXISTS && put.may_have_arrived)
-        return settle(store, url, &sent, true, timeout_ms, ret_info, err);
+        return settle(store, url, &sent, NULL, timeout_ms, ret_info, err);
     if (put.outcome != ATD_S3_OUTCOME_MADE)
         return atd_s3_exists(url, err);
     memcpy(sent.etag, put.info.etag, sizeof(sent.etag));

@@ -131,8 +131,8 @@ int atd_s3_look_first(struct atd_s3_store *store, struct atd_str url, unsigned t
                       bool *ret_guard, struct atd_error *err) ATD_MUST_USE;
 
 int atd_s3_exists(struct atd_str url, struct atd_error *err);
-/* EREMOTEIO; the reason is what `err` holds already, if anything. */
-int atd_s3_unknown(struct atd_str url, struct atd_error *err);
+/* EREMOTEIO; `reason` may be NULL. */
+int atd_s3_unknown(struct atd_str url, const struct atd_error *reason, struct atd_error *err);
 
 /* ------------------------------------------------------------------ the operations */
 

@@ -183,12 +183,13 @@ static int describe(struct s3_upload *upload, unsigned part_count, struct atd_bu
 }
 
 /*
- * COMPLETE had no clear answer. GONE after a lost reply: our own first attempt may have done it;
- * then what is there is ours even when nothing but the size tells. EXISTS: only a checksum tells.
+ * COMPLETE had no clear answer (`lost`: none; else NULL). GONE after a lost reply: our own first
+ * attempt may have done it; then what is there is ours even when nothing but the size tells.
+ * EXISTS: only a checksum tells.
  */
 static int settle(struct s3_upload *upload, const struct atd_s3_sent *sent,
-                  const struct atd_s3_write *complete, unsigned timeout_ms,
-                  struct atd_object_info *ret_info, struct atd_error *err)
+                  const struct atd_s3_write *complete, const struct atd_error *lost,
+                  unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err)
 {
     enum atd_s3_finding finding;
     struct atd_error why = ATD_ERROR_INIT;
@@ -204,7 +205,7 @@ static int settle(struct s3_upload *upload, const struct atd_s3_sent *sent,
         return finding == ATD_S3_FOUND_NOTHING ? dropped(upload, err) : atd_s3_exists(url, err);
     if (rc == 0 && complete->outcome == ATD_S3_OUTCOME_EXISTS && finding == ATD_S3_FOUND_OTHER)
         return atd_s3_exists(url, err);
-    return atd_s3_unknown(url, err);
+    return atd_s3_unknown(url, lost ? lost : why.code ? &why : NULL, err);
 }
 
 static int judge_end(struct s3_upload *upload, struct atd_s3_sent *sent,
@@ -225,7 +226,7 @@ static int judge_end(struct s3_upload *upload, struct atd_s3_sent *sent,
     default:
         return dropped(upload, err);
     }
-    return settle(upload, sent, complete, timeout_ms, ret_info, err);
+    return settle(upload, sent, complete, NULL, timeout_ms, ret_info, err);
 }
 
 static int s3_finish(struct atd_store_upload *base, unsigned part_count, unsigned timeout_ms,
@@ -254,15 +255,16 @@ static int s3_finish(struct atd_store_upload *base, unsigned part_count, unsigne
     rc = atd_s3_write_run(store, url_of(upload), &complete, &upload->group, timeout_ms, &why);
     if (rc == 0)
         return judge_end(upload, &sent, &complete, timeout_ms, ret_info, err);
-    if (err)
-        *err = why;
-    if (!complete.may_have_arrived)
+    if (!complete.may_have_arrived) {
+        if (err)
+            *err = why;
         return rc;
+    }
     /* Who cancels does not wait for more questions. */
     if (rc == -ECANCELED)
-        return atd_s3_unknown(url_of(upload), err);
+        return atd_s3_unknown(url_of(upload), &why, err);
     complete.outcome = ATD_S3_OUTCOME_OTHER;
-    return settle(upload, &sent, &complete, timeout_ms, ret_info, err);
+    return settle(upload, &sent, &complete, &why, timeout_ms, ret_info, err);
 }
 
 /* ------------------------------------------------------------------ taking it back */

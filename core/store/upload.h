@@ -46,7 +46,7 @@ int atd_store_upload_begin(struct atd_store *store, struct atd_str url, uint64_t
  * Sends part `number`, from 1. Parts are part_bytes long but the last, which is shorter or as long,
  * never empty. A number sent again replaces the earlier one, but not while that one is under way.
  * `bytes` stay unchanged until it returns. Any thread, several parts at once. Errors: ECANCELED;
- * those of a request, tried several times.
+ * EAGAIN as finish; EFBIG more than PARTS_MAX parts; those of a request, tried several times.
  */
 int atd_store_upload_part(struct atd_store_upload *upload, unsigned number, struct atd_bytes bytes,
                           unsigned timeout_ms, struct atd_error *err) ATD_MUST_USE;

@@ -152,7 +152,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                      .upload_id = rest,
                                      .part_number = flags,
                                      .content_type = line,
-                                     .crc32c_base64 = atd_str_head(line, ATD_S3_CRC32C_LEN),
+                                     .crc32c_base64 = line.len > ATD_S3_CRC32C_LEN
+                                                          ? atd_str_head(line, ATD_S3_CRC32C_LEN)
+                                                          : line,
                                      .if_none_match = flags & 1,
                                      .wants_crc32c = flags & 2,
                                      .sign_payload = flags & 4,
