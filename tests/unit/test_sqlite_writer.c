@@ -190,6 +190,10 @@ Test(sqlite_writer, a_put_is_a_new_row_and_a_set_is_not)
     expect_done(writer, &one, 1);
     cr_assert_str_eq(ask("SELECT cid || description || created_at FROM labels"),
                      "dwords2026-11-24 12:14:15\n");
+    one = put(ATD_INDEX_PUT_LABEL, label("l", "", "d", NULL, ""));
+    expect_done(writer, &one, 1);
+    cr_assert_str_eq(ask("SELECT abs(julianday('now') - julianday(created_at)) < 0.01 FROM labels"),
+                     "1\n");
 }
 
 Test(sqlite_writer, a_row_of_other_types_is_not_as_expected)
