@@ -2,6 +2,7 @@
 `redis_server`, `minio` and `proxy` the real servers and the proxy in between, `remote` all of it.
 
 Environment: ATDATAFS (the program), ATD_TEST_DATA (tests/data), ATD_MINIO (the server's program),
+ATD_WRITE_INDEX (support/write_index.c),
 ATD_E2E_VISIBLE_S (how soon a commit must show; longer under a sanitizer), CI (when set, nothing
 may be skipped).
 """

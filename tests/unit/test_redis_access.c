@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "index/redis.h"
+#include "index/writer.h"
 #include "index_seen.h"
 #include "redis_server.h"
 
@@ -203,6 +204,36 @@ Test(redis_access, tls_takes_only_the_right_certificate)
     expect_loads("rediss://127.0.0.1:PORT?ssl_cert_reqs=none", ca);
 }
 
+static void expect_large_change(const char *ca_file)
+{
+    struct atd_redis_url url;
+    struct atd_index_writer *own = NULL;
+    struct atd_error err = ATD_ERROR_INIT;
+    struct atd_arena arena = ATD_ARENA_INIT(64u << 20);
+    struct atd_index_entry found;
+    struct atd_index_operation one = {.action = ATD_INDEX_PUT_ENTRY};
+    size_t len = 9u << 20;
+    char *urls = malloc(len);
+    char text[64];
+
+    for (size_t i = 0; i < len; i++)
+        urls[i] = (char)(i * 2654435761u >> 13);
+    one.after.entry = (struct atd_index_entry){.cid = ATD_STR("large"),
+                                               .name = ATD_STR("n"),
+                                               .schema_ref = ATD_STR("r"),
+                                               .data_urls = {(const uint8_t *)urls, len}};
+    one.before = one.after;
+    (void)snprintf(text, sizeof(text), "rediss://localhost:%u", port);
+    cr_assert_eq(atd_redis_url_parse(text, &url, &err), 0);
+    cr_assert_eq(atd_index_redis_writer(&url, ca_file, &own, &err), 0);
+    cr_assert_eq(atd_index_commit(own, &one, 1, NULL, &err), 0, "%s", err.text);
+    cr_assert_eq(atd_index_read_entry(own, ATD_STR("large"), &arena, &found, &err), 0);
+    cr_assert(found.data_urls.len == len && memcmp(found.data_urls.ptr, urls, len) == 0);
+    atd_arena_release(&arena);
+    atd_index_writer_free(own);
+    free(urls);
+}
+
 /* Far more than one record, both ways. */
 Test(redis_access, tls_carries_many_keys)
 {
@@ -222,6 +253,8 @@ Test(redis_access, tls_carries_many_keys)
     index = open_url("rediss://localhost:PORT", ca);
     cr_assert_eq(see(index, &seen, &err), 0, "%s", err.text);
     cr_assert_eq(seen.entries, 20000);
+    expect_large_change(ca);
+    RUN(writer, "DEL LocalDatasetEntry:large");
     server_kill(&server);
     cr_assert(atd_index_changed(index));
     cr_assert_eq(see(index, &seen, &err), -ECONNREFUSED, "%s", err.text);
