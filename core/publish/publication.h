@@ -1,11 +1,12 @@
 /*
  * One file on its way to being a shard.
  *
- *   SPOOLING --check asked--> CHECKING --bytes sent--> SENT --commit asked--> COMMITTING -->
- * PUBLISHED ^  \                       |                     |                         | | \--write
- * failed-----+  | refused             | written again           | failed |                       v
- * v                     v                         v
- *      +--truncated to 0-- POISONED/REFUSED         SPOOLING                   REFUSED
+ *   SPOOLING --check asked--> CHECKING --all sent--> SENT --publish asked--> COMMITTING --> PUBLISHED
+ *      ^                         |                     |                         |
+ *      |<--a hint, no name-------+<----written again---+                         | failed
+ *      |                         | refused, cancelled  | cancelled               v
+ *      |                         v                     v
+ *      +<----truncated to 0---- REFUSED, POISONED <--- a write failed (but in COMMITTING)
  *
  * While SPOOLING bytes are inspected, and parts sent, as they come in order; writers who are
  * further ahead than ATD_PUBLICATION_LAG_BYTES wait for their answer, so that a copy's progress is
