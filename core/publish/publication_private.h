@@ -82,7 +82,8 @@ struct atd_sending {
 struct atd_sending_step {
     struct atd_part_claim claim; /* first: its work */
     enum atd_step what;
-    bool may_try_keys; /* with the whole file's hash known */
+    enum atd_key first_key;
+    bool may_try_keys; /* the others too: with the whole file's hash known */
     uint64_t size_bytes;
     unsigned part_count;
     char sha256_hex[65];

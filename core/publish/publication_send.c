@@ -243,6 +243,7 @@ static void start_step(struct atd_publication *publication, enum atd_step what,
     publication->step_out = true;
     publication->sending.state = state;
     step->what = what;
+    step->first_key = publication->first_key;
     step->claim.work.run = atd_sending_run_step;
     step->claim.bytes = what == ATD_STEP_PUT ? step->size_bytes : 0;
     if (step->claim.bytes)

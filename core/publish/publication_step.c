@@ -198,7 +198,7 @@ static int open_upload(struct atd_publication *publication, struct atd_error *er
     struct atd_publisher *publisher = publication->publisher;
     struct atd_sending *sending = &publication->sending;
     struct atd_job *job = &sending->job;
-    int rc = choose_key(publication, publication->first_key, err);
+    int rc = choose_key(publication, publication->step.first_key, err);
 
     if (rc)
         return rc;
@@ -282,7 +282,7 @@ static int put_object(struct atd_publication *publication, struct atd_error *err
     struct atd_sending_step *step = &publication->step;
     size_t len = step->what == ATD_STEP_PUT ? (size_t)step->size_bytes : 0;
     atd_auto_free uint8_t *bytes = malloc(len ? len : 1);
-    enum atd_key first = publication->first_key;
+    enum atd_key first = step->first_key;
     int rc = 0;
 
     if (!bytes)

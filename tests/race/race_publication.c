@@ -14,7 +14,8 @@
 #include "race.h"
 #include "store/stores.h"
 
-#define RUN_MS 3000
+#define ROUNDS 3
+#define ROUND_MS 1000
 #define BLOCK 512u
 #define SMALL (4 * BLOCK)
 #define LARGE ((size_t)20 << 20)
@@ -176,6 +177,24 @@ static void *run_copies(void *ctx)
     return NULL;
 }
 
+static void run_round(void)
+{
+    pthread_t copies;
+
+    atomic_store(&stop, false);
+    MUST(pthread_create(&copies, NULL, run_copies, NULL) == 0);
+    for (int64_t until_ms = atd_clock_monotonic_ms() + ROUND_MS;
+         atd_clock_monotonic_ms() < until_ms;) {
+        struct atd_publisher_stats stats;
+
+        atd_publisher_stats(publisher, &stats);
+        MUST(atd_publisher_ready(publisher, NULL) == 0);
+        (void)usleep(5000);
+    }
+    atomic_store(&stop, true);
+    MUST(pthread_join(copies, NULL) == 0);
+}
+
 static int count_one(void *ctx, struct atd_str url, const struct atd_object_info *info)
 {
     (void)url;
@@ -207,7 +226,6 @@ int main(void)
     struct atd_catalog *catalog;
     unsigned objects = 0;
     bool more = false;
-    pthread_t copies;
 
     MUST(index && mkdtemp(dir));
     large_tar = malloc(LARGE);
@@ -234,19 +252,11 @@ int main(void)
                                              .memory_bytes = (uint64_t)32 << 20,
                                              .timeout_s = 5,
                                              .recover_every_ms = 50};
-    MUST(atd_publisher_open(&options, &publisher, NULL) == 0);
-    MUST(pthread_create(&copies, NULL, run_copies, NULL) == 0);
-    for (int64_t until_ms = atd_clock_monotonic_ms() + RUN_MS;
-         atd_clock_monotonic_ms() < until_ms;) {
-        struct atd_publisher_stats stats;
-
-        atd_publisher_stats(publisher, &stats);
-        MUST(atd_publisher_ready(publisher, NULL) == 0);
-        (void)usleep(5000);
+    for (int i = 0; i < ROUNDS; i++) {
+        MUST(atd_publisher_open(&options, &publisher, NULL) == 0);
+        run_round();
+        MUST(atd_publisher_close(publisher, 20000)); /* some are still ending */
     }
-    atomic_store(&stop, true);
-    MUST(pthread_join(copies, NULL) == 0);
-    MUST(atd_publisher_close(publisher, 20000));
     /* What the closing publisher could not settle is settled by the next. */
     MUST(atd_publisher_open(&options, &publisher, NULL) == 0);
     MUST(atd_publisher_close(publisher, 20000));
