@@ -241,7 +241,7 @@ void atd_publication_answer(struct atd_publication *publication, const struct at
 void atd_publication_answer_checks(struct atd_publication *publication,
                                    const struct atd_error *why);
 void atd_publication_answer_hints(struct atd_publication *publication);
-/* Writers who need not wait any more. */
+/* Writers who need not wait any more; with an error when the file is spoiled. */
 void atd_publication_answer_held(struct atd_publication *publication);
 
 /* REFUSED, and everybody is told; what was sent is taken back. */

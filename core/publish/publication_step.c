@@ -270,8 +270,10 @@ static int put_at_key(struct atd_publication *publication, struct atd_bytes byte
                    atd_store_put(publisher->options.store, atd_str_from(job->url), bytes,
                                  timeout_ms(publisher), &info, err),
                    err);
-    if (rc == 0)
+    if (rc == 0) {
+        atd_publisher_count(publisher, &publisher->stats.bytes_sent, bytes.len);
         return note_made(publication, &info, err);
+    }
     if (rc != -EREMOTEIO)
         drop_key(publication);
     return rc;

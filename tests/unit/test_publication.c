@@ -92,6 +92,36 @@ Test(publication, holds_a_writer_that_is_too_far_ahead)
     drop_tar(tar);
 }
 
+Test(publication, a_writer_who_waits_hears_of_another_ones_failure)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(96 * MIB, 19);
+    struct atd_publication *publication;
+    struct waiter waiter;
+    struct waiter other;
+    int rc = 0;
+
+    atomic_store(&rig.stalls, true);
+    rig_open(&rig);
+    publication = begin(&rig, "d", "x.tar");
+    put_bytes(publication, 0, (struct atd_bytes){tar.ptr, 32 * MIB});
+    COMES(atomic_load(&rig.steps[ATD_WRITE_PART]) > 0);
+    for (uint64_t at = 32 * MIB; rc == 0 && at < tar.len; at += MIB)
+        rc = atd_publication_write(publication, at, (struct atd_bytes){tar.ptr + at, MIB},
+                                   waiter_start(&waiter), &(struct atd_error)ATD_ERROR_INIT);
+    cr_assert_eq(rc, -EINPROGRESS);
+    cr_assert_eq(atd_publication_write(publication, (uint64_t)2 << 30,
+                                       (struct atd_bytes){tar.ptr, 512}, waiter_start(&other),
+                                       &(struct atd_error)ATD_ERROR_INIT),
+                 -EFBIG);
+    cr_assert_eq(waiter_code(&waiter), EIO);
+    atomic_store(&rig.stalls, false);
+    finish(&rig, publication);
+    check_tidy(&rig, 0);
+    rig_close(&rig);
+    drop_tar(tar);
+}
+
 Test(publication, takes_ends_that_are_only_a_size)
 {
     struct rig rig = {0};
