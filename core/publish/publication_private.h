@@ -36,7 +36,8 @@
 #define ATD_LOOK_EARLY_BYTES ((uint64_t)1 << 20)
 /* Sendings of one content: a stream, and what goes wrong at a key. */
 #define ATD_SEND_TRIES 4u
-/* A check begins again when somebody wrote meanwhile. */
+/* A check begins again when somebody wrote meanwhile: so many times, and for the timeout, in any
+ * case. */
 #define ATD_CHECK_TRIES 64u
 #define ATD_PUBLICATION_URL_MAX 2048u
 #define ATD_LOOK_ARENA_MAX ((size_t)512 << 20)
@@ -195,6 +196,7 @@ struct atd_publication {
 
     uint64_t check_change; /* the content that is being checked */
     unsigned check_tries;
+    int64_t check_began_ms;
     bool check_looked; /* the dataset was read for this check */
 
     bool no_stream; /* not before the check */

@@ -172,7 +172,7 @@ static inline void rig_start(struct rig *rig)
         .spool_limit_bytes = 1u << 30,
         .scratch_limit_bytes = MIB,
         .memory_bytes = 48 * MIB,
-        .timeout_s = 2,
+        .timeout_s = 5,
         .edit_patience_ms = 200,
         .recover_every_ms = 50,
         .event = rig_event,
