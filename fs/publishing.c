@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/dirs.h"
 #include "base/log.h"
 #include "base/workers.h"
 #include "index_edit.h"
@@ -218,10 +220,23 @@ static void on_event(void *ctx, const char *what, struct atd_str dataset, struct
     atd_log(ATD_LOG_DEBUG, "%s%s%s", text, why ? ": " : "", why ? why->text : "");
 }
 
+static int make_state_dir(const char *path, struct atd_error *err)
+{
+    int rc = atd_make_dirs(path);
+
+    if (rc == 0 && access(path, W_OK) != 0)
+        rc = -errno;
+    return rc ? atd_error_set(err, -rc, "state_dir '%s': %s", path, strerror(-rc)) : 0;
+}
+
 static int start(struct publishing *publishing, struct atd_error *err)
 {
     struct fs *fs = publishing->fs;
-    int rc = publish_parts_open(&fs->parts, on_event, fs, &publishing->parts, err);
+    /* Else it is made when it is needed, so that who only looks leaves no trace. */
+    int rc = fs->options->state_named ? make_state_dir(fs->options->state_dir, err) : 0;
+
+    if (rc == 0)
+        rc = publish_parts_open(&fs->parts, on_event, fs, &publishing->parts, err);
 
     if (rc == 0)
         rc = staging_load_datasets(fs->staging, fs->options->state_dir, err);

@@ -200,6 +200,7 @@ void staging_free_datasets(struct staging *staging)
     free(staging->datasets);
     if (staging->datasets_fd >= 0)
         (void)close(staging->datasets_fd);
+    free(staging->datasets_path);
 }
 
 /* ------------------------------------------------------------------ on the disk */
@@ -288,30 +289,55 @@ static int load_dataset(struct staging *staging, const char *file_name)
     return code == EEXIST ? 0 : code;
 }
 
+static int no_state(const struct staging *staging, int code, struct atd_error *err)
+{
+    return atd_error_set(err, code, "state directory '%s': %s", staging->datasets_path,
+                         strerror(code));
+}
+
+/* The directory, made now if need be: who makes no dataset leaves no trace. */
+static int make_directory(struct staging *staging, struct atd_error *err)
+{
+    int none = -1;
+    int rc;
+    int fd;
+
+    if (!staging->datasets_path)
+        return atd_error_set(err, EROFS, "no state directory: datasets cannot be made here");
+    if (staging->datasets_fd >= 0)
+        return 0;
+    rc = atd_make_dirs(staging->datasets_path);
+    fd = rc ? -1 : open(staging->datasets_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return no_state(staging, rc ? -rc : errno, err);
+    if (!atomic_compare_exchange_strong(&staging->datasets_fd, &none, fd))
+        (void)close(fd);
+    return 0;
+}
+
 int staging_load_datasets(struct staging *staging, const char *state_dir, struct atd_error *err)
 {
-    char path[4096];
     DIR *directories;
     const struct dirent *directory;
     size_t count = 0;
-    int code;
+    int code = 0;
     int fd;
 
-    if (snprintf(path, sizeof(path), "%s/datasets", state_dir) >= (int)sizeof(path))
-        return atd_error_set(err, ENAMETOOLONG, "state directory '%s': the name is too long",
-                             state_dir);
-    code = -atd_make_dirs(path);
-    staging->datasets_fd = code ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (staging->datasets_fd < 0)
-        return atd_error_set(err, code ? code : errno, "state directory '%s': %s", path,
-                             strerror(code ? code : errno));
-    fd = openat(staging->datasets_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (asprintf(&staging->datasets_path, "%s/datasets", state_dir) < 0) {
+        staging->datasets_path = NULL;
+        return atd_error_set(err, ENOMEM, "out of memory");
+    }
+    fd = open(staging->datasets_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : no_state(staging, errno, err);
+    staging->datasets_fd = fd;
+    fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     directories = fd >= 0 ? fdopendir(fd) : NULL;
     if (!directories) {
         code = errno;
         if (fd >= 0)
             (void)close(fd);
-        return atd_error_set(err, code, "state directory '%s': %s", path, strerror(code));
+        return no_state(staging, code, err);
     }
     while (code == 0 && count < STAGED_DATASETS_MAX && (directory = readdir(directories))) {
         code = load_dataset(staging, directory->d_name);
@@ -325,9 +351,10 @@ int staging_add_dataset(struct staging *staging, struct atd_str file_name, struc
 {
     struct empty_dataset *dataset;
     int code = 0;
+    int rc = make_directory(staging, err);
 
-    if (staging->datasets_fd < 0)
-        return atd_error_set(err, EROFS, "no state directory: datasets cannot be made here");
+    if (rc)
+        return rc;
     if (!is_dataset_name(file_name))
         return fail(file_name, EINVAL, err);
     if (staging_dataset_count(staging) >= STAGED_DATASETS_MAX)

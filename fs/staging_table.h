@@ -4,6 +4,8 @@
 #ifndef ATD_FS_STAGING_TABLE_H
 #define ATD_FS_STAGING_TABLE_H
 
+#include <stdatomic.h>
+
 #include "base/lock.h"
 #include "staging.h"
 
@@ -17,8 +19,9 @@ struct empty_dataset; /* staging_datasets.c */
 struct staging {
     struct atd_lock lock;
 
-    /* fixed once staging_load_datasets returned */
-    int datasets_fd; /* STATE/datasets, or -1 */
+    char
+        *datasets_path; /* STATE/datasets; fixed once staging_load_datasets returned; NULL before */
+    atomic_int datasets_fd; /* the same, or -1: made with the first dataset */
 
     _Atomic uint64_t version; /* changed with the lock held */
 

@@ -142,7 +142,8 @@ static void plan_effect(struct atd_redis_step *step, const struct atd_index_oper
         put(step, ATD_STR("name"), text_value(after->label.name));
         put(step, ATD_STR("version"), text_value(after->label.version));
         put_if(step, ATD_STR("description"), atd_str_bytes(after->label.description));
-        put_if(step, ATD_STR("created_at"), atd_str_bytes(after->label.created_at));
+        if (after->label.created_at.len > 0)
+            put(step, ATD_STR("created_at"), atd_str_bytes(after->label.created_at));
         break;
     case ATD_INDEX_PUT_SCHEMA:
         step->effect = ATD_REDIS_SET;

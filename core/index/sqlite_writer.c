@@ -291,7 +291,9 @@ static struct atd_str time_for_sqlite(struct atd_str text, char buffer[ATD_CLOCK
 {
     int64_t seconds;
 
-    if (!text.ptr || !atd_clock_parse(text, &seconds))
+    if (text.len == 0)
+        return (struct atd_str){NULL, 0};
+    if (!atd_clock_parse(text, &seconds))
         return text;
     atd_clock_format(seconds, buffer);
     buffer[10] = ' ';

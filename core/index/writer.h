@@ -45,8 +45,8 @@ enum atd_index_action {
     ATD_INDEX_SET_ENTRY_NAME,     /* only `name`; fields we do not know stay */
     ATD_INDEX_SET_ENTRY_METADATA, /* only `metadata` (ptr NULL: none) */
     ATD_INDEX_DELETE_ENTRY,
-    ATD_INDEX_PUT_LABEL, /* cid, name, version, created_at, and description unless ptr is NULL; a
-                            description that stands there stays then */
+    ATD_INDEX_PUT_LABEL, /* cid, name, version, created_at (unless empty; SQLite's form there), and
+                            description unless ptr is NULL: one that stands there stays then */
     ATD_INDEX_DELETE_LABEL,
     ATD_INDEX_PUT_SCHEMA,
     ATD_INDEX_DELETE_SCHEMA,

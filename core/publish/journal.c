@@ -40,9 +40,15 @@
 #define CRC_DIGITS 8u
 #define BODY_AT (sizeof(MAGIC) - 1 + CRC_DIGITS)
 
+/* This process's directory. */
+struct run {
+    char *path; /* "STATE/run-XXXXXX" */
+    int fd;     /* locked while this process lives */
+};
+
 struct atd_journal {
-    char *run_dir; /* "STATE/run-XXXXXX" */
-    int dir_fd;    /* locked while this process lives */
+    char *state_dir;
+    _Atomic(struct run *) run; /* made when it is first needed: who only reads leaves no trace */
     atomic_uint_fast64_t next_number;
 };
 
@@ -71,46 +77,82 @@ static int lock_state_dir(const char *state_dir, int *ret_fd, struct atd_error *
     return 0;
 }
 
-static int make_run_dir(struct atd_journal *journal, const char *state_dir, struct atd_error *err)
+static void free_run(struct run *run)
+{
+    if (!run)
+        return;
+    if (run->path)
+        (void)rmdir(run->path); /* stays when a job is left in it */
+    if (run->fd >= 0)
+        close(run->fd);
+    free(run->path);
+    free(run);
+}
+
+static int make_run_dir(struct run *run, const char *state_dir, struct atd_error *err)
 {
     atd_auto_fd int state_fd = -1;
     int rc = lock_state_dir(state_dir, &state_fd, err);
 
     if (rc)
         return rc;
-    if (asprintf(&journal->run_dir, "%s/" RUN_PREFIX "XXXXXX", state_dir) < 0) {
-        journal->run_dir = NULL;
+    if (asprintf(&run->path, "%s/" RUN_PREFIX "XXXXXX", state_dir) < 0) {
+        run->path = NULL;
         return atd_error_set(err, ENOMEM, "cannot open the journal: out of memory");
     }
-    if (!mkdtemp(journal->run_dir)) {
-        rc = failed(err, "cannot make", journal->run_dir);
-        free(atd_steal(journal->run_dir));
+    if (!mkdtemp(run->path)) {
+        rc = failed(err, "cannot make", run->path);
+        free(atd_steal(run->path));
         return rc;
     }
-    journal->dir_fd = open(journal->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (journal->dir_fd < 0 || flock(journal->dir_fd, LOCK_EX | LOCK_NB))
-        return failed(err, "cannot lock", journal->run_dir);
+    run->fd = open(run->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (run->fd < 0 || flock(run->fd, LOCK_EX | LOCK_NB))
+        return failed(err, "cannot lock", run->path);
+    return 0;
+}
+
+/* The directory, made now if need be. Of two threads that make one at once the first one's stays.
+ */
+static int get_run(struct atd_journal *journal, const struct run **ret_run, struct atd_error *err)
+{
+    struct run *run = atomic_load(&journal->run);
+    struct run *none = NULL;
+    int rc;
+
+    if (!run) {
+        run = calloc(1, sizeof(*run));
+        if (!run)
+            return atd_error_set(err, ENOMEM, "cannot open the journal: out of memory");
+        run->fd = -1;
+        rc = atd_make_dirs(journal->state_dir);
+        if (rc)
+            rc = atd_error_set(err, -rc, "cannot make '%s': %s", journal->state_dir, strerror(-rc));
+        else
+            rc = make_run_dir(run, journal->state_dir, err);
+        if (rc) {
+            free_run(run);
+            return rc;
+        }
+        if (!atomic_compare_exchange_strong(&journal->run, &none, run)) {
+            free_run(run);
+            run = none;
+        }
+    }
+    *ret_run = run;
     return 0;
 }
 
 int atd_journal_open(const char *state_dir, struct atd_journal **ret_journal, struct atd_error *err)
 {
     struct atd_journal *journal = calloc(1, sizeof(*journal));
-    int rc;
 
-    if (!journal)
+    if (journal)
+        journal->state_dir = strdup(state_dir);
+    if (!journal || !journal->state_dir) {
+        free(journal);
         return atd_error_set(err, ENOMEM, "cannot open the journal: out of memory");
-    journal->dir_fd = -1;
-    atomic_init(&journal->next_number, 1);
-    rc = atd_make_dirs(state_dir);
-    if (rc)
-        rc = atd_error_set(err, -rc, "cannot make '%s': %s", state_dir, strerror(-rc));
-    else
-        rc = make_run_dir(journal, state_dir, err);
-    if (rc) {
-        atd_journal_close(journal);
-        return rc;
     }
+    atomic_init(&journal->next_number, 1);
     *ret_journal = journal;
     return 0;
 }
@@ -119,11 +161,8 @@ void atd_journal_close(struct atd_journal *journal)
 {
     if (!journal)
         return;
-    if (journal->run_dir)
-        (void)rmdir(journal->run_dir); /* stays when a job is left in it */
-    if (journal->dir_fd >= 0)
-        close(journal->dir_fd);
-    free(journal->run_dir);
+    free_run(atomic_load(&journal->run));
+    free(journal->state_dir);
     free(journal);
 }
 
@@ -131,9 +170,13 @@ int atd_journal_spool_path(struct atd_journal *journal, uint64_t *ret_number, ch
                            struct atd_error *err)
 {
     uint64_t number = atomic_fetch_add(&journal->next_number, 1);
+    const struct run *run;
     char *path;
+    int rc = get_run(journal, &run, err);
 
-    if (asprintf(&path, "%s/" SPOOL_PREFIX "%" PRIu64, journal->run_dir, number) < 0)
+    if (rc)
+        return rc;
+    if (asprintf(&path, "%s/" SPOOL_PREFIX "%" PRIu64, run->path, number) < 0)
         return atd_error_set(err, ENOMEM, "cannot name a spool file: out of memory");
     *ret_number = number;
     *ret_path = path;
@@ -192,32 +235,38 @@ int atd_journal_put(struct atd_journal *journal, const struct atd_job *job, stru
     atd_auto_fd int fd = -1;
     char name[NAME_MAX_BYTES];
     char fresh[NAME_MAX_BYTES];
+    const struct run *run;
     int rc;
 
     encode(job, &text);
     rc = atd_buf_finish(&text, "the journal", err);
+    if (rc == 0)
+        rc = get_run(journal, &run, err);
     if (rc)
         return rc;
     job_name(job->number, "", name);
     job_name(job->number, PART_SUFFIX, fresh);
-    fd = openat(journal->dir_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    fd = openat(run->fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     rc = fd < 0 ? -errno : write_all(fd, atd_buf_bytes(&text));
-    if (rc == 0 && renameat(journal->dir_fd, fresh, journal->dir_fd, name))
+    if (rc == 0 && renameat(run->fd, fresh, run->fd, name))
         rc = -errno;
     if (rc == 0)
         return 0;
-    (void)unlinkat(journal->dir_fd, fresh, 0);
+    (void)unlinkat(run->fd, fresh, 0);
     /* Not ENOSPC: some tools delete the file that they replace then (TOOLS 2b). */
-    return atd_error_set(err, rc == -ENOSPC ? EDQUOT : -rc, "cannot write '%s/%s': %s",
-                         journal->run_dir, name, strerror(-rc));
+    return atd_error_set(err, rc == -ENOSPC ? EDQUOT : -rc, "cannot write '%s/%s': %s", run->path,
+                         name, strerror(-rc));
 }
 
 void atd_journal_remove(struct atd_journal *journal, uint64_t number)
 {
+    const struct run *run = atomic_load(&journal->run);
     char name[NAME_MAX_BYTES];
 
+    if (!run)
+        return;
     job_name(number, "", name);
-    (void)unlinkat(journal->dir_fd, name, 0);
+    (void)unlinkat(run->fd, name, 0);
 }
 
 /* ------------------------------------------------------------------ reading a job */
@@ -397,8 +446,11 @@ int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, voi
     int state_fd;
     int listing_fd;
     DIR *listing;
-    int rc = lock_state_dir(state_dir, &state_fd, err);
+    int rc;
 
+    if (access(state_dir, F_OK) != 0 && errno == ENOENT)
+        return 0; /* nobody has published yet */
+    rc = lock_state_dir(state_dir, &state_fd, err);
     if (rc)
         return rc;
     listing_fd = openat(state_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

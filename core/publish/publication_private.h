@@ -5,7 +5,8 @@
  *
  *     publication.c         what callers do: bytes, requests
  *     publication_state.c   the states: table, invariants, answers
- *     publication_pump.c    the run: reading along, the check, what comes next
+ *     publication_pump.c    the run: requests and reports, what comes next
+ *     publication_check.c   reading along, the check
  *     publication_send.c    what lies in the store: parts, when to begin, when to take back
  *     publication_step.c    one thing at the store, on a sender: key, begin, finish, delete
  *     publication_commit.c  what the commit thread does for it: look, commit, time
@@ -241,6 +242,23 @@ void atd_publication_answer_checks(struct atd_publication *publication,
 void atd_publication_answer_hints(struct atd_publication *publication);
 /* Writers who need not wait any more. */
 void atd_publication_answer_held(struct atd_publication *publication);
+
+/* REFUSED, and everybody is told; what was sent is taken back. */
+void atd_publication_refuse(struct atd_publication *publication, const struct atd_error *why,
+                            bool is_news);
+
+/* ------------------------------------------------------------------ publication_check.c */
+
+/* While it is being written: what is there in order. True: more to do at once. */
+bool atd_check_read_along(struct atd_publication *publication,
+                          const struct atd_spool_progress *progress);
+void atd_check_begin(struct atd_publication *publication);
+/* CHECKING. `only_hint`: nobody wants a verdict on a file that is not whole. True: more at once. */
+bool atd_check_go_on(struct atd_publication *publication, bool only_hint);
+/* The dataset was looked up. */
+void atd_check_take_look(struct atd_publication *publication);
+/* What was inspected is void. */
+void atd_check_drop(struct atd_publication *publication);
 
 /* ------------------------------------------------------------------ publication_pump.c */
 

@@ -144,3 +144,20 @@ void atd_publication_answer_held(struct atd_publication *publication)
 {
     answer_list(take_list(publication, &publication->held), NULL);
 }
+
+/* REFUSED, and everybody is told; what was sent is taken back. */
+void atd_publication_refuse(struct atd_publication *publication, const struct atd_error *why,
+                            bool is_news)
+{
+    struct atd_publisher *publisher = publication->publisher;
+
+    publication->is_reused = false;
+    atd_sending_void(publication);
+    atd_publication_move(publication, ATD_PUBLICATION_REFUSED, why);
+    if (is_news) {
+        atd_publisher_count(publisher, &publisher->stats.failed, 1);
+        atd_publisher_tell(publisher, "failed", atd_str_from(publication->dataset),
+                           atd_str_from(publication->file_name), ATD_STR(""), ATD_STR(""), why);
+    }
+    atd_publication_answer(publication, why);
+}

@@ -62,7 +62,7 @@ def tree(request, module_stack):
             files["odd", name] = index.root / name
             files["odd", name].write_bytes(content)
         index.entry("odd", [str(files["odd", name]) for name in odd], metadata={"k": "v"})
-    mount = module_stack.mount(base / "mounted", index=f"sqlite:{index.path}")
+    mount = module_stack.mount(base / "mounted", index=f"sqlite:{index.path}", options="ro")
     read(mount / "datasets" / "odd" / "one.tar")
     yield Tree(mount, files)
     opens = mount.metrics()

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "atdata/entry.h"
+#include "atdata/schema.h"
 #include "base/cleanup.h"
 #include "catalog/live.h"
 #include "codec/schema_infer.h"
@@ -354,6 +355,24 @@ static inline int rig_add(struct atd_editor *editor, const char *name, const cha
         *ret_result = result;
     atd_schema_inferrer_free(seen);
     return rc;
+}
+
+/* A schema of one required int field. */
+static inline struct atd_schema schema_of(const char *name, const char *version, const char *field)
+{
+    static struct atd_field fields[4];
+    static unsigned next;
+    struct atd_field *one = &fields[next++ % 4];
+
+    *one = (struct atd_field){.name = atd_str_from(field),
+                              .type = {.kind = ATD_KIND_PRIMITIVE,
+                                       .kind_text = S("primitive"),
+                                       .primitive = ATD_PRIMITIVE_INT,
+                                       .primitive_text = S("int")}};
+    return (struct atd_schema){.name = atd_str_from(name),
+                               .version = atd_str_from(version),
+                               .fields = one,
+                               .field_count = 1};
 }
 
 #endif

@@ -249,6 +249,7 @@ Test(redis_load, garbage_and_absurd_lengths_end_the_connection)
         HELLO ":12345678901234567890123\r\n",
         HELLO ":1-2\r\n",
         HELLO "*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
+        HELLO "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n",
         HELLO "$2\r\nabc\r\n",
         HELLO "$2\r\nab\rx",
         HELLO "%1\r\n",
@@ -266,6 +267,7 @@ Test(redis_load, garbage_and_absurd_lengths_end_the_connection)
 
     for (size_t i = 0; i < ATD_ARRAY_LEN(scripts); i++)
         expect_failure(scripts[i], SILENCE, EPROTO, "server");
+    expect_failure(HELLO "*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n", SILENCE, EPROTO, "too deeply");
 }
 
 Test(redis_load, a_line_without_end)
@@ -412,6 +414,8 @@ Test(redis_load, the_guard_passes_on_what_is_sound_in_any_pieces)
         "$0\r\n\r\n",
         "$4\r\n\r\n\r\n\r\n",
         "*3\r\n$2\r\nab\r\n*2\r\n:1\r\n*1\r\n+x\r\n$-1\r\n",
+        /* As HELLO's modules. */
+        "*2\r\n+modules\r\n*1\r\n*2\r\n+args\r\n*1\r\n+x\r\n",
     };
 
     for (size_t i = 0; i < ATD_ARRAY_LEN(replies); i++) {
