@@ -77,7 +77,8 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Request:
-    """One request that the proxy saw. `sent`: bytes of the body that went to the client."""
+    """One request that the proxy saw. `sent`: bytes of the body that went to the client; `taken`:
+    how many its own body has."""
 
     number: int
     connection: int
@@ -87,6 +88,7 @@ class Request:
     first: int | None
     last: int | None  # inclusive
     at: float  # time.monotonic()
+    taken: int = 0
     status: int = 0
     sent: int = 0
     fault: str = ""
@@ -371,6 +373,7 @@ class Server:
         with self.lock:
             self.numbers += 1
             request = Request(self.numbers, connection, *classify(head), time.monotonic())
+            request = replace(request, taken=int(head.get("content-length", 0)))
             self.seen[request.number] = request
             return request
 

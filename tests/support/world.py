@@ -86,6 +86,13 @@ class World:
         except AssertionError:
             raise AssertionError(f"left: {left()}") from None
 
+    def sent_bytes(self, names):
+        """How many bytes of shards of these names went to the store; None: nobody counts them."""
+        return None
+
+    def forget(self):
+        """What was counted."""
+
     def spools(self):
         return [str(path) for path in self.state.rglob("spool-*")]
 
@@ -229,6 +236,13 @@ class TeamWorld(World):
             reply = self.minio.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=key)
             found += [f"upload of {upload['Key']}" for upload in reply.get("Uploads", [])]
         return found
+
+    def sent_bytes(self, names):
+        puts = self.remote.proxy.requests("PUT")
+        return sum(put.taken for put in puts if put.key.rpartition("/")[2] in names)
+
+    def forget(self):
+        self.remote.forget()
 
     def keys_written(self):
         """The keys that any write went to, as the proxy has seen them."""
