@@ -161,7 +161,8 @@ static int take_dataset(struct publish_arguments *arguments, struct atd_error *e
     arguments->dataset = arguments->files[--arguments->file_count];
     name = atd_str_from(arguments->dataset);
     /* The name was forgotten. */
-    if (atd_upload_name_classify(name, NULL, NULL) == ATD_UPLOAD_SHARD)
+    if (atd_upload_name_classify(atd_str_from(publish_file_name(arguments->dataset)), NULL, NULL) ==
+        ATD_UPLOAD_SHARD)
         return atd_error_set(err, EINVAL,
                              "the last word is the name of the dataset, and '%.200s' looks like a "
                              "shard; see atdatafs publish --help",
