@@ -178,7 +178,7 @@ static void on_interrupt(fuse_req_t req, void *data)
     struct verdict *verdict = data;
 
     if (process_is_dying(fuse_req_ctx(req)->pid))
-        atd_publication_cancel(verdict->staged->publication);
+        (void)atd_publication_cancel(verdict->staged->publication);
 }
 
 /* ------------------------------------------------------------------ asking */
