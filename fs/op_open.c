@@ -211,6 +211,11 @@ struct file *file_open_staged(struct fs *fs, struct staged *staged, bool is_writ
     return file;
 }
 
+bool file_is_staged(const struct handle *handle)
+{
+    return handle->free == free_file && ((const struct file *)handle)->staged;
+}
+
 void file_free(struct fs *fs, struct file *file)
 {
     free_file(fs, &file->handle);
