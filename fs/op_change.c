@@ -200,8 +200,6 @@ static struct staged *find_staged(struct fs *fs, const struct node *directory, c
  */
 static int end_publish(struct staged *staged, struct atd_error *err)
 {
-    struct atd_publication_status status;
-
     if (!staged->publication || !verdict_is_pending(staged))
         return 0;
     if (!atd_publication_cancel(staged->publication))
