@@ -26,9 +26,11 @@ LEAVES_SECONDS = 15  # after a signal, sanitizer included
 class Command:
     """The command of one world; `words(...)` is its command line."""
 
-    def __init__(self, world, home):
+    def __init__(self, world):
         self.world = world
         self.state = make_state(world.directory / "command")
+        home = world.directory / "command-home"
+        home.mkdir()
         self.env = environment(home, self.state)
 
     def words(self, *arguments, options=""):
@@ -63,13 +65,13 @@ class Command:
 
 
 @pytest.fixture
-def publish(world, home):
-    return Command(world, home)
+def publish(world):
+    return Command(world)
 
 
 @pytest.fixture
-def team_publish(team_world, home):
-    return Command(team_world, home)
+def team_publish(team_world):
+    return Command(team_world)
 
 
 def test_files_are_published_and_named(world, publish):
@@ -187,7 +189,7 @@ def test_a_wrong_command_line_is_2_and_nothing_happens(world, publish):
     assert publish("--help").stdout.startswith("usage: atdatafs publish")
 
 
-def test_without_an_index_or_a_store_it_says_so(team_world, team_publish, home):
+def test_without_an_index_or_a_store_it_says_so(team_world, team_publish):
     path = team_world.shard("a.tar")
 
     def refused(*words):
@@ -204,8 +206,8 @@ def test_without_an_index_or_a_store_it_says_so(team_world, team_publish, home):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
-def test_an_index_that_may_not_be_written(disk_world, home):
-    publish = Command(disk_world, home)
+def test_an_index_that_may_not_be_written(disk_world):
+    publish = Command(disk_world)
     publish(disk_world.shard("a.tar"), "mnist")
     disk_world.path.chmod(0o400)
     disk_world.path.parent.chmod(0o500)
@@ -244,13 +246,13 @@ def test_several_at_once(team_world, team_publish):
         team_world.assert_published(f"set{jobs}", *paths)
 
 
-def test_many_files(disk_world, home):
+def test_many_files(disk_world):
     paths = []
     source = disk_world.shard("0.tar", count=1, bytes_each=10)
     for i in range(600):
         paths.append(disk_world.sources / f"train-{i:06d}.tar")
         shutil.copy(source, paths[-1])
-    answer = Command(disk_world, home).json("-j", 16, *paths, "mnist")
+    answer = Command(disk_world).json("-j", 16, *paths, "mnist")
     assert answer["published"] == 600
     urls = disk_world.entry("mnist")["data_urls"]
     assert [url.rsplit("/", 1)[1] for url in urls] == [path.name for path in paths]
@@ -401,13 +403,13 @@ def test_the_first_line_does_not_wait_for_anything(team_world, team_publish):
 @pytest.mark.parametrize(
     "more, words", [({}, ["-q"]), ({"TERM": "dumb"}, []), ({"TERM": ""}, [])]
 )
-def test_no_progress_where_nobody_wants_it(disk_world, home, more, words):
+def test_no_progress_where_nobody_wants_it(disk_world, more, words):
     shown = on_terminal(
-        Command(disk_world, home), *words, disk_world.shard("a.tar"), "mnist", env=more
+        Command(disk_world), *words, disk_world.shard("a.tar"), "mnist", env=more
     )
     assert "\x1b" not in shown and "%" not in shown, shown
 
 
-def test_progress_has_no_colours(disk_world, home):
-    shown = on_terminal(Command(disk_world, home), disk_world.shard("a.tar"), "mnist")
+def test_progress_has_no_colours(disk_world):
+    shown = on_terminal(Command(disk_world), disk_world.shard("a.tar"), "mnist")
     assert set(re.findall(r"\x1b\[[0-9;]*[A-Za-z]", shown)) <= {"\x1b[K"}, shown
