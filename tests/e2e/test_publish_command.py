@@ -74,6 +74,12 @@ def team_publish(team_world):
     return Command(team_world)
 
 
+def parts_sent(world, name):
+    """The requests that bring a file's bytes: not those that find out what the store can do."""
+    sent = world.remote.proxy.requests("PUT")
+    return [request for request in sent if request.key.endswith(f"/{name}")]
+
+
 def test_files_are_published_and_named(world, publish):
     paths = [world.shard("a.tar"), world.shard("b.tar", seed=1)]
     done = publish(*paths, "mnist")
@@ -102,8 +108,8 @@ def test_again_it_uploads_nothing(team_world, team_publish):
     more = team_world.shard("more.tar", seed=9)
     answer = team_publish.json(*paths, more, "mnist")
     assert (answer["published"], answer["was_there"], answer["failed"]) == (1, 7, 0)
-    writes = team_world.remote.proxy.requests("PUT")
-    assert [request.key.rsplit("/", 1)[1] for request in writes] == ["more.tar"]
+    assert len(parts_sent(team_world, "more.tar")) == 1
+    assert not any(parts_sent(team_world, path.name) for path in paths)
 
 
 def test_a_mount_shows_what_the_command_published(world, publish):
@@ -220,9 +226,9 @@ def test_an_index_that_may_not_be_written(disk_world):
 
 def test_a_file_that_changes_meanwhile_is_not_published(team_world, team_publish):
     path = team_world.shard("a.tar", count=200, bytes_each=100_000)
-    team_world.remote.proxy.shape(bytes_per_s=10 << 20)
+    team_world.remote.proxy.shape(up_bytes_per_s=10 << 20)
     process = team_publish.start(path, "mnist")
-    wait_until(lambda: team_world.remote.proxy.requests("PUT"), 20, "something is sent")
+    wait_until(lambda: parts_sent(team_world, "a.tar"), 20, "something is sent")
     with open(path, "r+b") as file:
         file.seek(600)
         file.write(b"x")
@@ -249,11 +255,11 @@ def test_several_at_once(team_world, team_publish):
 def test_many_files(disk_world):
     paths = []
     source = disk_world.shard("0.tar", count=1, bytes_each=10)
-    for i in range(600):
+    for i in range(150):
         paths.append(disk_world.sources / f"train-{i:06d}.tar")
         shutil.copy(source, paths[-1])
     answer = Command(disk_world).json("-j", 16, *paths, "mnist")
-    assert answer["published"] == 600
+    assert answer["published"] == 150
     urls = disk_world.entry("mnist")["data_urls"]
     assert [url.rsplit("/", 1)[1] for url in urls] == [path.name for path in paths]
 
@@ -270,11 +276,11 @@ def test_interrupted_it_takes_back_what_is_under_way(team_world, team_publish, n
     team_publish(first, "mnist")
     team_world.remote.proxy.forget()
     if stalled:
-        team_world.remote.proxy.rule("stall", kinds=("PUT",), at=0)
+        team_world.remote.proxy.rule("stall", kinds=("PUT",), key=r"b\.tar")
     else:
-        team_world.remote.proxy.shape(bytes_per_s=4 << 20)
+        team_world.remote.proxy.shape(up_bytes_per_s=4 << 20)
     process = team_publish.start("-j", 1, "--json", large, last, "mnist")
-    wait_until(lambda: team_world.remote.proxy.requests("PUT"), 20, "something is sent")
+    wait_until(lambda: parts_sent(team_world, "b.tar"), 20, "something is sent")
     process.send_signal(number)
     began = time.monotonic()
     out, err = process.communicate(timeout=SECONDS)
@@ -296,7 +302,7 @@ def test_interrupted_it_takes_back_what_is_under_way(team_world, team_publish, n
 
 def test_killed_in_the_middle_and_run_again(team_world, team_publish):
     paths = [team_world.shard(f"{i}.tar", count=60, bytes_each=200_000, seed=i) for i in range(4)]
-    team_world.remote.proxy.shape(bytes_per_s=24 << 20)
+    team_world.remote.proxy.shape(up_bytes_per_s=24 << 20)
     process = team_publish.start("-j", 2, *paths, "mnist")
     wait_until(lambda: team_world.entry("mnist"), 30, "the first is published")
     process.kill()
@@ -375,9 +381,9 @@ def drawn(shown):
 
 def test_a_terminal_sees_progress(team_world, team_publish):
     name = "a-very-long-name-" * 12 + ".tar"
-    path = team_world.shard(name, count=100, bytes_each=300_000)
+    path = team_world.shard(name, count=200, bytes_each=400_000)  # several parts
     for columns in (200, 80, 40, 12):
-        team_world.remote.proxy.shape(bytes_per_s=12 << 20)
+        team_world.remote.proxy.shape(up_bytes_per_s=40 << 20)
         shown = on_terminal(team_publish, path, f"set{columns}", columns=columns)
         team_world.remote.proxy.shape()
         lines = drawn(shown)
@@ -385,11 +391,11 @@ def test_a_terminal_sees_progress(team_world, team_publish):
         assert all(len(line) < columns for line in lines), lines
         assert re.match(r"(\[ +\] )? +0%", lines[0])
         percents = [int(re.search(r"(\d+)%", line)[1]) for line in lines]
-        assert percents == sorted(percents) and percents[-1] > 50
+        assert percents == sorted(percents) and percents[-1] >= 40
         if columns == 200:
             assert any(re.search(r"MiB/s  0:\d\d left  0 of 1 files$", line) for line in lines), lines
         # It is gone when something else is said, and at the end.
-        assert shown.endswith(f"\r\x1b[Kpublished {name} (28.8 MiB)\r\n"), shown[-400:]
+        assert shown.endswith(f"\r\x1b[Kpublished {name} (76.5 MiB)\r\n"), shown[-400:]
 
 
 def test_the_first_line_does_not_wait_for_anything(team_world, team_publish):
