@@ -264,6 +264,9 @@ int publishing_start(struct fs *fs, struct atd_error *err)
         return atd_error_set(err, ENOMEM, "out of memory");
     publishing->fs = fs;
     publishing->sweep.run = run_sweep;
+    /* Nobody waits for what it deletes. Were the index loaded after each sweep, that would make for
+     * the next one. */
+    publishing->sweep.only_reads = true;
     publishing->sweep.done = done_sweep;
     atd_lock_init(&publishing->lock, ATD_RANK_PUBLISHING);
     atd_cond_init(&publishing->wake);

@@ -1,11 +1,12 @@
 /*
  * One file on its way to being a shard.
  *
- *   SPOOLING --check asked--> CHECKING --bytes sent--> SENT --commit asked--> COMMITTING -->
- * PUBLISHED ^  \                       |                     |                         | | \--write
- * failed-----+  | refused             | written again           | failed |                       v
- * v                     v                         v
- *      +--truncated to 0-- POISONED/REFUSED         SPOOLING                   REFUSED
+ *   SPOOLING --check asked--> CHECKING --all sent--> SENT --publish asked--> COMMITTING -->
+ * PUBLISHED ^                         |                     |                         |
+ *      |<--a hint, no name-------+<----written again---+                         | failed
+ *      |                         | refused, cancelled  | cancelled               v
+ *      |                         v                     v
+ *      +<----truncated to 0---- REFUSED, POISONED <--- a write failed (but in COMMITTING)
  *
  * While SPOOLING bytes are inspected, and parts sent, as they come in order; writers who are
  * further ahead than ATD_PUBLICATION_LAG_BYTES wait for their answer, so that a copy's progress is
@@ -71,7 +72,8 @@ void atd_publication_status(struct atd_publication *publication,
 
 /* ------------------------------------------------------------------ bytes */
 
-/* An answer that comes later. The memory is the caller's until done. */
+/* An answer that comes later, and perhaps before the call that asked returns. The memory is the
+ * caller's until done. */
 struct atd_publication_wait {
     void (*done)(struct atd_publication_wait *wait, const struct atd_error *why); /* NULL: fine */
     struct atd_publication_wait *next;
@@ -79,8 +81,8 @@ struct atd_publication_wait {
 
 /*
  * Writes. Blocks on the disk only. 0: done, answer now. -EINPROGRESS: the bytes are taken, but the
- * writer is too far ahead: `wait->done` follows. Errors: EPERM it is published; EIO poisoned;
- * EDQUOT, EFBIG; any of them poisons it.
+ * writer is too far ahead: `wait->done` follows, with EIO when the file is spoiled meanwhile.
+ * Errors: EPERM it is published; EIO poisoned; EDQUOT, EFBIG; any of them poisons it.
  */
 int atd_publication_write(struct atd_publication *publication, uint64_t offset,
                           struct atd_bytes bytes, struct atd_publication_wait *wait,

@@ -108,6 +108,7 @@ void atd_check_begin(struct atd_publication *publication)
 {
     publication->check_change = publication->now_change;
     publication->check_tries = 0;
+    publication->check_began_ms = atd_clock_monotonic_ms();
     publication->check_looked = false;
     publication->look_failed = false;
     publication->named_anew = false;
@@ -212,7 +213,9 @@ static void restart_check(struct atd_publication *publication)
 {
     struct atd_error why = ATD_ERROR_INIT;
 
-    if (++publication->check_tries > ATD_CHECK_TRIES) {
+    if (++publication->check_tries > ATD_CHECK_TRIES &&
+        atd_clock_monotonic_ms() - publication->check_began_ms >
+            (int64_t)publication->publisher->timeout_ms) {
         (void)atd_error_set(&why, EIO, "'%s' was written again and again while it was checked",
                             publication->file_name);
         atd_publication_refuse(publication, &why, true);

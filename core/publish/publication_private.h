@@ -36,7 +36,8 @@
 #define ATD_LOOK_EARLY_BYTES ((uint64_t)1 << 20)
 /* Sendings of one content: a stream, and what goes wrong at a key. */
 #define ATD_SEND_TRIES 4u
-/* A check begins again when somebody wrote meanwhile. */
+/* A check begins again when somebody wrote meanwhile: so many times, and for the timeout, in any
+ * case. */
 #define ATD_CHECK_TRIES 64u
 #define ATD_PUBLICATION_URL_MAX 2048u
 #define ATD_LOOK_ARENA_MAX ((size_t)512 << 20)
@@ -82,7 +83,8 @@ struct atd_sending {
 struct atd_sending_step {
     struct atd_part_claim claim; /* first: its work */
     enum atd_step what;
-    bool may_try_keys; /* with the whole file's hash known */
+    enum atd_key first_key;
+    bool may_try_keys; /* the others too: with the whole file's hash known */
     uint64_t size_bytes;
     unsigned part_count;
     char sha256_hex[65];
@@ -194,6 +196,7 @@ struct atd_publication {
 
     uint64_t check_change; /* the content that is being checked */
     unsigned check_tries;
+    int64_t check_began_ms;
     bool check_looked; /* the dataset was read for this check */
 
     bool no_stream; /* not before the check */
@@ -240,7 +243,7 @@ void atd_publication_answer(struct atd_publication *publication, const struct at
 void atd_publication_answer_checks(struct atd_publication *publication,
                                    const struct atd_error *why);
 void atd_publication_answer_hints(struct atd_publication *publication);
-/* Writers who need not wait any more. */
+/* Writers who need not wait any more; with an error when the file is spoiled. */
 void atd_publication_answer_held(struct atd_publication *publication);
 
 /* REFUSED, and everybody is told; what was sent is taken back. */

@@ -299,7 +299,9 @@ static bool is_over(struct atd_publication *publication, bool settled)
         !atd_sending_is_idle(publication))
         return false;
     atd_lock_take(&publication->lock);
-    unused = publication->users == 0;
+    /* Not one who was let go since this turn began: what was asked before has its turn yet. */
+    unused = publication->users == 0 && publication->now_leaving && !publication->hints &&
+             !publication->checks && !publication->publishes;
     atd_lock_give(&publication->lock);
     return unused;
 }

@@ -11,11 +11,13 @@ static int read_and_send(struct atd_part *part, uint8_t *buffer, struct atd_erro
 {
     struct atd_publication *publication = part->publication;
     size_t at = 0;
+    int rc;
 
     while (at < part->len) {
         size_t got;
-        int rc = atd_spool_read(publication->spool, part->offset + at, buffer + at, part->len - at,
-                                &got, err);
+
+        rc = atd_spool_read(publication->spool, part->offset + at, buffer + at, part->len - at,
+                            &got, err);
 
         if (rc)
             return rc;
@@ -23,8 +25,10 @@ static int read_and_send(struct atd_part *part, uint8_t *buffer, struct atd_erro
             return atd_error_set(err, EIO, "the file became shorter while it was sent");
         at += got;
     }
-    return atd_store_upload_part(part->upload, part->number, (struct atd_bytes){buffer, part->len},
-                                 publication->publisher->timeout_ms, err);
+    rc = atd_store_upload_part(part->upload, part->number, (struct atd_bytes){buffer, part->len},
+                               publication->publisher->timeout_ms, err);
+    atd_publisher_note_store(publication->publisher, rc, err);
+    return rc;
 }
 
 static void run_part(struct atd_work *work)
@@ -40,7 +44,6 @@ static void run_part(struct atd_work *work)
         part->rc =
             atd_error_set(&part->why, ENOMEM, "cannot send %zu bytes: out of memory", part->len);
     free(buffer);
-    atd_publisher_note_store(publisher, part->rc, &part->why);
     atd_publisher_part_sent(publisher, part->claim.bytes);
     if (part->rc == 0) {
         atd_publisher_count(publisher, &publisher->stats.parts_sent, 1);
@@ -240,6 +243,7 @@ static void start_step(struct atd_publication *publication, enum atd_step what,
     publication->step_out = true;
     publication->sending.state = state;
     step->what = what;
+    step->first_key = publication->first_key;
     step->claim.work.run = atd_sending_run_step;
     step->claim.bytes = what == ATD_STEP_PUT ? step->size_bytes : 0;
     if (step->claim.bytes)

@@ -142,7 +142,14 @@ void atd_publication_answer(struct atd_publication *publication, const struct at
 
 void atd_publication_answer_held(struct atd_publication *publication)
 {
-    answer_list(take_list(publication, &publication->held), NULL);
+    struct atd_error why = ATD_ERROR_INIT;
+
+    atd_lock_take(&publication->lock);
+    if (atd_publication_is_spoiled_locked(publication))
+        (void)atd_error_set(&why, EIO, "the file is of no use any more: %.400s",
+                            publication->why.text);
+    atd_lock_give(&publication->lock);
+    answer_list(take_list(publication, &publication->held), why.code ? &why : NULL);
 }
 
 /* REFUSED, and everybody is told; what was sent is taken back. */

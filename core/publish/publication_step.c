@@ -9,6 +9,8 @@
 
 #define HASH_DIGITS 12u
 #define RANDOM_BYTES 8u
+#define SCRATCH_NAME_MAX 128u
+#define SCRATCH_BYTES 36u /* what store/s3_guards.c writes */
 #define URL_ARENA_MAX ((size_t)64 << 10)
 /* Taking back while the publisher closes: what does not answer now is for the next start. */
 #define CLOSING_TIMEOUT_MS 2000u
@@ -20,7 +22,64 @@ static unsigned timeout_ms(const struct atd_publisher *publisher)
                : publisher->timeout_ms;
 }
 
+/* What the store answered, noted for atd_publisher_ready(). */
+static int heard(struct atd_publisher *publisher, int rc, const struct atd_error *err)
+{
+    atd_publisher_note_store(publisher, rc, err);
+    return rc;
+}
+
 /* ------------------------------------------------------------------ the key */
+
+static int append_random(struct atd_buf *out, struct atd_error *err)
+{
+    uint8_t bytes[RANDOM_BYTES];
+
+    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+        return atd_error_set(err, EIO, "no random bytes: %s", strerror(errno));
+    for (unsigned i = 0; i < RANDOM_BYTES; i++)
+        atd_buf_printf(out, "%02x", bytes[i]);
+    return 0;
+}
+
+/*
+ * Asks the store with a scratch object. The journal has it meanwhile: it is an object that was
+ * being sent, and that no entry names.
+ */
+static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struct atd_error *err)
+{
+    const char *prefix = publisher->options.prefix_url;
+    size_t prefix_len = strlen(prefix);
+    atd_auto_buf struct atd_buf name = ATD_BUF_INIT(SCRATCH_NAME_MAX);
+    atd_auto_buf struct atd_buf url = ATD_BUF_INIT(SCRATCH_NAME_MAX + prefix_len);
+    atd_auto_free char *unused = NULL;
+    struct atd_job job = {.state = ATD_JOB_SENDING, .info = {.size_bytes = SCRATCH_BYTES}};
+    int rc;
+
+    atd_buf_append_text(&name, ".atdatafs-probe-");
+    rc = append_random(&name, err);
+    atd_buf_append_text(&url, prefix);
+    if (prefix_len == 0 || prefix[prefix_len - 1] != '/')
+        atd_buf_append_byte(&url, '/');
+    atd_buf_append_str(&url, atd_buf_str(&name));
+    if (rc == 0)
+        rc = atd_buf_finish(&name, "the name of a scratch object", err);
+    if (rc == 0)
+        rc = atd_buf_finish(&url, "the URL of a scratch object", err);
+    if (rc == 0)
+        rc = atd_journal_spool_path(publisher->journal, &job.number, &unused, err);
+    job.url = (char *)url.ptr;
+    if (rc == 0)
+        rc = atd_journal_put(publisher->journal, &job, err);
+    if (rc)
+        return rc;
+    rc = heard(publisher,
+               atd_store_guards(publisher->options.store, atd_str_from(prefix), atd_buf_str(&name),
+                                timeout_ms(publisher), ret_guards, err),
+               err);
+    atd_journal_remove(publisher->journal, job.number);
+    return rc;
+}
 
 /* Whether the store itself refuses to write over an object; asked once. */
 static int find_guards(struct atd_publisher *publisher, bool *ret_guards, struct atd_error *err)
@@ -34,25 +93,13 @@ static int find_guards(struct atd_publisher *publisher, bool *ret_guards, struct
     atd_lock_give(&publisher->lock);
     if (known)
         return 0;
-    rc = atd_store_guards(publisher->options.store, atd_str_from(publisher->options.prefix_url),
-                          timeout_ms(publisher), ret_guards, err);
+    rc = probe_guards(publisher, ret_guards, err);
     if (rc)
         return rc;
     atd_lock_take(&publisher->lock);
     publisher->guards_known = true;
     publisher->guards = *ret_guards;
     atd_lock_give(&publisher->lock);
-    return 0;
-}
-
-static int append_random(struct atd_buf *out, struct atd_error *err)
-{
-    uint8_t bytes[RANDOM_BYTES];
-
-    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-        return atd_error_set(err, EIO, "no random bytes: %s", strerror(errno));
-    for (unsigned i = 0; i < RANDOM_BYTES; i++)
-        atd_buf_printf(out, "%02x", bytes[i]);
     return 0;
 }
 
@@ -117,8 +164,10 @@ static int claim_key(struct atd_publication *publication, enum atd_key key, bool
     rc = atd_publisher_claim_url(publisher, url, err);
     if (rc == 0 && guards && key != ATD_KEY_RANDOM) {
         /* finish would notice too, but only after everything was sent. */
-        rc = atd_store_stat(publisher->options.store, atd_str_from(url), timeout_ms(publisher),
-                            &found, err);
+        rc = heard(publisher,
+                   atd_store_stat(publisher->options.store, atd_str_from(url),
+                                  timeout_ms(publisher), &found, err),
+                   err);
         rc = rc == 0 ? atd_error_set(err, EEXIST, "'%s' is there already", url)
                      : (rc == -ENOENT ? 0 : rc);
         if (rc)
@@ -186,15 +235,17 @@ static int open_upload(struct atd_publication *publication, struct atd_error *er
     struct atd_publisher *publisher = publication->publisher;
     struct atd_sending *sending = &publication->sending;
     struct atd_job *job = &sending->job;
-    int rc = choose_key(publication, publication->first_key, err);
+    int rc = choose_key(publication, publication->step.first_key, err);
 
     if (rc)
         return rc;
     rc = put_job(publication, ATD_JOB_SENDING, err);
     if (rc == 0)
-        rc = atd_store_upload_begin(publisher->options.store, atd_str_from(job->url),
-                                    sending->part_bytes, timeout_ms(publisher), job->upload_id,
-                                    &sending->upload, err);
+        rc = heard(publisher,
+                   atd_store_upload_begin(publisher->options.store, atd_str_from(job->url),
+                                          sending->part_bytes, timeout_ms(publisher),
+                                          job->upload_id, &sending->upload, err),
+                   err);
     if (rc) {
         /* A lost answer: somebody has to look whether it was begun. */
         if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO)
@@ -246,14 +297,20 @@ static int put_at_key(struct atd_publication *publication, struct atd_bytes byte
     (void)snprintf(job->upload_id, sizeof(job->upload_id), "%s", ATD_JOB_NO_UPLOAD);
     rc = put_job(publication, ATD_JOB_SENDING, err);
     if (rc == 0 && step->what == ATD_STEP_ADOPT)
-        rc = atd_store_adopt(publisher->options.store, atd_str_from(job->url),
-                             atd_spool_fd(publication->spool), atd_spool_path(publication->spool),
-                             &info, err);
+        rc = heard(publisher,
+                   atd_store_adopt(publisher->options.store, atd_str_from(job->url),
+                                   atd_spool_fd(publication->spool),
+                                   atd_spool_path(publication->spool), &info, err),
+                   err);
     else if (rc == 0)
-        rc = atd_store_put(publisher->options.store, atd_str_from(job->url), bytes,
-                           timeout_ms(publisher), &info, err);
-    if (rc == 0)
+        rc = heard(publisher,
+                   atd_store_put(publisher->options.store, atd_str_from(job->url), bytes,
+                                 timeout_ms(publisher), &info, err),
+                   err);
+    if (rc == 0) {
+        atd_publisher_count(publisher, &publisher->stats.bytes_sent, bytes.len);
         return note_made(publication, &info, err);
+    }
     if (rc != -EREMOTEIO)
         drop_key(publication);
     return rc;
@@ -264,7 +321,7 @@ static int put_object(struct atd_publication *publication, struct atd_error *err
     struct atd_sending_step *step = &publication->step;
     size_t len = step->what == ATD_STEP_PUT ? (size_t)step->size_bytes : 0;
     atd_auto_free uint8_t *bytes = malloc(len ? len : 1);
-    enum atd_key first = publication->first_key;
+    enum atd_key first = step->first_key;
     int rc = 0;
 
     if (!bytes)
@@ -294,8 +351,10 @@ static int finish_upload(struct atd_publication *publication, struct atd_error *
     rc = put_job(publication, ATD_JOB_SENDING, err);
     if (rc)
         return rc;
-    rc = atd_store_upload_finish(sending->upload, publication->step.part_count,
-                                 timeout_ms(publisher), &info, err);
+    rc = heard(publisher,
+               atd_store_upload_finish(sending->upload, publication->step.part_count,
+                                       timeout_ms(publisher), &info, err),
+               err);
     if (rc == 0 || rc == -EREMOTEIO) {
         atd_store_upload_free(sending->upload);
         sending->upload = NULL;
@@ -310,12 +369,15 @@ static int take_back(struct atd_publication *publication, struct atd_error *err)
     int rc = 0;
 
     if (sending->upload) {
-        rc = atd_store_upload_abort(sending->upload, timeout_ms(publisher), err);
+        rc = heard(publisher, atd_store_upload_abort(sending->upload, timeout_ms(publisher), err),
+                   err);
         atd_store_upload_free(sending->upload);
         sending->upload = NULL;
     } else if (sending->job.url) {
-        rc = atd_store_delete(publisher->options.store, atd_str_from(sending->job.url),
-                              timeout_ms(publisher), err);
+        rc = heard(publisher,
+                   atd_store_delete(publisher->options.store, atd_str_from(sending->job.url),
+                                    timeout_ms(publisher), err),
+                   err);
     }
     if (rc == 0)
         drop_key(publication);
@@ -346,7 +408,6 @@ void atd_sending_run_step(struct atd_work *work)
         step->rc = take_back(publication, &step->why);
         break;
     }
-    atd_publisher_note_store(publisher, step->rc, &step->why);
     if (granted)
         atd_publisher_part_sent(publisher, granted);
     atd_lock_take(&publication->lock);

@@ -250,4 +250,5 @@ void atd_publisher_stats(struct atd_publisher *publisher, struct atd_publisher_s
     atd_lock_take(&publisher->lock);
     *ret_stats = publisher->stats;
     atd_lock_give(&publisher->lock);
+    atd_editor_counts(publisher->editor, &ret_stats->commits, &ret_stats->conflicts);
 }

@@ -83,14 +83,14 @@ static void run_edit(struct atd_publisher *publisher, struct atd_publisher_edit 
         return;
     }
     rc = edit->run(edit, publisher->editor, &edit->why);
-    atd_publisher_note_index(publisher, rc, &edit->why);
+    if (rc || !edit->only_reads) /* who may read may not write */
+        atd_publisher_note_index(publisher, rc, &edit->why);
     if (rc || edit->only_reads) {
         edit->done(edit, rc ? &edit->why : NULL);
         return;
     }
     edit->load = atd_live_request(publisher->options.live);
     atd_lock_take(&publisher->lock);
-    publisher->stats.commits++;
     queue(&publisher->first_answer, &publisher->last_answer, edit);
     (void)pthread_cond_signal(&publisher->answer_wake);
     atd_lock_give(&publisher->lock);
@@ -103,9 +103,10 @@ static int64_t sweep(struct atd_publisher *publisher)
     int64_t next_s = -1;
     int rc = atd_edit_sweep(publisher->editor, &next_s, &err);
 
-    atd_publisher_note_index(publisher, rc, &err);
-    if (rc)
+    if (rc) {
+        atd_publisher_note_index(publisher, rc, &err);
         return atd_clock_monotonic_ms() + SWEEP_FAILED_MS;
+    }
     if (next_s < 0)
         return atd_clock_monotonic_ms() + SWEEP_IDLE_MS;
     return atd_clock_monotonic_ms() + (next_s > 0 ? next_s * 1000 : 1000);

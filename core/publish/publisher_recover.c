@@ -159,7 +159,7 @@ static int settle_object(struct atd_publisher *publisher, const struct atd_job *
     struct atd_store *store = publisher->options.store;
     struct atd_str url = atd_str_from(job->url);
     struct atd_object_info found;
-    bool named;
+    bool named = false;
     int rc = atd_store_stat(store, url, publisher->timeout_ms, &found, err);
 
     if (rc == -ENOENT)

@@ -1,5 +1,6 @@
 """Fixtures of the end-to-end tests: `mount` starts the real daemon, `peer` the real library,
-`redis_server`, `minio` and `proxy` the real servers and the proxy in between, `remote` all of it.
+`redis_server`, `minio` and `proxy` the real servers and the proxy in between, `remote` all of it,
+`world` what is published into.
 
 Environment: ATDATAFS (the program), ATD_TEST_DATA (tests/data), ATD_MINIO (the server's program),
 ATD_WRITE_INDEX (support/write_index.c),
@@ -21,13 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
 import mounting  # noqa: E402 (its place is only known now)
 import peer as peers  # noqa: E402
-from bounded import run  # noqa: E402
+from bounded import SLACK, run  # noqa: E402
 from proxy import Proxy  # noqa: E402
 from remote import Remote  # noqa: E402
 from servers import Minio, RedisServer  # noqa: E402
 from world import DiskWorld, TeamWorld  # noqa: E402
+from world import DiskWorld, TeamWorld  # noqa: E402
 
-WATCHDOG_SECONDS = 150
+WATCHDOG_SECONDS = 500
 
 
 @pytest.hookimpl(wrapper=True)
@@ -137,9 +139,9 @@ class Stack:
 
 
 @contextlib.contextmanager
-def watched(directory):
+def watched(directory, seconds=WATCHDOG_SECONDS):
     stack = Stack(directory)
-    watchdog = threading.Timer(WATCHDOG_SECONDS, stack.free)
+    watchdog = threading.Timer(seconds, stack.free)
     watchdog.daemon = True
     watchdog.start()
     try:
@@ -147,7 +149,7 @@ def watched(directory):
             yield stack
     finally:
         watchdog.cancel()
-        assert not stack.hung, f"the test hung for {WATCHDOG_SECONDS} s"
+        assert not stack.hung, f"the test hung for {seconds} s"
 
 
 @pytest.fixture
@@ -191,3 +193,38 @@ def team_world(stack, redis_server, minio, proxy):
 def world(request):
     """One after the other."""
     return request.getfixturevalue(request.param)
+
+
+def _make_world(request, kind, stack):
+    if kind == "disk":
+        home = stack.directory / "home"
+        home.mkdir(exist_ok=True)
+        return DiskWorld(stack, home)
+    proxy = request.getfixturevalue("session_proxy")
+    proxy.forget()
+    servers = (request.getfixturevalue(name) for name in ("redis_server", "minio"))
+    return TeamWorld(stack, *servers, proxy)
+
+
+@pytest.fixture
+def disk_world(request, stack):
+    return _make_world(request, "disk", stack)
+
+
+@pytest.fixture
+def team_world(request, stack, proxy):
+    return _make_world(request, "team", stack)
+
+
+@pytest.fixture(params=["disk", "team"])
+def world(request):
+    """Where a test publishes, and looks past the mount at what came of it: see world.py."""
+    return request.getfixturevalue(f"{request.param}_world")
+
+
+@pytest.fixture(scope="module", params=["disk", "team"])
+def module_world(request, tmp_path_factory):
+    """As `world`, for a mount that all tests of a file share."""
+    seconds = WATCHDOG_SECONDS * SLACK
+    with watched(tmp_path_factory.mktemp(request.param), seconds) as stack:
+        yield _make_world(request, request.param, stack)

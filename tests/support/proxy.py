@@ -77,7 +77,8 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Request:
-    """One request that the proxy saw. `sent`: bytes of the body that went to the client."""
+    """One request that the proxy saw. `sent`: bytes of the body that went to the client; `taken`:
+    how many its own body has."""
 
     number: int
     connection: int
@@ -87,6 +88,7 @@ class Request:
     first: int | None
     last: int | None  # inclusive
     at: float  # time.monotonic()
+    taken: int = 0
     status: int = 0
     sent: int = 0
     fault: str = ""
@@ -154,9 +156,10 @@ class Proxy:
         """What is stalled now goes on; the rules stay."""
         self._call("release")
 
-    def shape(self, latency_s=0.0, bytes_per_s=0):
-        """A line of this round trip time and bandwidth (0: whatever it gives)."""
-        self._call("shape", latency_s, bytes_per_s)
+    def shape(self, latency_s=0.0, bytes_per_s=0, up_bytes_per_s=0):
+        """A line of this round trip time and bandwidth, for replies and for the bodies of requests
+        (0: whatever it gives)."""
+        self._call("shape", latency_s, bytes_per_s, up_bytes_per_s)
 
     def requests(self, kind=None, key=None):
         """Those since forget(), in order of their arrival."""
@@ -316,6 +319,7 @@ class Server:
         self.upstream_port = upstream_port
         self.latency_s = 0.0
         self.shaped = None
+        self.shaped_up = None
         self.lock = threading.Lock()
         # Guarded by it:
         self.random = random.Random(seed)
@@ -342,8 +346,9 @@ class Server:
         with self.lock:
             self.releases += 1
 
-    def shape(self, latency_s, bytes_per_s):
+    def shape(self, latency_s, bytes_per_s, up_bytes_per_s):
         self.latency_s = latency_s
+        self.shaped_up = Line(up_bytes_per_s) if up_bytes_per_s else None
         self.shaped = Line(bytes_per_s) if bytes_per_s else None
 
     def requests(self):
@@ -368,6 +373,7 @@ class Server:
         with self.lock:
             self.numbers += 1
             request = Request(self.numbers, connection, *classify(head), time.monotonic())
+            request = replace(request, taken=int(head.get("content-length", 0)))
             self.seen[request.number] = request
             return request
 
@@ -652,7 +658,7 @@ class Client:
 
     def move(self, source, sink, count, request):
         """Moves bytes, those of a reply counted for `request`."""
-        shaped = self.server.shaped if request else None
+        shaped = self.server.shaped if request else self.server.shaped_up
         ahead = source.take_ahead(count)
         if ahead:
             if shaped:

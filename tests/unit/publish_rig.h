@@ -43,9 +43,10 @@ enum index_fault { INDEX_NONE, INDEX_LOST_DONE, INDEX_LOST, INDEX_REFUSES };
 struct hook_writer {
     struct atd_index_writer base;
     struct atd_index_writer *inner;
-    atomic_int fault;   /* enum index_fault */
-    atomic_int commits; /* begun */
-    atomic_bool stalls; /* commits wait while it is set */
+    atomic_int fault;    /* enum index_fault */
+    atomic_int commits;  /* begun */
+    atomic_bool stalls;  /* commits wait while it is set */
+    atomic_bool is_deaf; /* reads fail while it is set */
     void (*at_commit)(void *ctx, bool after);
     void *at_commit_ctx;
 };
@@ -61,6 +62,8 @@ static inline int hook_read(struct atd_index_writer *writer, enum atd_index_kind
 {
     struct hook_writer *hook = hook_of(writer);
 
+    if (atomic_load(&hook->is_deaf))
+        return atd_error_set_retryable(err, ECONNREFUSED, "the index is down");
     return hook->inner->ops->read(hook->inner, kind, key, arena, ret_record, err);
 }
 
@@ -169,7 +172,7 @@ static inline void rig_start(struct rig *rig)
         .spool_limit_bytes = 1u << 30,
         .scratch_limit_bytes = MIB,
         .memory_bytes = 48 * MIB,
-        .timeout_s = 2,
+        .timeout_s = 5,
         .edit_patience_ms = 200,
         .recover_every_ms = 50,
         .event = rig_event,

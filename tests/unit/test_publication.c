@@ -92,6 +92,36 @@ Test(publication, holds_a_writer_that_is_too_far_ahead)
     drop_tar(tar);
 }
 
+Test(publication, a_writer_who_waits_hears_of_another_ones_failure)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(96 * MIB, 19);
+    struct atd_publication *publication;
+    struct waiter waiter;
+    struct waiter other;
+    int rc = 0;
+
+    atomic_store(&rig.stalls, true);
+    rig_open(&rig);
+    publication = begin(&rig, "d", "x.tar");
+    put_bytes(publication, 0, (struct atd_bytes){tar.ptr, 32 * MIB});
+    COMES(atomic_load(&rig.steps[ATD_WRITE_PART]) > 0);
+    for (uint64_t at = 32 * MIB; rc == 0 && at < tar.len; at += MIB)
+        rc = atd_publication_write(publication, at, (struct atd_bytes){tar.ptr + at, MIB},
+                                   waiter_start(&waiter), &(struct atd_error)ATD_ERROR_INIT);
+    cr_assert_eq(rc, -EINPROGRESS);
+    cr_assert_eq(atd_publication_write(publication, (uint64_t)2 << 30,
+                                       (struct atd_bytes){tar.ptr, 512}, waiter_start(&other),
+                                       &(struct atd_error)ATD_ERROR_INIT),
+                 -EFBIG);
+    cr_assert_eq(waiter_code(&waiter), EIO);
+    atomic_store(&rig.stalls, false);
+    finish(&rig, publication);
+    check_tidy(&rig, 0);
+    rig_close(&rig);
+    drop_tar(tar);
+}
+
 Test(publication, takes_ends_that_are_only_a_size)
 {
     struct rig rig = {0};
@@ -369,5 +399,114 @@ Test(publication, poisoned_until_truncated)
     finish(&rig, publication);
     check_tidy(&rig, 1);
     rig_close(&rig);
+    drop_tar(tar);
+}
+
+/* ------------------------------------------------------------------ on the disk */
+
+Test(publication, a_disk_store_takes_the_file_over)
+{
+    struct rig rig = {0};
+    char root[] = "/tmp/atd-shards-XXXXXX";
+    const char *roots[] = {root};
+    struct atd_bytes tar = make_tar(3 * MIB, 16);
+    struct atd_publication *publication;
+    struct atd_file_store *files;
+    struct atd_store *store;
+    char url[128];
+    char line[130];
+    struct stat st;
+    struct stat spooled;
+
+    cr_assert_not_null(mkdtemp(root));
+    WORKS(atd_file_store_new(roots, 1, &files, err));
+    WORKS(atd_store_file_new(files, &store, err));
+    rig_open_over(&rig, store, root, root);
+    (void)snprintf(url, sizeof(url), "%s/team/d/x.tar", root);
+    (void)snprintf(line, sizeof(line), "%s\n", url);
+    publication = begin(&rig, "team/d", "x.tar");
+    put_bytes(publication, 0, tar);
+    cr_assert_eq(fstat(atd_spool_fd(publication->spool), &spooled), 0);
+    cr_assert_eq(ask_publish(publication, "team/d", "x.tar"), 0);
+    LISTS(&rig, "team/d", line);
+    check_object(&rig, url, tar);
+    cr_assert_eq(stat(url, &st), 0);
+    cr_assert_eq(st.st_ino, spooled.st_ino); /* no byte was copied */
+    finish(&rig, publication);
+    cr_assert_eq(stat(url, &st), 0);
+    COMES(rig_leftovers(&rig) == 0);
+    /* Taken over, then written again: the object goes, the new bytes come. */
+    publication = begin(&rig, "team/d", "y.tar");
+    put_bytes(publication, 0, tar);
+    cr_assert_eq(ask_check(publication, false), 0);
+    put_bytes(publication, 0, tar);
+    cr_assert_eq(ask_publish(publication, "team/d", "y.tar"), 0);
+    check_object(&rig, status_of(publication).url, tar);
+    finish(&rig, publication);
+    COMES(rig_leftovers(&rig) == 0);
+    rig_close(&rig);
+    atd_file_store_free(files);
+    remove_tree(root);
+    drop_tar(tar);
+}
+
+Test(publication, a_dataset_cannot_lead_out_of_the_prefix)
+{
+    static const char *const names[] = {"../d", "a/../../d", "/d", "a//d", ".d", "a\nb"};
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(2048, 17);
+
+    rig_open(&rig);
+    for (size_t i = 0; i < ATD_ARRAY_LEN(names); i++) {
+        struct atd_publication *publication = begin(&rig, names[i], "x.tar");
+        char url[ATD_PUBLICATION_URL_MAX];
+
+        put_bytes(publication, 0, tar);
+        cr_assert_eq(ask_publish(publication, names[i], "x.tar"), 0);
+        (void)snprintf(url, sizeof(url), "%s", status_of(publication).url);
+        cr_assert_null(strstr(url, "/.."), "%s", url);
+        cr_assert_null(strstr(url + 5, "//"), "%s", url);
+        check_object(&rig, url, tar);
+        finish(&rig, publication);
+    }
+    cr_assert_eq(copy_in(&rig, "d", "x{1,2}.tar", tar), EINVAL);
+    check_tidy(&rig, ATD_ARRAY_LEN(names));
+    {
+        struct atd_publication *publication;
+
+        cr_assert_eq(atd_publication_new(rig.publisher, ATD_STR("d"), ATD_STR("a/b.tar"),
+                                         &publication, NULL),
+                     -EACCES);
+        cr_assert_eq(atd_publication_new(rig.publisher, ATD_STR("d\0e"), ATD_STR("b.tar"),
+                                         &publication, NULL),
+                     -EACCES);
+    }
+    rig_close(&rig);
+    drop_tar(tar);
+}
+
+Test(publication, a_scratch_file_is_small_or_a_tar)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(4 * MIB, 18);
+    uint8_t *zeros = calloc(1, 2 * MIB);
+    struct atd_publication *publication;
+    struct waiter waiter;
+
+    rig_open(&rig);
+    publication = begin(&rig, "d", "");
+    put_bytes(publication, 0, tar);
+    cr_assert_eq(ask_check(publication, true), 0);
+    finish(&rig, publication);
+    publication = begin(&rig, "d", "");
+    put_bytes(publication, 0, (struct atd_bytes){zeros, MIB});
+    cr_assert_eq(atd_publication_write(publication, MIB, (struct atd_bytes){zeros, 1},
+                                       waiter_start(&waiter), &(struct atd_error)ATD_ERROR_INIT),
+                 -EFBIG);
+    cr_assert_eq(status_of(publication).state, ATD_PUBLICATION_POISONED);
+    finish(&rig, publication);
+    check_tidy(&rig, 0);
+    rig_close(&rig);
+    free(zeros);
     drop_tar(tar);
 }

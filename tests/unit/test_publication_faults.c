@@ -143,23 +143,54 @@ Test(publication_faults, a_lost_answer_is_found_out)
     drop_tar(tar);
 }
 
-/* Done, and nobody heard of it, nor can it be found out for long: the object must stay. */
+static void go_deaf(void *ctx, bool after)
+{
+    struct rig *rig = ctx;
+
+    if (after)
+        atomic_store(&rig->hook.is_deaf, true);
+}
+
+/* Done or not, and nobody heard of it, nor can it be found out for long. */
 Test(publication_faults, what_may_be_named_is_not_deleted)
 {
-    struct rig rig = {0};
-    struct atd_bytes tar = make_tar(SMALL, 1);
+    static const enum index_fault faults[] = {INDEX_LOST_DONE, INDEX_LOST};
 
-    rig_open(&rig);
-    atomic_store(&rig.hook.fault, INDEX_LOST_DONE);
-    (void)copy_in(&rig, "d", "x.tar", tar);
-    atomic_store(&rig.hook.fault, INDEX_NONE);
-    COMES(rig_leftovers(&rig) == 0);
-    check_object(&rig, URL, tar);
-    cr_assert_eq(copy_in(&rig, "d", "x.tar", tar), 0);
-    LISTS(&rig, "d", URL "\n");
-    check_tidy(&rig, 1);
-    rig_close(&rig);
-    drop_tar(tar);
+    for (size_t i = 0; i < ATD_ARRAY_LEN(faults); i++) {
+        struct rig rig = {0};
+        struct atd_bytes tar = make_tar(SMALL, 1);
+        struct atd_publisher_stats stats;
+
+        rig_open(&rig);
+        rig.hook.at_commit = go_deaf;
+        rig.hook.at_commit_ctx = &rig;
+        atomic_store(&rig.hook.fault, faults[i]);
+        cr_assert_eq(copy_in(&rig, "d", "x.tar", tar), EREMOTEIO);
+        cr_assert_eq(objects(&rig), 1);
+        if (faults[i] == INDEX_LOST)
+            cr_assert_eq(rig_leftovers(&rig), 1); /* the job */
+        if (i == 1) {
+            /* The same key is not used meanwhile. */
+            rig.hook.at_commit = NULL;
+            atomic_store(&rig.hook.fault, INDEX_NONE);
+            atomic_store(&rig.hook.is_deaf, false);
+            cr_assert_eq(copy_in(&rig, "d", "x.tar", tar), 0);
+            check_tidy(&rig, 1);
+        } else {
+            atomic_store(&rig.hook.fault, INDEX_NONE);
+            rig.hook.at_commit = NULL;
+            atomic_store(&rig.hook.is_deaf, false);
+            COMES(rig_leftovers(&rig) == 0);
+            check_object(&rig, URL, tar);
+            cr_assert_eq(copy_in(&rig, "d", "x.tar", tar), 0);
+            LISTS(&rig, "d", URL "\n");
+            check_tidy(&rig, 1);
+        }
+        atd_publisher_stats(rig.publisher, &stats);
+        cr_assert_eq(stats.recovered, 1);
+        rig_close(&rig);
+        drop_tar(tar);
+    }
 }
 
 /* ------------------------------------------------------------------ cancelled, let go, closed */
