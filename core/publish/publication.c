@@ -457,10 +457,16 @@ void atd_publication_publish(struct atd_publication *publication, struct atd_str
         free(old[i]);
 }
 
-void atd_publication_cancel(struct atd_publication *publication)
+bool atd_publication_cancel(struct atd_publication *publication)
 {
+    bool may;
+
     atd_lock_take(&publication->lock);
-    publication->cancel = true;
-    atd_publication_kick(publication);
+    may = publication->state != ATD_PUBLICATION_COMMITTING &&
+          publication->state != ATD_PUBLICATION_PUBLISHED;
+    publication->cancel = may;
+    if (may)
+        atd_publication_kick(publication);
     atd_lock_give(&publication->lock);
+    return may;
 }
