@@ -177,7 +177,8 @@ int atd_publication_over(struct atd_publisher *publisher, struct atd_str dataset
     if (rc)
         return rc;
     publication->mtime_ns = mtime_ns;
-    publication->change = 1; /* all of it is new to us */
+    publication->change = 1;       /* all of it is new to us */
+    publication->no_stream = true; /* the same bytes may be there: then nothing is sent */
     rc = atd_journal_spool_path(publisher->journal, &publication->sending.job.number, &path, err);
     if (rc == 0) {
         free(path);
