@@ -112,6 +112,17 @@ static void init(struct target *target)
     atd_buf_init(&target->dataset, ATD_NAME_BYTES_MAX);
 }
 
+/* A directory that somebody is in, or that the kernel remembers, may be gone. */
+static bool has_dataset(struct fs *fs, struct atd_str file_name)
+{
+    struct atd_catalog *catalog = atd_live_get(fs->live);
+    bool is_there =
+        atd_catalog_find_dataset(catalog, file_name) || staging_has_dataset(fs->staging, file_name);
+
+    atd_catalog_unref(catalog);
+    return is_there;
+}
+
 int target_find(struct fs *fs, const struct node *directory, const char *name,
                 struct target *ret_target, struct atd_error *err)
 {
@@ -125,6 +136,9 @@ int target_find(struct fs *fs, const struct node *directory, const char *name,
     if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
                          &place))
         return refuse_directory(directory, err);
+    if (place.directory != NODE_SCHEMAS && !has_dataset(fs, place.subject))
+        return atd_error_set(err, ESTALE, "the dataset '" ATD_STR_FMT "' is gone",
+                             ATD_STR_ARG(place.subject));
     set_place(ret_target, &place);
     return fill(fs, ret_target, err);
 }

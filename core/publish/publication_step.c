@@ -248,7 +248,8 @@ static int open_upload(struct atd_publication *publication, struct atd_error *er
                    err);
     if (rc) {
         /* A lost answer: somebody has to look whether it was begun. */
-        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO)
+        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO &&
+            rc != -ECANCELED)
             drop_key(publication);
         return rc;
     }

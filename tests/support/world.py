@@ -244,8 +244,8 @@ class TeamWorld(World):
         return found
 
     def sent_bytes(self, names):
-        sent = (r for r in self.remote.proxy.requests() if r.kind in ("PUT", "PART"))
-        return sum(put.taken for put in sent if put.key.rpartition("/")[2] in names)
+        puts = self.remote.proxy.requests("PUT") + self.remote.proxy.requests("PART")
+        return sum(put.taken for put in puts if put.key.rpartition("/")[2] in names)
 
     def forget(self):
         self.remote.forget()
