@@ -65,6 +65,12 @@ static void set_place(struct target *target, const struct staged_place *place)
     target->place = staged_where_place(where);
 }
 
+/* ".X@1.0.0.json.a1b2c3", "X@1.0.0.json.part": a schema on its way, whatever tool writes it. */
+static bool is_of_json(struct atd_str name)
+{
+    return memmem(name.ptr, name.len, ".json.", strlen(".json.")) != NULL;
+}
+
 static int classify(struct target *target, struct atd_error *err)
 {
     struct atd_str name = staged_leaf_name(target->place.leaf);
@@ -78,7 +84,8 @@ static int classify(struct target *target, struct atd_error *err)
             return 0;
         }
         target->name_kind = atd_upload_name_classify(name, NULL, NULL);
-        if (target->name_kind == ATD_UPLOAD_SCRATCH || target->name_kind == ATD_UPLOAD_TEMP) {
+        if (target->name_kind == ATD_UPLOAD_SCRATCH || target->name_kind == ATD_UPLOAD_TEMP ||
+            is_of_json(name)) {
             target->name_kind = ATD_UPLOAD_SCRATCH;
             return 0;
         }
