@@ -107,6 +107,12 @@ class Manager:
         x, y, width, height = self.desktop.geometry(window)
         self.desktop.click(x + width * 3 // 4, y + height - 120)
 
+    def refresh(self, window):
+        """No change made by the daemon reaches a manager: the kernel tells inotify of its own."""
+        self.focus(window)
+        self.desktop.key(self.refresh_key)
+        self.desktop.wait_still()
+
     def select_all(self, window):
         self.focus(window)
         self.desktop.key("ctrl+a")
@@ -208,7 +214,7 @@ class Dolphin(Manager):
 class Nautilus(Manager):
     program = "nautilus"
     icon = (113, 150)
-    replace_keys = ("alt+r",)
+    replace_keys = ("Return",)
     delete_keys = ("alt+d",)
 
     def command(self, directory):
