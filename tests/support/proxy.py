@@ -59,7 +59,8 @@ class Rule:
 
 
 FAULTS = {
-    "delay": "the reply comes `seconds` later",
+    "delay": "the request goes on `seconds` later",
+    "late": "what was asked is done at once, the reply comes `seconds` later",
     "stall": "nothing comes from byte `at` on, until release() or the client closes",
     "close": "the connection ends at byte `at`",
     "reset": "the connection is reset at byte `at`",
@@ -581,6 +582,8 @@ class Client:
 
     def forward(self, request, head, rule):
         reply = self.exchange(request, head)
+        if rule is not None and rule.fault == "late":
+            self.hold(rule.seconds)
         status = reply.status
         bodiless = request.kind == "HEAD" or status in (204, 304)
         length = reply.get("content-length")
