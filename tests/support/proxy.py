@@ -81,7 +81,8 @@ KINDS = {
 WRITING = ("PUT", "CREATE", "PART", "COMPLETE", "ABORT", "DELETE")
 
 FAULTS = {
-    "delay": "the reply comes `seconds` later",
+    "delay": "the request goes on `seconds` later",
+    "late": "what was asked is done at once, the reply comes `seconds` later",
     "stall": "nothing comes from byte `at` on, until release() or the client closes",
     "close": "the connection ends at byte `at`",
     "reset": "the connection is reset at byte `at`",
@@ -643,7 +644,13 @@ class Client:
                 raise Gone
 
     def forward(self, request, head, rule):
+<<<<<<< HEAD
         reply = self.exchange(request, head, rule)
+=======
+        reply = self.exchange(request, head)
+        if rule is not None and rule.fault == "late":
+            self.hold(rule.seconds)
+>>>>>>> h4-crash
         status = reply.status
         if rule is not None and rule.fault in ("lost_reply", "silent"):
             self.server.update(request, status=status)
