@@ -644,13 +644,7 @@ class Client:
                 raise Gone
 
     def forward(self, request, head, rule):
-<<<<<<< HEAD
         reply = self.exchange(request, head, rule)
-=======
-        reply = self.exchange(request, head)
-        if rule is not None and rule.fault == "late":
-            self.hold(rule.seconds)
->>>>>>> h4-crash
         status = reply.status
         if rule is not None and rule.fault in ("lost_reply", "silent"):
             self.server.update(request, status=status)
