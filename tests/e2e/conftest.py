@@ -31,7 +31,7 @@ from servers import Minio, RedisServer  # noqa: E402
 from world import DiskWorld, TeamWorld  # noqa: E402
 from world import DiskWorld, TeamWorld  # noqa: E402
 
-WATCHDOG_SECONDS = 150
+WATCHDOG_SECONDS = 500
 
 
 @pytest.hookimpl(wrapper=True)
