@@ -275,6 +275,17 @@ static void reply_written(fuse_req_t req, const struct node *node, size_t size,
     reply_node_error(fs, req, "write", node, &shown);
 }
 
+/* After a short write tools write the rest again, and show that error: the reason, not EIO. */
+static void repeat_first_error(struct atd_publication *publication, struct atd_error *why)
+{
+    struct atd_publication_status status;
+
+    atd_publication_status(publication, &status);
+    if (status.state == ATD_PUBLICATION_POISONED &&
+        (status.why.code == EFBIG || status.why.code == EDQUOT || status.why.code == ENOSPC))
+        *why = status.why;
+}
+
 static void on_written(struct atd_publication_wait *wait, const struct atd_error *why)
 {
     struct held_write *held = (struct held_write *)wait;
@@ -311,6 +322,8 @@ void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size,
     if (rc == -EINPROGRESS)
         return; /* on_written answers */
     free(held);
+    if (rc == -EIO)
+        repeat_first_error(file->staged->publication, &why);
     reply_written(req, node, size, rc ? &why : NULL);
 }
 
