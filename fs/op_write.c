@@ -71,8 +71,11 @@ static int create(struct fs *fs, const struct node *directory, const char *name,
         err->code = EACCES; /* what tools show at create (TOOLS 4, errno) */
         rc = -EACCES;
     }
-    if (rc == 0)
+    if (rc == 0) {
         rc = atd_publisher_ready(fs->publisher, err);
+        if (rc && (target.name_kind == ATD_UPLOAD_SHARD || target.final.len))
+            verdict_note(fs, &target, err);
+    }
     if (rc == 0)
         rc = stage_new(fs, &target, ret_staged, err);
     target_release(&target);

@@ -109,23 +109,30 @@ static bool lose_name(struct verdict *verdict, const struct staged_place *final)
     return had_one;
 }
 
+void verdict_note(struct fs *fs, const struct target *target, const struct atd_error *why)
+{
+    struct staged_place place;
+    char note[ATD_ERROR_TEXT_MAX + 2];
+
+    final_place(target, &place);
+    (void)snprintf(note, sizeof(note), "%s\n", why->text);
+    staging_put_note(fs->staging, &place, note);
+    notify_note(fs, &place);
+}
+
 static void follow_failure(struct verdict *verdict, const struct atd_error *why)
 {
     struct fs *fs = verdict->fs;
     struct staged_place place;
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 16];
-    char note[ATD_ERROR_TEXT_MAX + 2];
 
     final_place(&verdict->target, &place);
     target_path(&place, path);
     (void)snprintf(what, sizeof(what), "publish %s", path);
     /* A renamed one stays under the name that its tool gave it: the tool takes it away. */
-    if (verdict->renames || lose_name(verdict, &place)) {
-        (void)snprintf(note, sizeof(note), "%s\n", why->text);
-        staging_put_note(fs->staging, &place, note);
-        notify_note(fs, &place);
-    }
+    if (verdict->renames || lose_name(verdict, &place))
+        verdict_note(fs, &verdict->target, why);
     be_done(verdict);
     verdict_refuse(fs, verdict->req, what, why);
 }
