@@ -18,6 +18,7 @@ class Story:
         self.desktop = desktop
         self.world = world
         self.source = source
+        self.mount = mount
         self.datasets = mount / "datasets"
         self.directory = self.datasets / "mnist"
         desktop.run("mkdir", self.directory)
@@ -44,6 +45,11 @@ class Story:
         for path in self.published:
             self.desktop.run("cmp", path, self.directory / path.name)
         assert len(self.world.named("mnist")) == bool(self.published)
+
+    def deletes_refused(self):
+        """Whether anybody has tried to delete a shard."""
+        events = self.desktop.run("cat", self.mount / ".atdatafs" / "events.jsonl").stdout
+        return "unlink" in events
 
     def bring(self, path):
         """To the clipboard, from a window on its directory."""
@@ -85,7 +91,7 @@ def test_publish_by_paste(manager, desktop, world, mount, source):
 
     # The name is taken.
     before, dialog = story.paste_refused(source("a.tar", seed=1), "name-taken")
-    manager.answer(dialog, manager.replace_keys)
+    manager.agree_to_replace(dialog)
     refusal = manager.wait_dialog([*before, dialog.number], "refuses to replace a shard")
     story.shot("replace-refused")
     manager.dismiss(refusal)
@@ -140,8 +146,7 @@ def test_a_published_shard_is_not_deleted(manager, desktop, world, mount, source
     story.wait_published(path)
     window = manager.select(manager.open(story.directory, 0), story.directory / path.name)
     before = desktop.numbers()
-    manager.press_delete(window, key, before)
-    dialog = manager.wait_dialog(before, "refuses to delete a shard")
-    story.shot(f"{key.replace('+', '-').lower()}")
-    manager.dismiss(dialog)
+    manager.delete(window, key, story.deletes_refused)
+    story.shot(f"{key.replace('+', '-').lower()}-refused")
+    manager.dismiss_all(before)
     story.assert_unchanged()
