@@ -65,7 +65,7 @@ class Manager:
         return [
             window
             for window in self.desktop.windows()
-            if window.number not in before and window.title and not self.is_progress(window)
+            if window.number not in before and not self.is_progress(window)
         ]
 
     def wait_dialog(self, before, what):
