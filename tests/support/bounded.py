@@ -71,7 +71,7 @@ def sha256(path, timeout=SECONDS):
 
 
 def wait_until(condition, seconds, what, pause=0.005):
-    """Asks again and again, each `pause` seconds, and returns how long it took (at least once, also when late)."""
+    """Asks again and again, and returns how long it took (at least once, also when late)."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, f"after {seconds} s still not: {what}"

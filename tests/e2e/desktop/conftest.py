@@ -3,6 +3,7 @@
 Environment, besides that of the end-to-end tests: ATD_DESKTOP_SHOTS, where screenshots go.
 """
 
+import itertools
 import os
 import sys
 import tempfile
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import managers  # noqa: E402 (its place is only known now)
 from bounded import run  # noqa: E402
 from desktop import Desktop  # noqa: E402
-from world import DiskWorld  # noqa: E402
+from world import DiskWorld, TeamWorld  # noqa: E402
 
 # File managers refuse root or warn it: the desktop is an ordinary user's.
 USER = "nobody" if os.geteuid() == 0 else None
@@ -49,9 +50,14 @@ def tmp_path():
 
 
 @pytest.fixture
-def world(stack, home):
-    """The embedded default, as the user's."""
-    world = DiskWorld(stack, home)
+def world(request, stack, home):
+    """The embedded default, or with the parameter "team" Redis and MinIO; as the user's."""
+    if getattr(request, "param", "disk") == "team":
+        world = TeamWorld(
+            stack, *(request.getfixturevalue(name) for name in ("redis_server", "minio", "proxy"))
+        )
+    else:
+        world = DiskWorld(stack, home)
     world.state.mkdir()
     give(stack.directory)
     return world
@@ -59,10 +65,12 @@ def world(stack, home):
 
 @pytest.fixture
 def source(world):
-    """source("a.tar", ...): a directory of the user's with one file in it, of which the path."""
+    """source("a.tar"): the path of a shard, or of `content`, alone in a directory of the user's."""
+    made = itertools.count()
 
-    def make(name, content=None, seed=0):
-        path = world.shard(name, seed=f"{Path(name).stem}-{seed}")
+    def make(name, content=None, **how):
+        number = next(made)
+        path = world.shard(name, seed=f"source-{number}", **how)
         if content is not None:
             path.write_bytes(content)
         give(world.sources)

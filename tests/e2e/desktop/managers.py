@@ -65,7 +65,7 @@ class Manager:
         return [
             window
             for window in self.desktop.windows()
-            if window.number not in before and window.title and not self.is_progress(window)
+            if window.number not in before and not self.is_progress(window)
         ]
 
     def wait_dialog(self, before, what):
@@ -137,21 +137,51 @@ class Manager:
 
         self.again(press, has_begun, f"{self.name}: the paste begins")
 
-    def answer(self, dialog, keys):
+    def agree(self, dialog, keys):
+        """The dialog's question is answered with yes."""
         self.desktop.activate(dialog)
         self.desktop.key(*keys)
         self.desktop.wait_gone(dialog, f"{self.name} takes the answer")
 
-    def press_delete(self, window, key, before):
-        """And agrees, where it asks whether one means it."""
-        self.desktop.activate(window)
-        self.desktop.key(key)
+    def agree_to_replace(self, dialog):
+        self.agree(dialog, self.replace_keys)
+
+    def agree_to_delete(self, dialog):
+        self.agree(dialog, self.delete_keys)
+
+    def delete(self, window, key, is_done):
+        """Presses the key, agrees to whatever it asks, until it is done."""
+        before = self.desktop.numbers()
+        asked = set()
+
+        def look():
+            if is_done():
+                return True
+            for dialog in self.dialogs(before):
+                if dialog.number not in asked:
+                    asked.add(dialog.number)
+                    self.desktop.wait_still()
+                    self.desktop.shot(f"{self.name}-asks")
+                    self.agree_to_delete(dialog)
+                    break
+            return is_done()
+
+        def press():
+            self.desktop.activate(window)
+            self.desktop.key(key)
+
+        self.again(press, look, f"{self.name} deletes")
+        self.desktop.wait_still()
+
+    def dismiss_all(self, before):
+        for dialog in self.dialogs(before):
+            self.dismiss(dialog)
 
     # -------- what differs
 
     # In a window on the left half that shows one file: where that is.
     icon = (0, 0)
-    # For the dialog about a name that is taken, and for the one that asks whether to delete.
+    # Yes, in the dialog about a name that is taken and in the one that asks whether to delete.
     replace_keys = ()
     delete_keys = ()
 
@@ -190,7 +220,7 @@ class Thunar(Manager):
     program = "thunar"
     icon = (212, 150)
     replace_keys = ("alt+r",)
-    delete_keys = ("alt+y",)
+    delete_keys = ("alt+y", "alt+d")  # one of them is a button's
 
 
 class Dolphin(Manager):
@@ -198,6 +228,7 @@ class Dolphin(Manager):
     icon = (324, 139)
     new_folder_keys = "F10"
     replace_keys = ("alt+o",)
+    delete_keys = ("alt+d",)
 
     def command(self, directory):
         return [self.program, "--new-window", str(directory)]
@@ -214,11 +245,23 @@ class Dolphin(Manager):
 class Nautilus(Manager):
     program = "nautilus"
     icon = (113, 150)
-    replace_keys = ("Return",)
-    delete_keys = ("alt+d",)
 
     def command(self, directory):
         return [self.program, "--new-window", str(directory)]
+
+    # Its buttons have no keys: the one that says yes is the rightmost, above or below.
+    def agree_to_replace(self, dialog):
+        x, y, width, _ = self.desktop.geometry(dialog)
+        self.click_away(dialog, x + width - 60, y + 28)
+
+    def agree_to_delete(self, dialog):
+        x, y, width, height = self.desktop.geometry(dialog)
+        self.click_away(dialog, x + width - 60, y + height - 28)
+
+    def click_away(self, dialog, x, y):
+        self.desktop.activate(dialog)
+        self.desktop.click(x, y)
+        self.desktop.wait_gone(dialog, f"{self.name} takes the answer")
 
 
 ALL = [Thunar, Dolphin, Nautilus]

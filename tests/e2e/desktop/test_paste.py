@@ -4,6 +4,8 @@ One long story for each of them, because starting them takes the time. The pictu
 to look at; what is asserted is in the index, in the store and in the directory.
 """
 
+import shutil
+
 import pytest
 
 from desktop import wait_until
@@ -18,6 +20,7 @@ class Story:
         self.desktop = desktop
         self.world = world
         self.source = source
+        self.mount = mount
         self.datasets = mount / "datasets"
         self.directory = self.datasets / "mnist"
         desktop.run("mkdir", self.directory)
@@ -44,6 +47,11 @@ class Story:
         for path in self.published:
             self.desktop.run("cmp", path, self.directory / path.name)
         assert len(self.world.named("mnist")) == bool(self.published)
+
+    def deletes_refused(self):
+        """Whether anybody has tried to delete a shard."""
+        events = self.desktop.run("cat", self.mount / ".atdatafs" / "events.jsonl").stdout
+        return "unlink" in events
 
     def bring(self, path):
         """To the clipboard, from a window on its directory."""
@@ -84,8 +92,8 @@ def test_publish_by_paste(manager, desktop, world, mount, source):
     story.paste_good(source("a.tar"), "published")
 
     # The name is taken.
-    before, dialog = story.paste_refused(source("a.tar", seed=1), "name-taken")
-    manager.answer(dialog, manager.replace_keys)
+    before, dialog = story.paste_refused(source("a.tar"), "name-taken")
+    manager.agree_to_replace(dialog)
     refusal = manager.wait_dialog([*before, dialog.number], "refuses to replace a shard")
     story.shot("replace-refused")
     manager.dismiss(refusal)
@@ -103,6 +111,33 @@ def test_publish_by_paste(manager, desktop, world, mount, source):
     story.shot("broken-reason")
 
     story.paste_good(source("b.tar"), "second")
+    world.assert_clean()
+
+
+@pytest.mark.parametrize("world", ["team"], indirect=True)
+def test_publish_to_a_team(manager, desktop, world, mount, source):
+    """Redis and MinIO; a shard of several megabytes, and a cut: the source goes only afterwards."""
+    story = Story(manager, desktop, world, mount, source)
+    story.target = manager.open(story.directory, 1)
+    path = source("a.tar", count=50, bytes_each=200_000)
+    kept = world.directory / "kept"
+    kept.mkdir()
+    shutil.copy(path, kept)
+    manager.copy_all(manager.open(path.parent, 0), path, cut=True)
+    before = desktop.numbers()
+    manager.paste(story.target, lambda: story.names() or manager.dialogs(before))
+    story.wait_published(kept / path.name)
+    wait_until(lambda: not path.exists(), DONE_SECONDS, "the source is gone")
+    manager.refresh(story.target)
+    story.shot("team")
+
+    broken = source("x.tar", BROKEN)
+    manager.copy_all(manager.open(broken.parent, 0), broken, cut=True)
+    manager.paste(story.target, lambda: manager.dialogs(before))
+    dialog = manager.wait_dialog(before, "tells that it was refused")
+    manager.dismiss(dialog)
+    story.assert_unchanged()
+    assert broken.read_bytes() == BROKEN
     world.assert_clean()
 
 
@@ -140,8 +175,9 @@ def test_a_published_shard_is_not_deleted(manager, desktop, world, mount, source
     story.wait_published(path)
     window = manager.select(manager.open(story.directory, 0), story.directory / path.name)
     before = desktop.numbers()
-    manager.press_delete(window, key, before)
-    dialog = manager.wait_dialog(before, "refuses to delete a shard")
-    story.shot(f"{key.replace('+', '-').lower()}")
-    manager.dismiss(dialog)
+    manager.delete(window, key, story.deletes_refused)
+    story.shot(f"{key.replace('+', '-').lower()}-refused")
+    manager.dismiss_all(before)
     story.assert_unchanged()
+    # KIO's way to the trash is a copy and an unlink: the copy must not stay without the other.
+    assert not desktop.ask("find", desktop.home / ".local/share/Trash/files", "-type", "f")
