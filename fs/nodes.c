@@ -349,8 +349,10 @@ void nodes_open(struct nodes *nodes, struct node *node, int32_t (*open_backing)(
     atd_lock_take(&nodes->lock);
     atd_paranoid((node->opens == 0) == (node->mode == NODE_MODE_NONE));
     if (node->opens++ == 0) {
-        node->backing_id = open_backing(ctx);
+        /* A mapping may outlive its file: once cached, passthrough would be EIO (FUSE 6). */
+        node->backing_id = node->was_cached ? 0 : open_backing(ctx);
         node->mode = node->backing_id > 0 ? NODE_MODE_PASSTHROUGH : NODE_MODE_CACHED;
+        node->was_cached = node->is_remote && node->mode == NODE_MODE_CACHED;
     }
     *ret_mode = node->mode;
     *ret_backing_id = node->backing_id;

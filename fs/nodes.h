@@ -85,6 +85,7 @@ struct node {
     uint64_t lookups; /* what the kernel was told and has not forgotten */
     uint32_t opens;
     enum node_mode mode; /* NONE exactly when opens is 0 */
+    bool was_cached;     /* remote: some handle was served through the daemon */
     int32_t backing_id;  /* MODE_PASSTHROUGH */
     struct node *next_by_number;
     struct node *next_by_key;

@@ -104,6 +104,10 @@ static int open_remote(struct fs *fs, const struct view *view, const struct node
     if (rc)
         return -err->code;
     if (node->is_local_copy && atd_reader_local_fd(file->reader, &file->fd, err) != 0) {
+        /* Whole, only not to be had as a file at this moment (another mount shares the directory):
+         * the reader serves this node. The name would lead here again. */
+        if (atd_reader_is_local(fs->reader, shard->url, &info))
+            return 0;
         /* Evicted meanwhile: its name means the node that is fetched again. */
         notify_entry_shards(fs, view->catalog, view->entry);
         return file_stale(node, err);
@@ -205,6 +209,11 @@ struct file *file_open_staged(struct fs *fs, struct staged *staged, bool is_writ
     }
     file->text_len = strlen(staged->text);
     return file;
+}
+
+bool file_is_staged(const struct handle *handle)
+{
+    return handle->free == free_file && ((const struct file *)handle)->staged;
 }
 
 void file_free(struct fs *fs, struct file *file)

@@ -338,6 +338,7 @@ void op_flush(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
     struct fs *fs = fs_of(req);
     struct file *file = file_of(info);
     struct atd_publication_status status;
+    bool is_pending;
 
     (void)number;
     METRICS_ADD(&fs->metrics, flush_requests, 1);
@@ -345,13 +346,15 @@ void op_flush(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
         (void)fuse_reply_err(req, 0);
         return;
     }
+    /* Before the state: a verdict that ends in between has set it. */
+    is_pending = verdict_is_pending(file->staged);
     atd_publication_status(file->staged->publication, &status);
-    if (!status.is_dirty || status.state == ATD_PUBLICATION_POISONED)
+    if ((!status.is_dirty && !is_pending) || status.state == ATD_PUBLICATION_POISONED)
         reply_settled(req, &status);
     else if (status.size_bytes == 0 || !is_owner(req, file))
         (void)fuse_reply_err(req, 0); /* a shell's, before or between the writers (TOOLS 4.2) */
     else
-        verdict_flush(fs, req, file->staged);
+        verdict_flush(fs, req, file->staged); /* or waits along with who asked already */
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t number, int datasync, struct fuse_file_info *info)

@@ -19,6 +19,8 @@
 #include "target.h"
 
 #define STOP_MS 10000u
+/* For taking back what was sent, while there is still a store to ask. */
+#define END_MS 4000u
 /* A mount that nobody publishes in still looks for forgotten files now and then. */
 #define SWEEP_MS 600000
 
@@ -262,6 +264,9 @@ int publishing_start(struct fs *fs, struct atd_error *err)
         return atd_error_set(err, ENOMEM, "out of memory");
     publishing->fs = fs;
     publishing->sweep.run = run_sweep;
+    /* Nobody waits for what it deletes. Were the index loaded after each sweep, that would make for
+     * the next one. */
+    publishing->sweep.only_reads = true;
     publishing->sweep.done = done_sweep;
     atd_lock_init(&publishing->lock, ATD_RANK_PUBLISHING);
     atd_cond_init(&publishing->wake);
@@ -295,15 +300,21 @@ bool publishing_stop(struct fs *fs)
     return true;
 }
 
+void publishing_end(struct fs *fs)
+{
+    if (fs->publisher && !atd_publisher_end(fs->publisher, END_MS))
+        atd_log(ATD_LOG_DEBUG, "what is under way ends later");
+}
+
 bool publishing_free(struct fs *fs)
 {
     struct publishing *publishing = fs->publishing;
 
     if (!publishing)
         return true;
-    fs->publisher = NULL;
     if (!publish_parts_close(&publishing->parts, STOP_MS))
         return false;
+    fs->publisher = NULL;
     while (publishing->doomed) {
         struct doomed *doomed = publishing->doomed;
 

@@ -74,6 +74,8 @@ struct staged {
     struct atd_publication *publication; /* FILE, TEXT; else NULL */
     char *text;                          /* NOTE */
     _Atomic pid_t opener;                /* the process (tgid) that made or truncated it last */
+    atomic_uint verdicts;                /* that are being waited for */
+    atomic_bool is_settled; /* its name was taken away with its verdict, not by an unlink */
     /* guarded by the table's lock: staging_look */
     struct staged *next_by_name;
     struct staged *next_by_id;
@@ -106,6 +108,8 @@ int staging_add(struct staging *staging, const struct staged_place *place, enum 
  * has no name any more, as long as somebody has a reference. */
 struct staged *staging_find(struct staging *staging, const struct staged_place *place);
 struct staged *staging_find_id(struct staging *staging, uint64_t id);
+/* Takes every name away: before the end, so that publications are given back. */
+void staging_forget(struct staging *staging);
 struct staged *staged_ref(struct staging *staging, struct staged *staged);
 /* NULL is fine. */
 void staged_unref(struct staging *staging, struct staged *staged);

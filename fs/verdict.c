@@ -62,10 +62,16 @@ void verdict_refuse(struct fs *fs, fuse_req_t req, const char *what, const struc
     atd_log(ATD_LOG_WARNING, "%s: %s", what, why->text);
 }
 
+bool verdict_is_pending(const struct staged *staged)
+{
+    return atomic_load(&staged->verdicts) > 0;
+}
+
 /* ------------------------------------------------------------------ what follows */
 
 static void free_verdict(struct verdict *verdict)
 {
+    (void)atomic_fetch_sub(&verdict->staged->verdicts, 1);
     staged_unref(verdict->fs->staging, verdict->staged);
     target_release(&verdict->target);
     atd_buf_release(&verdict->kept);
@@ -172,7 +178,7 @@ static void on_interrupt(fuse_req_t req, void *data)
     struct verdict *verdict = data;
 
     if (process_is_dying(fuse_req_ctx(req)->pid))
-        atd_publication_cancel(verdict->staged->publication);
+        (void)atd_publication_cancel(verdict->staged->publication);
 }
 
 /* ------------------------------------------------------------------ asking */
@@ -203,6 +209,7 @@ static struct verdict *make_verdict(struct fs *fs, fuse_req_t req, struct staged
         return NULL;
     }
     verdict->staged = staged_ref(fs->staging, staged);
+    (void)atomic_fetch_add(&staged->verdicts, 1);
     if (req)
         fuse_req_interrupt_func(req, on_interrupt, verdict);
     return verdict;

@@ -177,7 +177,8 @@ int atd_publication_over(struct atd_publisher *publisher, struct atd_str dataset
     if (rc)
         return rc;
     publication->mtime_ns = mtime_ns;
-    publication->change = 1; /* all of it is new to us */
+    publication->change = 1;       /* all of it is new to us */
+    publication->no_stream = true; /* the same bytes may be there: then nothing is sent */
     rc = atd_journal_spool_path(publisher->journal, &publication->sending.job.number, &path, err);
     if (rc == 0) {
         free(path);
@@ -457,10 +458,16 @@ void atd_publication_publish(struct atd_publication *publication, struct atd_str
         free(old[i]);
 }
 
-void atd_publication_cancel(struct atd_publication *publication)
+bool atd_publication_cancel(struct atd_publication *publication)
 {
+    bool may;
+
     atd_lock_take(&publication->lock);
-    publication->cancel = true;
-    atd_publication_kick(publication);
+    may = publication->state != ATD_PUBLICATION_COMMITTING &&
+          publication->state != ATD_PUBLICATION_PUBLISHED;
+    publication->cancel = may;
+    if (may)
+        atd_publication_kick(publication);
     atd_lock_give(&publication->lock);
+    return may;
 }

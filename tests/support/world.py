@@ -13,6 +13,7 @@ import msgpack
 
 from bounded import wait_until
 from index_db import cid_of, make_shard
+from proxy import WRITING
 from remote import Remote
 
 SCRATCH_SECONDS = 20  # what was sent and is not wanted is taken back in the background
@@ -120,11 +121,16 @@ class DiskWorld(World):
         return f"state_dir={self.state}"
 
     def _rows(self, query):
+        """A file that was killed while it was made has no tables yet: the library makes them too."""
         if not self.path.exists():
             return []
         db = sqlite3.connect(self.path, timeout=30)
         try:
             return db.execute(query).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return []
         finally:
             db.close()
 
@@ -248,6 +254,6 @@ class TeamWorld(World):
         """The keys that any write went to, as the proxy has seen them."""
         keys = set()
         for request in self.remote.proxy.requests():
-            if request.kind in ("PUT", "POST", "DELETE"):
+            if request.kind in WRITING:
                 keys.add(request.key)
         return sorted(key for key in keys if key)
