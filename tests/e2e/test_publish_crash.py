@@ -20,7 +20,6 @@ import conftest
 from bounded import SLACK, bounded, wait_until
 from crash import COMMITTING, SENDING, SENT, Lane, cp, jobs, run_dirs, spools
 from proxy import Proxy
-from publish_samples import large
 from servers import RedisServer
 from world import DiskWorld, TeamWorld
 
@@ -28,7 +27,7 @@ KILLS_BY_BYTES = 7
 WRITERS = 9  # of each such kill; one of them has finished
 POINTS = 200  # of both worlds
 COPIES = 5  # of each kill at a step
-LARGE_BYTES = 18 << 20  # over a part: it is sent while it is written
+LARGE_MIB = 18  # over a part: it is sent while it is written
 HELD = 60  # seconds; the kill comes first
 
 
@@ -49,8 +48,8 @@ class Crashes:
         if not is_large:
             return name, self.world.shard(name, count=4, bytes_each=20_000)
         if len(self.large) < 3:
-            path = self.world.sources / f"large-{len(self.large)}.tar"
-            self.large.append(large(path, LARGE_BYTES, seed=len(self.large)))
+            made = f"large-{len(self.large)}.tar"
+            self.large.append(self.world.shard(made, count=LARGE_MIB, bytes_each=1 << 20))
         return name, self.large[self.copies % len(self.large)]
 
     def start_copies(self, count, first_is_large=True):

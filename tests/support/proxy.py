@@ -81,8 +81,7 @@ KINDS = {
 WRITING = ("PUT", "CREATE", "PART", "COMPLETE", "ABORT", "DELETE")
 
 FAULTS = {
-    "delay": "the request goes on `seconds` later",
-    "late": "what was asked is done at once, the reply comes `seconds` later",
+    "delay": "the reply comes `seconds` later",
     "stall": "nothing comes from byte `at` on, until release() or the client closes",
     "close": "the connection ends at byte `at`",
     "reset": "the connection is reset at byte `at`",
