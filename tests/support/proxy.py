@@ -45,6 +45,9 @@ class Rule:
     at           the byte of the body where it happens; None: anywhere
     seconds      of delay
     status       of the reply of the fault "status"
+    code         S3's word for what the faults "status" and "xml200" say (default: that of `status`)
+    rate         bytes a second, of the fault "slow"
+    header       only requests that have a header which begins so
     """
 
     fault: str | tuple
@@ -56,7 +59,26 @@ class Rule:
     at: int | None = 0
     seconds: float = 0.0
     status: int = 503
+    code: str = ""
+    rate: int = 1 << 20
+    header: str = ""
 
+
+KINDS = {
+    "GET": "of an object",
+    "HEAD": "of an object or a bucket",
+    "LIST": "of objects",
+    "BUCKET": "a question about the bucket",
+    "UPLOADS": "the list of unfinished uploads",
+    "PUT": "a whole object",
+    "CREATE": "begins an upload",
+    "PART": "of an upload",
+    "COMPLETE": "ends an upload",
+    "ABORT": "takes an upload back",
+    "DELETE": "of an object",
+    "OTHER": "what is rarely asked of an object",
+}
+WRITING = ("PUT", "CREATE", "PART", "COMPLETE", "ABORT", "DELETE")
 
 FAULTS = {
     "delay": "the reply comes `seconds` later",
@@ -72,17 +94,23 @@ FAULTS = {
     "status": "an error reply with `status` and S3's code for it",
     "garbage": "no HTTP",
     "refuse": "the connection ends without a reply",
+    "lost_reply": "the server does what it is asked, and the connection ends without its reply",
+    "silent": "the same, and then nothing comes, until release() or the client closes",
+    "cut": "the connection is reset at byte `at` of the request's body",
+    "deaf": "the request's body is read to byte `at` only, until release()",
+    "slow": "the request's body is read at `rate`",
+    "blanks": "the reply's body comes after `seconds` of blanks, as that of a slow COMPLETE",
 }
 
 
 @dataclass(frozen=True)
 class Request:
     """One request that the proxy saw. `sent`: bytes of the body that went to the client; `taken`:
-    how many its own body has."""
+    how many its own body has; `received`: how many of them came."""
 
     number: int
     connection: int
-    kind: str  # GET, HEAD or LIST; else the method
+    kind: str  # of KINDS; else the method
     bucket: str
     key: str
     first: int | None
@@ -91,6 +119,7 @@ class Request:
     taken: int = 0
     status: int = 0
     sent: int = 0
+    received: int = 0
     fault: str = ""
 
     @property
@@ -271,6 +300,9 @@ class Head:
                 return value
         return default
 
+    def has(self, beginning):
+        return any(name.lower().startswith(beginning) for name, _ in self.headers)
+
     def drop(self, *names):
         self.headers = [pair for pair in self.headers if pair[0].lower() not in names]
 
@@ -294,7 +326,17 @@ def classify(head):
     bucket, _, key = path.removeprefix("/").partition("/")
     names = set(urllib.parse.parse_qs(query, keep_blank_values=True))
     kind = method
-    if method == "GET" and not key:
+    if method == "PUT" and "partNumber" in names:
+        kind = "PART"
+    elif method == "POST" and "uploads" in names:
+        kind = "CREATE"
+    elif method == "POST" and "uploadId" in names:
+        kind = "COMPLETE"
+    elif method == "DELETE" and "uploadId" in names:
+        kind = "ABORT"
+    elif method == "GET" and not key and "uploads" in names:
+        kind = "UPLOADS"
+    elif method == "GET" and not key:
         kind = "LIST" if names & {"list-type", "prefix"} else "BUCKET"
     elif method == "GET" and names & {"uploads", "uploadId", "acl", "tagging"}:
         kind = "OTHER"
@@ -304,8 +346,8 @@ def classify(head):
     return kind, bucket, urllib.parse.unquote(key, errors="surrogateescape"), first, last
 
 
-def error_body(status, key):
-    code = CODES.get(status, "InternalError")
+def error_body(status, key, code=""):
+    code = code or CODES.get(status, "InternalError")
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<Error><Code>{code}</Code><Message>as the test wants it</Message>"
@@ -377,19 +419,22 @@ class Server:
             self.seen[request.number] = request
             return request
 
-    def update(self, request, *, add_sent=0, **fields):
+    def update(self, request, *, add_sent=0, add_received=0, **fields):
         """Also while the body is sent: a test may look at a reply that has stalled."""
         with self.lock:
             now = self.seen.get(request.number)
             if now is not None:
-                self.seen[request.number] = replace(now, sent=now.sent + add_sent, **fields)
+                sent, received = now.sent + add_sent, now.received + add_received
+                self.seen[request.number] = replace(now, sent=sent, received=received, **fields)
 
-    def decide(self, request):
+    def decide(self, request, head):
         """The rule that hits this request, with one fault, or None."""
         with self.lock:
             for pair in self.rules:
                 rule, matched = pair
                 if request.kind not in rule.kinds or not re.search(rule.key, request.key):
+                    continue
+                if rule.header and not head.has(rule.header):
                     continue
                 if rule.probability < 1 and self.random.random() >= rule.probability:
                     continue
@@ -462,7 +507,7 @@ class Client:
         if head is None:
             return False
         request = self.server.note(self.number, head)
-        rule = self.server.decide(request)
+        rule = self.server.decide(request, head)
         fault = rule.fault if rule else ""
         if fault:
             self.server.update(request, fault=fault)
@@ -479,7 +524,7 @@ class Client:
             self.down.sock.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
             return False
         elif fault in ("status", "xml200"):
-            self.drain_request(head)
+            self.drain_request(request, head)
             return self.fail(request, rule)
         elif fault == "whole":
             head.drop("range", "authorization", "x-amz-security-token")
@@ -492,7 +537,7 @@ class Client:
 
     def fail(self, request, rule):
         status = 200 if rule.fault == "xml200" else rule.status
-        body = error_body(500 if status == 200 else status, request.key)
+        body = error_body(500 if status == 200 else status, request.key, rule.code)
         head = Head(f"HTTP/1.1 {status} As Told".encode())
         head.headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
         head.set("Date", formatdate(usegmt=True))
@@ -543,20 +588,38 @@ class Client:
 
     # -------- passing on
 
-    def drain_request(self, head):
+    def drain_request(self, request, head):
         left = int(head.get("content-length", 0))
-        left -= len(self.down.take_ahead(left))
+        more = self.down.take_ahead(left)
         while left:
+            self.server.update(request, add_received=len(more))
+            left -= len(more)
+            if not left:
+                break
             more = self.down.sock.recv(min(left, PIECE_BYTES))
             if not more:
                 raise Gone
-            left -= len(more)
 
     def connect_up(self):
         address = ("127.0.0.1", self.server.upstream_port)
         self.up = Stream(socket.create_connection(address))
 
-    def exchange(self, request, head):
+    def pass_body(self, request, rule, length):
+        """The request's body, as the rule has it."""
+        at = min(length, rule.at or 0) if rule else 0
+        if rule is None or rule.fault not in ("cut", "deaf", "slow"):
+            self.move(self.down, self.up, length, request, up=True)
+        elif rule.fault == "slow":
+            self.move(self.down, self.up, length, request, up=True, line=Line(rule.rate))
+        else:
+            self.move(self.down, self.up, at, request, up=True)
+            if rule.fault == "cut":
+                self.down.close(reset=True)
+                raise Gone
+            self.hold(HELD_SECONDS)
+            self.move(self.down, self.up, length - at, request, up=True)
+
+    def exchange(self, request, head, rule):
         """Sends the request on and returns the head of the reply."""
         length = int(head.get("content-length", 0))
         for attempt in range(2):
@@ -566,7 +629,7 @@ class Client:
                     self.connect_up()
                 self.up.sock.sendall(head.encode())
                 if length:
-                    self.move(self.down, self.up, length, None)
+                    self.pass_body(request, rule, length)
                 reply = self.up.head()
                 while reply is not None and 100 <= reply.status < 200:
                     reply = self.up.head()
@@ -580,8 +643,15 @@ class Client:
                 raise Gone
 
     def forward(self, request, head, rule):
-        reply = self.exchange(request, head)
+        reply = self.exchange(request, head, rule)
+        if rule is not None and rule.fault == "late":
+            self.hold(rule.seconds)
         status = reply.status
+        if rule is not None and rule.fault in ("lost_reply", "silent"):
+            self.server.update(request, status=status)
+            if rule.fault == "silent":
+                self.hold(HELD_SECONDS)
+            return False
         bodiless = request.kind == "HEAD" or status in (204, 304)
         length = reply.get("content-length")
         chunked = reply.get("transfer-encoding", "").lower() == "chunked"
@@ -595,7 +665,9 @@ class Client:
         if hit:
             self.edit(reply, rule)
         self.server.update(request, status=reply.status)
-        if chunked and not bodiless:
+        if hit and rule.fault == "blanks" and not bodiless:
+            self.send_late(request, reply, rule, count)
+        elif chunked and not bodiless:
             self.down.sock.sendall(reply.encode())
             self.move_chunks(request)
         else:
@@ -632,6 +704,26 @@ class Client:
         reply.set("Content-Length", str(count))
         return count
 
+    def send_late(self, request, reply, rule, count):
+        """A reply that begins before the server knows how it ends."""
+        reply.drop("content-length")
+        reply.set("Transfer-Encoding", "chunked")
+        self.down.sock.sendall(reply.encode())
+        until = time.monotonic() + rule.seconds
+        while time.monotonic() < until:
+            self.down.sock.sendall(b"1\r\n \r\n")
+            self.hold(0.2)
+        body = self.up.take_ahead(count)
+        while len(body) < count:
+            more = self.up.sock.recv(count - len(body))
+            if not more:
+                raise Gone
+            body += more
+        # The declaration must stand at the very beginning: a server that sent blanks has none.
+        body = b"\n" + re.sub(rb"^<\?xml.*?\?>", b"", body)
+        self.down.sock.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        self.server.update(request, add_sent=len(body))
+
     def body(self, request, rule, count, at):
         """Moves the body; false when the connection was ended by a fault."""
         if at is None:
@@ -656,15 +748,15 @@ class Client:
             if watch.poll(min(20, 1000 * left)):
                 raise Gone
 
-    def move(self, source, sink, count, request):
-        """Moves bytes, those of a reply counted for `request`."""
-        shaped = self.server.shaped if request else self.server.shaped_up
+    def move(self, source, sink, count, request, *, up=False, line=None):
+        """Moves bytes of a body and counts them for `request`; `up`: towards the server."""
+        shaped = line or (self.server.shaped_up if up else self.server.shaped)
         ahead = source.take_ahead(count)
         if ahead:
             if shaped:
                 shaped.take(len(ahead))
             sink.sock.sendall(ahead)
-            self.count(request, len(ahead))
+            self.count(request, len(ahead), up)
             count -= len(ahead)
         piece = SHAPED_PIECE_BYTES if shaped else PIECE_BYTES
         read_end, write_end = self.pipe
@@ -677,12 +769,14 @@ class Client:
             left = moved
             while left:
                 done = os.splice(read_end, sink.sock.fileno(), left)
-                self.count(request, done)
+                self.count(request, done, up)
                 left -= done
             count -= moved
 
-    def count(self, request, amount):
-        if request:
+    def count(self, request, amount, up):
+        if up:
+            self.server.update(request, add_received=amount)
+        else:
             self.server.update(request, add_sent=amount)
 
     def move_chunks(self, request):

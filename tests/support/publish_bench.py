@@ -16,7 +16,7 @@ class Bench:
         self.world = world
         self.env = env
         self.mount = world.mount()
-        self.datasets = 0
+        self.datasets = self.sources = 0
 
     @property
     def originals(self):
@@ -34,11 +34,22 @@ class Bench:
         return path
 
     def source(self, *, count=USUAL[0], bytes_each=USUAL[1], name="shard-000000.tar"):
-        """(the path to copy from, the same file for the test)."""
-        path = self.world.shard(name, count, bytes_each, seed=self.datasets)
+        """(the path to copy from, in a directory of its own, the same file for the test)."""
+        self.sources += 1
+        path = self.world.shard(name, count, bytes_each, seed=self.sources)
         os.utime(path, ns=(MTIME_NS, MTIME_NS))
+        (self.originals / name).unlink(missing_ok=True)
         os.link(path, self.originals / name)
         return path, self.originals / name
+
+    def source_directory(self, names, *, count, bytes_each):
+        """(a directory to copy from, the same files for the test)."""
+        pairs = [self.source(name=name, count=count, bytes_each=bytes_each) for name in names]
+        directory = self.world.directory / f"directory-{self.datasets}"
+        directory.mkdir()
+        for path, _ in pairs:
+            path.rename(directory / path.name)
+        return directory, [original for _, original in pairs]
 
     def tree(self):
         """The members of a shard, unpacked."""

@@ -13,6 +13,7 @@ import msgpack
 
 from bounded import wait_until
 from index_db import cid_of, make_shard
+from proxy import WRITING
 from remote import Remote
 
 SCRATCH_SECONDS = 20  # what was sent and is not wanted is taken back in the background
@@ -243,7 +244,7 @@ class TeamWorld(World):
         return found
 
     def sent_bytes(self, names):
-        puts = self.remote.proxy.requests("PUT")
+        puts = self.remote.proxy.requests("PUT") + self.remote.proxy.requests("PART")
         return sum(put.taken for put in puts if put.key.rpartition("/")[2] in names)
 
     def forget(self):
@@ -253,6 +254,6 @@ class TeamWorld(World):
         """The keys that any write went to, as the proxy has seen them."""
         keys = set()
         for request in self.remote.proxy.requests():
-            if request.kind in ("PUT", "POST", "DELETE"):
+            if request.kind in WRITING:
                 keys.add(request.key)
         return sorted(key for key in keys if key)
