@@ -150,8 +150,6 @@ class Desktop:
 
     def end(self):
         self.kill(self.pids())
-        if os.environ.get("DT_LOG"):
-            Path(os.environ["DT_LOG"]).write_bytes(self.log.read_bytes())
 
     # -------- programs
 
@@ -197,21 +195,14 @@ class Desktop:
     def windows(self):
         return [Window(n, self.title(n), self._kind(n)) for n in self.numbers()]
 
-    def wait_new(self, before, what, seconds=START_SECONDS, kind=None):
+    def wait_new(self, before, what, seconds=START_SECONDS):
         """The window that was not there before, as soon as there is one."""
-        found = []
 
-        def look():
-            for number in self.numbers():
-                if number not in before:
-                    window = Window(number, self.title(number), self._kind(number))
-                    if kind is None or window.kind == kind:
-                        found.append(window)
-                        return True
-            return False
+        def found():
+            return [window for window in self.windows() if window.number not in before]
 
-        wait_until(look, seconds, f"{what}; there are {self.windows()}")
-        return found[0]
+        wait_until(found, seconds, what)
+        return found()[0]
 
     def wait_gone(self, window, what):
         wait_until(lambda: window.number not in self.numbers(), START_SECONDS, what)
