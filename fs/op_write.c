@@ -320,6 +320,7 @@ void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size,
     *held =
         (struct held_write){.wait = {.done = on_written}, .req = req, .node = node, .size = size};
     atomic_store(&file->has_written, true);
+    (void)atomic_fetch_add(&file->staged->writes, 1);
     rc = atd_publication_write(file->staged->publication, (uint64_t)offset,
                                (struct atd_bytes){(const uint8_t *)bytes, size}, &held->wait, &why);
     if (rc == -EINPROGRESS)
@@ -338,6 +339,19 @@ static bool is_owner(fuse_req_t req, const struct file *file)
     pid_t process = process_of_thread(fuse_req_ctx(req)->pid);
 
     return process == 0 || file->opener == 0 || process == file->opener;
+}
+
+/*
+ * True when a verdict was given on all that this handle has written, so that whoever asked for it
+ * was told: GIO renames what it writes over a record and closes it afterwards.
+ */
+static bool was_told(struct file *file)
+{
+    const struct staged *staged = file->staged;
+    bool has_written = atomic_exchange(&file->has_written, false);
+
+    return atomic_load(&staged->is_settled) &&
+           (!has_written || atomic_load(&staged->writes) == atomic_load(&staged->settled_writes));
 }
 
 /* What a FLUSH or FSYNC of a file that did not change since its verdict is answered with. */
@@ -371,8 +385,8 @@ void op_flush(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
         reply_settled(req, &status);
     else if (status.size_bytes == 0 || !is_owner(req, file))
         (void)fuse_reply_err(req, 0); /* a shell's, before or between the writers (TOOLS 4.2) */
-    else if (!atomic_exchange(&file->has_written, false) && atomic_load(&file->staged->is_settled))
-        (void)fuse_reply_err(req, 0); /* who asked for the verdict was told */
+    else if (was_told(file))
+        (void)fuse_reply_err(req, 0);
     else
         verdict_flush(fs, req, file->staged); /* or waits along with who asked already */
 }

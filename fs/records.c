@@ -17,8 +17,9 @@
 struct record_edit {
     struct atd_publisher_edit edit; /* first */
     struct fs *fs;
-    fuse_req_t req;        /* NULL: nobody to answer */
-    struct staged *staged; /* a reference; NULL: the text is `kept` */
+    fuse_req_t req;            /* NULL: nobody to answer */
+    struct staged *staged;     /* a reference; NULL: the text is `kept` */
+    unsigned long long writes; /* to the staged file, that the text has at least */
     struct atd_buf kept;
     enum records_name name;
     enum node_kind directory;
@@ -35,6 +36,8 @@ static int read_text(struct record_edit *edit, struct atd_buf *out, struct atd_e
     size_t got = edit->staged != NULL;
     int rc = 0;
 
+    if (edit->staged)
+        edit->writes = atomic_load(&edit->staged->writes);
     atd_buf_append(out, edit->kept.ptr, edit->kept.len);
     while (rc == 0 && got > 0) {
         rc = atd_publication_read(edit->staged->publication, out->len, piece, sizeof(piece), &got,
@@ -164,6 +167,7 @@ static void drop_name(struct record_edit *edit, const struct staged_place *place
     staging_look(fs->staging, edit->staged, &look);
     from = staged_where_place(&look.where);
     notify_place(fs, &from);
+    atomic_store(&edit->staged->settled_writes, edit->writes);
     atomic_store(&edit->staged->is_settled, true);
     (void)staging_remove(fs->staging, edit->staged);
     notify_place(fs, place);

@@ -75,8 +75,10 @@ struct staged {
     char *text;                          /* NOTE */
     _Atomic pid_t opener;                /* the process (tgid) that made or truncated it last */
     atomic_uint verdicts;                /* that are being waited for */
-    atomic_bool is_unlinked; /* by somebody, or about to be: its failure interests nobody */
-    atomic_bool is_settled;  /* its name was taken away with its verdict, not by an unlink */
+    atomic_bool is_unlinked;      /* by somebody, or about to be: its failure interests nobody */
+    atomic_bool is_settled;       /* its name was taken away with its verdict, not by an unlink */
+    atomic_ullong writes;         /* WRITEs that have come */
+    atomic_ullong settled_writes; /* those that the verdict on a record was about */
     /* guarded by the table's lock: staging_look */
     struct staged *next_by_name;
     struct staged *next_by_id;

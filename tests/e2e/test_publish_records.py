@@ -50,7 +50,7 @@ os.fsync(file)
 os.close(file)
 os.unlink(swap)
 """),
-    "vim, new text": 'vim.tiny -u NONE -N -es -c "%d" -c "0r $SRC" -c "\\$d" -c "wq!" "$DST"',
+    "vim, new text": 'vim.tiny -u NONE -N -es -c "%d" -c "0r $SRC" -c "wq!" "$DST"',
 }
 
 # How they change a word in it.
