@@ -16,6 +16,8 @@
 #include "target.h"
 #include "verdict.h"
 
+#define HIDDEN_URLS_MAX (64u << 20)
+
 struct index_edit {
     struct atd_publisher_edit edit; /* first */
     struct fs *fs;
@@ -310,23 +312,65 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
     submit(edit, rc, &why);
 }
 
+/* The shards that were unlinked in it go first: nobody overwrites them in a directory that is being
+ * removed, so that their grace is over (rm -r). */
+static int remove_hidden(struct index_edit *edit, struct atd_editor *editor, struct atd_error *err)
+{
+    const char *at = (const char *)edit->other.ptr;
+    const char *end = at + edit->other.len;
+    struct atd_str *urls;
+    size_t count = 0;
+    int rc;
+
+    if (edit->other.len == 0)
+        return 0;
+    urls = calloc(STAGED_HIDDEN_MAX, sizeof(*urls));
+    if (!urls)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    while (at < end && count < STAGED_HIDDEN_MAX) {
+        urls[count] = atd_str_from(at);
+        at += urls[count++].len + 1;
+    }
+    rc = atd_edit_remove_shards(editor, atd_buf_str(&edit->name), urls, count, err);
+    free(urls);
+    return rc;
+}
+
 static int run_remove_dataset(struct atd_publisher_edit *base, struct atd_editor *editor,
                               struct atd_error *err)
 {
     struct index_edit *edit = (struct index_edit *)base;
+    int rc = remove_hidden(edit, editor, err);
 
-    return atd_edit_remove_dataset(editor, atd_buf_str(&edit->name), err);
+    return rc ? rc : atd_edit_remove_dataset(editor, atd_buf_str(&edit->name), err);
+}
+
+static void done_remove_dataset(struct atd_publisher_edit *base, const struct atd_error *why)
+{
+    struct index_edit *edit = (struct index_edit *)base;
+
+    if (!why)
+        staging_unhide_all(edit->fs->staging, atd_str_from(edit->subject));
+    done_plain(base, why);
 }
 
 void index_edit_remove_dataset(struct fs *fs, fuse_req_t req, const char *name)
 {
-    struct index_edit *edit = make(fs, req, run_remove_dataset, done_plain);
+    struct index_edit *edit = make(fs, req, run_remove_dataset, done_remove_dataset);
     struct atd_error why = ATD_ERROR_INIT;
+    int rc;
 
     if (!edit)
         return;
     (void)snprintf(edit->what, sizeof(edit->what), "rmdir datasets/%.255s", name);
-    submit(edit, target_dataset_name(fs, atd_str_from(name), &edit->name, &why), &why);
+    (void)snprintf(edit->subject, sizeof(edit->subject), "%s", name);
+    atd_buf_release(&edit->other);
+    atd_buf_init(&edit->other, HIDDEN_URLS_MAX);
+    staging_hidden_urls(fs->staging, atd_str_from(name), &edit->other);
+    rc = atd_buf_finish(&edit->other, "the URLs of unlinked shards", &why);
+    if (rc == 0)
+        rc = target_dataset_name(fs, atd_str_from(name), &edit->name, &why);
+    submit(edit, rc, &why);
 }
 
 /* ------------------------------------------------------------------ shards */

@@ -194,10 +194,12 @@ static void on_done(struct atd_publisher_edit *base, const struct atd_error *why
         (void)snprintf(note, sizeof(note), "%s\n", why->text);
         staging_put_note(fs->staging, &place, note);
         notify_note(fs, &place);
-        if (edit->req)
+        if (edit->req && edit->staged)
             reply_error(fs, edit->req, what, &shown);
         else
             events_note(fs->events, what, &shown);
+        if (edit->req && !edit->staged)
+            (void)fuse_reply_err(edit->req, 0);
     } else {
         drop_name(edit, &place);
         if (staging_drop_note(fs->staging, &place))
@@ -261,14 +263,18 @@ void records_apply(struct fs *fs, fuse_req_t req, struct staged *staged,
         (void)fuse_reply_err(req, ENOMEM);
 }
 
-void records_apply_kept(struct fs *fs, const struct target *target, struct atd_buf *text)
+void records_apply_kept(struct fs *fs, fuse_req_t req, const struct target *target,
+                        struct atd_buf *text)
 {
     static const char leaf[] = "metadata.json";
-    struct record_edit *edit = make_edit(fs, NULL, NULL, target, RECORDS_KEEP_NAME);
+    struct record_edit *edit = make_edit(fs, req, NULL, target, RECORDS_KEEP_NAME);
     struct atd_error why = ATD_ERROR_INIT;
 
-    if (!edit)
+    if (!edit) {
+        if (req)
+            (void)fuse_reply_err(req, 0);
         return;
+    }
     memcpy(edit->leaf, leaf, sizeof(leaf));
     edit->kept = *text;
     atd_buf_init(text, STAGED_TEXT_MAX);

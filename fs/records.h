@@ -21,8 +21,10 @@ void records_apply(struct fs *fs, fuse_req_t req, struct staged *staged,
                    const struct target *target, enum records_name name);
 
 /* A metadata.json that was put into a dataset before its first shard: applied now that there is
- * one. The text is taken. */
-void records_apply_kept(struct fs *fs, const struct target *target, struct atd_buf *text);
+ * one. The text is taken. Answers 0 when it is shown, and also when that failed: the request is the
+ * shard's, and that is published. */
+void records_apply_kept(struct fs *fs, fuse_req_t req, const struct target *target,
+                        struct atd_buf *text);
 
 /* Has the publisher know the schema.json that was put into an empty dataset. */
 int records_keep_schema(struct fs *fs, const struct target *target,

@@ -229,5 +229,9 @@ bool staging_is_hidden(struct staging *staging, struct atd_str subject, struct a
 bool staging_hidden_url(struct staging *staging, struct atd_str subject, struct atd_str leaf,
                         struct atd_buf *ret_url);
 bool staging_unhide(struct staging *staging, struct atd_str subject, struct atd_str leaf);
+/* The URLs of all that is hidden in a dataset, each with a NUL behind; appended. And all of it
+ * shows again. */
+void staging_hidden_urls(struct staging *staging, struct atd_str subject, struct atd_buf *ret_urls);
+void staging_unhide_all(struct staging *staging, struct atd_str subject);
 
 #endif

@@ -121,6 +121,52 @@ bool staging_unhide(struct staging *staging, struct atd_str subject, struct atd_
     return hidden != NULL;
 }
 
+void staging_hidden_urls(struct staging *staging, struct atd_str subject, struct atd_buf *ret_urls)
+{
+    atd_lock_take(&staging->lock);
+    for (size_t i = 0; i < HIDDEN_BUCKETS; i++) {
+        for (const struct hidden *hidden = staging->hidden[i]; hidden; hidden = hidden->next) {
+            if (!atd_str_equal(subject, (struct atd_str){hidden->text, hidden->subject_len}))
+                continue;
+            atd_buf_append(ret_urls, hidden->text + hidden->subject_len + hidden->leaf_len,
+                           hidden->url_len);
+            atd_buf_append_byte(ret_urls, '\0');
+        }
+    }
+    atd_lock_give(&staging->lock);
+}
+
+void staging_unhide_all(struct staging *staging, struct atd_str subject)
+{
+    struct hidden *found = NULL;
+
+    atd_lock_take(&staging->lock);
+    for (size_t i = 0; i < HIDDEN_BUCKETS; i++) {
+        struct hidden **at = &staging->hidden[i];
+
+        while (*at) {
+            struct hidden *hidden = *at;
+
+            if (!atd_str_equal(subject, (struct atd_str){hidden->text, hidden->subject_len})) {
+                at = &hidden->next;
+                continue;
+            }
+            *at = hidden->next;
+            hidden->next = found;
+            found = hidden;
+            staging->hidden_count--;
+            staging_changed_locked(staging);
+        }
+    }
+    atd_lock_give(&staging->lock);
+    while (found) {
+        struct hidden *hidden = found;
+
+        found = hidden->next;
+        free(hidden);
+    }
+}
+
 void staging_free_hidden(struct staging *staging)
 {
     for (size_t i = 0; i < HIDDEN_BUCKETS; i++) {

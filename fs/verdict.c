@@ -176,10 +176,10 @@ static void follow_published(struct verdict *verdict)
     staging_settle(fs->staging, catalog);
     atd_catalog_unref(catalog);
     publishing_index_changed(fs);
-    if (verdict->kept.len)
-        records_apply_kept(fs, &verdict->target, &verdict->kept);
     be_done(verdict);
-    if (verdict->req)
+    if (verdict->kept.len)
+        records_apply_kept(fs, verdict->req, &verdict->target, &verdict->kept);
+    else if (verdict->req)
         (void)fuse_reply_err(verdict->req, 0);
 }
 
