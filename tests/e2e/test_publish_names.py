@@ -7,18 +7,8 @@ import re
 import pytest
 
 from bounded import bounded, ls, read, run
-from publish_bench import RECORDS
+from publish_bench import RECORDS, create, refusal
 from publish_tools import python
-
-
-def refusal(call, *args):
-    with pytest.raises(OSError) as refused:
-        bounded(call, *args)
-    return refused.value.errno
-
-
-def create(path):
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
 
 
 def put(path, data):
@@ -287,7 +277,7 @@ def test_read_only(world):
     run("cp", source, mount / "datasets" / "d")
     mount.unmount()
     before = world.entries()
-    mount = world.mount(**read_only(world))
+    mount = world.mount(**world.flags("ro"))
     directory = mount / "datasets" / "d"
     attempts = {
         "create": lambda: create(directory / "b.tar"),
@@ -313,7 +303,3 @@ def test_read_only(world):
     run("cmp", source, directory / "a.tar")
     assert world.entries() == before
     mount.unmount()
-
-
-def read_only(world):
-    return {"options": "ro"} if world.kind == "disk" else {"options": {"ro": True}}

@@ -9,6 +9,19 @@ MTIME_NS = 1700000001_500000000
 RECORDS = ["entry.json", "metadata.json", "schema.json", "schema.py"]
 
 
+def refusal(call, *args):
+    """The errno of a call that must fail."""
+    try:
+        bounded(call, *args)
+    except OSError as error:
+        return error.errno
+    raise AssertionError(f"{args} is not refused")
+
+
+def create(path):
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+
+
 class Bench:
     """A mount, and what is copied into it."""
 

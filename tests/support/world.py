@@ -112,6 +112,11 @@ class DiskWorld(World):
         text = f"state_dir={self.state}" + (f",{options}" if options else "")
         return self.stack.mount(directory, home=self.home, options=text, **how)
 
+    @staticmethod
+    def flags(*names):
+        """What mount() takes to have these options."""
+        return {"options": ",".join(names)}
+
     @property
     def index_url(self):
         return f"sqlite:{self.path}"
@@ -184,6 +189,10 @@ class TeamWorld(World):
     def mount(self, directory=None, options=None, **how):
         more = {"state_dir": self.state} | (options or {})
         return self.remote.mount(directory, start=how, **more)
+
+    @staticmethod
+    def flags(*names):
+        return {"options": dict.fromkeys(names, True)}
 
     @property
     def index_url(self):
