@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/limits.h"
+#include "index/redis_missed.h"
 #include "index/redis_record.h"
 
 /* Commands under way; a hint of 1000 gives the server work for about 3 ms. */
@@ -25,7 +26,7 @@ struct page {
 
 struct pending {
     enum atd_redis_kind kind;
-    struct page *page; /* NULL: a reply of SCAN */
+    struct page *page; /* NULL: a reply of SCAN, or an entry that is read behind the walk */
     struct atd_str key;
 };
 
@@ -40,6 +41,7 @@ struct load {
     uint64_t pages;
     struct page *current; /* whose keys are being asked for */
     struct page *following;
+    struct atd_redis_missed missed;
     struct pending pending[WINDOW_MAX]; /* a ring, in the order of asking */
     size_t first;
     size_t under_way;
@@ -214,6 +216,34 @@ static void add_to_digest(struct load *load, struct atd_str key, const redisRepl
     load->result.digest += mix(fields, ATD_STR("record"));
 }
 
+/* Labels pass through here, so that what they lead to is read although SCAN did not know it. */
+static int on_label(void *ctx, const struct atd_index_label *label, struct atd_error *err)
+{
+    struct load *load = ctx;
+
+    atd_redis_missed_note_label(&load->missed, label->cid);
+    return load->sink->label(load->sink->ctx, label, err);
+}
+
+static void on_problem(void *ctx, const char *what, struct atd_str key, const char *reason)
+{
+    const struct load *load = ctx;
+
+    load->sink->problem(load->sink->ctx, what, key, reason);
+}
+
+static int report(struct load *load, const struct pending *pending, const redisReply *reply,
+                  bool cut, struct atd_error *err)
+{
+    const struct atd_index_sink labels = {.ctx = load, .label = on_label, .problem = on_problem};
+
+    if (pending->kind == ATD_REDIS_LABEL)
+        return atd_redis_record_report(pending->kind, pending->key, reply, cut, &labels, err);
+    if (pending->kind == ATD_REDIS_ENTRY && reply->type == REDIS_REPLY_ARRAY && reply->elements)
+        atd_redis_missed_note_entry(&load->missed, pending->key);
+    return atd_redis_record_report(pending->kind, pending->key, reply, cut, load->sink, err);
+}
+
 static int take_reply(struct load *load, struct atd_error *err)
 {
     struct pending pending = load->pending[load->first];
@@ -225,10 +255,10 @@ static int take_reply(struct load *load, struct atd_error *err)
         return rc;
     load->first = (load->first + 1) % WINDOW_MAX;
     load->under_way--;
-    if (!pending.page)
+    if (pending.kind == ATD_REDIS_OTHER)
         return take_page(load, reply, err);
     add_to_digest(load, pending.key, reply);
-    rc = atd_redis_record_report(pending.kind, pending.key, reply, cut, load->sink, err);
+    rc = report(load, &pending, reply, cut, err);
     freeReplyObject(reply);
     leave_page(pending.page);
     return rc;
@@ -244,6 +274,54 @@ static unsigned count_for(unsigned round_trip_us)
     return round_trip_us <= 1000 ? 2000 : 5000;
 }
 
+static int walk(struct load *load, struct atd_error *err)
+{
+    int rc = refill(load, err);
+
+    while (rc == 0 && load->under_way > 0) {
+        rc = take_reply(load, err);
+        if (rc == 0 && load->under_way <= WINDOW_REFILL)
+            rc = refill(load, err);
+    }
+    /* Its answers came before the questions were out. */
+    if (rc == 0 && (!load->scan_done || load->current || load->following))
+        rc = atd_error_set(err, EPROTO, "the server answers what it was not asked");
+    return rc;
+}
+
+static int ask_missed(struct load *load, struct atd_str key, struct atd_error *err)
+{
+    int rc;
+
+    if (key.len > ATD_REDIS_ARGUMENT_BYTES_MAX)
+        return 0;
+    rc = atd_redis_link_ask(load->link,
+                            (struct atd_str[]){atd_redis_command_of(ATD_REDIS_ENTRY), key}, 2, err);
+    if (rc == 0)
+        note_pending(load, (struct pending){ATD_REDIS_ENTRY, NULL, key});
+    return rc;
+}
+
+/* Entries that came after SCAN and whose labels were read (redis_missed.h). */
+static int follow_labels(struct load *load, struct atd_error *err)
+{
+    struct atd_str key;
+    bool more = true;
+    int rc = 0;
+
+    while (rc == 0 && (more || load->under_way > 0)) {
+        while (rc == 0 && more && load->under_way < WINDOW_MAX &&
+               (load->under_way == 0 || atd_redis_link_has_room(load->link))) {
+            more = atd_redis_missed_next(&load->missed, &key);
+            if (more)
+                rc = ask_missed(load, key, err);
+        }
+        if (rc == 0 && load->under_way > 0)
+            rc = take_reply(load, err);
+    }
+    return rc;
+}
+
 static void release(struct load *load)
 {
     for (; load->under_way > 0; load->under_way--) {
@@ -252,6 +330,7 @@ static void release(struct load *load)
     }
     leave_page(load->current);
     leave_page(load->following);
+    atd_redis_missed_release(&load->missed);
     free(load);
 }
 
@@ -266,18 +345,13 @@ int atd_redis_load(struct atd_redis_link *link, unsigned round_trip_us,
         return atd_error_set(err, ENOMEM, "out of memory");
     load->link = link;
     load->sink = sink;
+    atd_redis_missed_init(&load->missed);
     (void)strcpy(load->cursor, "0");
     (void)snprintf(load->count, sizeof(load->count), "%u", count_for(round_trip_us));
     atd_redis_link_set_deadline(link, atd_clock_monotonic_ms() + ATD_REDIS_LOAD_MS);
-    rc = refill(load, err);
-    while (rc == 0 && load->under_way > 0) {
-        rc = take_reply(load, err);
-        if (rc == 0 && load->under_way <= WINDOW_REFILL)
-            rc = refill(load, err);
-    }
-    /* Its answers came before the questions were out. */
-    if (rc == 0 && (!load->scan_done || load->current || load->following))
-        rc = atd_error_set(err, EPROTO, "the server answers what it was not asked");
+    rc = walk(load, err);
+    if (rc == 0)
+        rc = follow_labels(load, err);
     if (rc == 0)
         *ret_result = load->result;
     release(load);

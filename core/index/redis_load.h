@@ -23,7 +23,9 @@ struct atd_redis_load_result {
 
 /*
  * Not one moment's state: SCAN reports each key that is there all the time, some twice, and those
- * that come and go perhaps. A key that went between SCAN and its reading is left out silently.
+ * that come and go perhaps. A key that went between SCAN and its reading is left out silently. An
+ * entry that a label leads to is read also when SCAN did not know it yet: a publish that comes in
+ * between hides no dataset.
  * `round_trip_us` of the link; 0: unknown. Blocks: up to ATD_REDIS_LOAD_MS.
  * Errors: the link's, the error replies', the sink's.
  */

@@ -9,7 +9,7 @@ import re
 import pytest
 
 import publish_tools
-from bounded import bounded
+from bounded import bounded, ls, read
 from publish_bench import MTIME_NS, USUAL
 from publish_tools import COPIES, RCLONE, WRITERS, python
 
@@ -164,3 +164,20 @@ def test_synchronised_again(bench, name):
     assert (code, writes) == (0, 0), output
     assert ">f" not in output and "Copied" not in output
     bench.check(directory, original, samples=USUAL[0])
+
+
+def test_what_is_published_stays(bench):
+    """While others are being published the index changes all the time; no name is missing ever."""
+    directory = bench.dataset()
+    names = [f"part-{i:06d}.tar" for i in range(60)]
+    source, originals = bench.source_directory(names, count=2, bytes_each=2000)
+    script = 'ls "$SRC_DIR" | xargs -P 8 -I {} cp "$SRC_DIR/{}" "$DIR"'
+    process = bench.env.start(script, source=source / names[0], target=directory / "x")
+    published = set()
+    while process.poll() is None:
+        shown = {name for name in ls(directory) if name.endswith(".tar")}
+        assert published <= shown, f"missing: {published - shown}"
+        events = read(bench.mount / ".atdatafs" / "events.jsonl").decode()
+        published = {name for name in names if f'{directory.name}/{name}"' in events}
+    assert process.returncode == 0, process.stdout.read()
+    bench.check(directory, *originals, samples=2)

@@ -191,6 +191,41 @@ Test(redis_load, a_sound_script_loads)
     }
 }
 
+#define LABEL_OF(cid_with_length)                                                           \
+    "*6\r\n$3\r\ncid\r\n" cid_with_length "\r\n$4\r\nname\r\n$1\r\nx\r\n$7\r\nversion\r\n$" \
+                                          "0\r\n\r\n"
+#define ENTRY                                                                             \
+    "*6\r\n$4\r\nname\r\n$1\r\nx\r\n$10\r\nschema_ref\r\n$1\r\ns\r\n$9\r\ndata_urls\r\n$" \
+    "1\r\n\x90\r\n"
+#define TWO_LABELS "*2\r\n$1\r\n0\r\n*2\r\n$8\r\nLabel:x@\r\n$8\r\nLabel:x@\r\n"
+
+/* A publish between SCAN and the reading of its label. */
+Test(redis_load, an_entry_that_only_its_label_knows_is_read)
+{
+    static const char *const scripts[] = {
+        ONE_KEY("$8\r\nLabel:x@") LABEL_OF("$1\r\nc") ENTRY,
+        ONE_KEY("$8\r\nLabel:x@") LABEL_OF("$1\r\nc") "*0\r\n",
+        HELLO TWO_LABELS LABEL_OF("$1\r\nc") LABEL_OF("$1\r\nc") ENTRY,
+        HELLO "*2\r\n$1\r\n0\r\n*2\r\n$8\r\nLabel:x@\r\n$19\r\nLocalDatasetEntry:c\r\n" LABEL_OF(
+            "$1\r\nc") ENTRY,
+    };
+    static const char *const wanted[] = {
+        "entry:c=x,s,1\nlabel:x@=c\n",
+        "label:x@=c\n",
+        "entry:c=x,s,1\nlabel:x@=c\nlabel:x@=c\n",
+        "entry:c=x,s,1\nlabel:x@=c\n",
+    };
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(scripts); i++) {
+        struct atd_index *index = start(&scripts[i], 1, SILENCE);
+        struct atd_error err = ATD_ERROR_INIT;
+
+        cr_assert_eq(see(index, &seen, &err), 0, "%zu: %s", i, err.text);
+        cr_expect_str_eq(seen.text, wanted[i], "%zu: %s", i, seen.text);
+        stop(index);
+    }
+}
+
 Test(redis_load, loading_first_then_well)
 {
     static const char *const scripts[] = {
