@@ -280,8 +280,17 @@ static void on_written(struct atd_publication_wait *wait, const struct atd_error
 {
     struct held_write *held = (struct held_write *)wait;
 
+    /* Waits for an on_interrupt() that is under way; none comes afterwards. */
+    fuse_req_interrupt_func(held->req, NULL, NULL);
     reply_written(held->req, held->node, held->size, why);
     free(held);
+}
+
+/* Who is being killed while the store is slow cannot end before the answer (TOOLS 4.9). */
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    if (process_is_dying(fuse_req_ctx(req)->pid))
+        atd_publication_cancel(data);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size, off_t offset,
@@ -307,10 +316,12 @@ void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size,
     *held =
         (struct held_write){.wait = {.done = on_written}, .req = req, .node = node, .size = size};
     atomic_store(&file->has_written, true);
+    fuse_req_interrupt_func(req, on_interrupt, file->staged->publication);
     rc = atd_publication_write(file->staged->publication, (uint64_t)offset,
                                (struct atd_bytes){(const uint8_t *)bytes, size}, &held->wait, &why);
     if (rc == -EINPROGRESS)
         return; /* on_written answers */
+    fuse_req_interrupt_func(req, NULL, NULL);
     free(held);
     reply_written(req, node, size, rc ? &why : NULL);
 }

@@ -10,7 +10,8 @@ struct requests {
     bool wants_hint;
     bool wants_check;
     bool wants_publish;
-    bool cancel;
+    bool cancel; /* somebody who waits for a verdict */
+    bool let_go; /* writers who wait */
     bool poison;
     bool heal;
     bool lost; /* a publish whose names there was no memory for */
@@ -65,7 +66,9 @@ static void take_locked(struct atd_publication *publication, struct requests *no
     if (state != ATD_PUBLICATION_REFUSED && state != ATD_PUBLICATION_POISONED)
         publication->heal = false;
     now->heal = publication->heal;
-    now->cancel = publication->cancel;
+    now->let_go = publication->cancel;
+    now->cancel = publication->cancel &&
+                  (publication->hints || publication->checks || publication->publishes);
     publication->cancel = false;
     publication->now_change = publication->change;
     publication->now_writers = publication->writers;
@@ -243,8 +246,9 @@ static bool run_open(struct atd_publication *publication, const struct requests 
         answer_poisoned(publication, &now->why);
         return false;
     }
-    if (publication->now_leaving || (now->cancel && wanted)) {
-        cancel(publication, wanted);
+    /* Also of who is not looked at yet, because a step is out that may last. */
+    if (publication->now_leaving || now->cancel) {
+        cancel(publication, wanted || now->cancel);
         return false;
     }
     if (now->lost) {
@@ -343,7 +347,7 @@ static bool take_turn(struct atd_publication *publication)
     if (publication->state == ATD_PUBLICATION_PUBLISHED)
         run_published(publication, &settled);
     atd_sending_drive(publication, &progress);
-    hold_or_release(publication, now.cancel || publication->now_leaving);
+    hold_or_release(publication, now.let_go || publication->now_leaving);
     publication->ended = is_over(publication, settled);
     return again;
 }
