@@ -56,6 +56,8 @@ struct file *file_open_staged(struct fs *fs, struct staged *staged, bool is_writ
  */
 void file_reply_staged(fuse_req_t req, struct file *file, const struct fuse_entry_param *entry,
                        struct fuse_file_info *info);
+/* True for handles on staged files. */
+bool file_is_staged(const struct handle *handle);
 /* One that was never answered with. */
 void file_free(struct fs *fs, struct file *file);
 /* op_write.c: the last handle that wrote is being closed. */

@@ -39,6 +39,20 @@ void handles_visit(struct handles *handles, void (*visit)(void *ctx, struct hand
     atd_lock_give(&handles->lock);
 }
 
+void handles_release_some(struct fs *fs, struct handles *handles,
+                          bool (*wanted)(const struct handle *handle))
+{
+    struct handle *handle = handles->first;
+
+    while (handle) {
+        struct handle *next = handle->next;
+
+        if (wanted(handle))
+            handles_free(fs, handles, handle);
+        handle = next;
+    }
+}
+
 void handles_release(struct fs *fs, struct handles *handles)
 {
     while (handles->first)

@@ -30,6 +30,9 @@ void handles_free(struct fs *fs, struct handles *handles, struct handle *handle)
 /* Calls `visit` for each, with the lock held: it must be short and take no lock of lower rank. */
 void handles_visit(struct handles *handles, void (*visit)(void *ctx, struct handle *handle),
                    void *ctx);
+/* Frees those that are wanted; nothing may use or add one meanwhile. */
+void handles_release_some(struct fs *fs, struct handles *handles,
+                          bool (*wanted)(const struct handle *handle));
 /* Frees them all; nothing may use one any more. */
 void handles_release(struct fs *fs, struct handles *handles);
 

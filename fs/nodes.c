@@ -179,6 +179,12 @@ static void grow_locked(struct nodes *nodes)
     free(old_by_number);
 }
 
+void node_set_mtime(struct node *node, int64_t mtime_s, int64_t mtime_ns)
+{
+    atomic_store(&node->mtime_s, mtime_s);
+    atomic_store(&node->mtime_ns, mtime_ns);
+}
+
 static struct node *make_node(const struct item *item, uint64_t st_ino,
                               const uint8_t key[NODE_KEY_BYTES])
 {
@@ -192,8 +198,7 @@ static struct node *make_node(const struct item *item, uint64_t st_ino,
     memcpy(node->key, key, sizeof(node->key));
     memcpy(node->version, item->version, sizeof(node->version));
     node->size_bytes = item->size_bytes;
-    node->mtime_s = item->mtime_s;
-    node->mtime_ns = item->mtime_ns;
+    node_set_mtime(node, item->mtime_s, item->mtime_ns);
     node->link_count = item->link_count;
     node->is_remote = item->is_remote;
     node->is_local_copy = item->is_local_copy;
@@ -259,6 +264,8 @@ struct node *nodes_remember(struct nodes *nodes, const struct item *item)
     node = find_key_locked(nodes, key);
     if (node)
         node->lookups++;
+    if (node && node->kind == NODE_SHARD)
+        node_set_mtime(node, item->mtime_s, item->mtime_ns);
     atd_lock_give(&nodes->lock);
     if (node)
         return node;
@@ -349,8 +356,10 @@ void nodes_open(struct nodes *nodes, struct node *node, int32_t (*open_backing)(
     atd_lock_take(&nodes->lock);
     atd_paranoid((node->opens == 0) == (node->mode == NODE_MODE_NONE));
     if (node->opens++ == 0) {
-        node->backing_id = open_backing(ctx);
+        /* A mapping may outlive its file: once cached, passthrough would be EIO (FUSE 6). */
+        node->backing_id = node->was_cached ? 0 : open_backing(ctx);
         node->mode = node->backing_id > 0 ? NODE_MODE_PASSTHROUGH : NODE_MODE_CACHED;
+        node->was_cached = node->is_remote && node->mode == NODE_MODE_CACHED;
     }
     *ret_mode = node->mode;
     *ret_backing_id = node->backing_id;

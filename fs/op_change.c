@@ -194,6 +194,21 @@ static struct staged *find_staged(struct fs *fs, const struct node *directory, c
     return staging_find(fs->staging, &place);
 }
 
+/*
+ * A publish that somebody waits for ends now; unless it is being written into the index: that
+ * cannot be taken back, and the shard must not show again after its rm succeeded.
+ */
+static int end_publish(struct staged *staged, struct atd_error *err)
+{
+    if (!staged->publication || !verdict_is_pending(staged))
+        return 0;
+    atomic_store(&staged->is_unlinked, true); /* before the answer, which looks at it */
+    if (atd_publication_cancel(staged->publication))
+        return 0;
+    atomic_store(&staged->is_unlinked, false);
+    return atd_error_set(err, EBUSY, "it is being published this moment");
+}
+
 static bool is_published(struct fs *fs, struct staged *staged)
 {
     struct staged_look look;
@@ -206,16 +221,23 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
     const struct node *directory = nodes_find(fs->nodes, parent);
+    struct atd_error why = ATD_ERROR_INIT;
     struct staged *staged;
+    int rc;
 
     if (reply_if_fixed(req, "unlink", directory, name))
         return;
     staged = find_staged(fs, directory, name);
     if (staged && !is_published(fs, staged)) {
         /* What was sent of it is taken back by the publisher, when its last handle is closed. */
-        (void)staging_remove(fs->staging, staged);
+        rc = end_publish(staged, &why);
+        if (rc == 0)
+            (void)staging_remove(fs->staging, staged);
         staged_unref(fs->staging, staged);
-        (void)fuse_reply_err(req, 0);
+        if (rc)
+            reply_refused(req, "unlink", directory, name, &why);
+        else
+            (void)fuse_reply_err(req, 0);
         return;
     }
     if (staged)

@@ -85,6 +85,8 @@ static int rename_staged(struct rename_work *work, struct staged *staged,
 
     if (rc == 0 && !staged->publication)
         rc = atd_error_set(err, EACCES, "it cannot be renamed");
+    if (rc == 0 && verdict_is_pending(staged))
+        rc = atd_error_set(err, EBUSY, "it is being published this moment");
     if (rc == 0)
         rc = target_is_free(fs, &to, work->effort, err);
     if (rc == -EEXIST && !(work->flags & RENAME_NOREPLACE)) {

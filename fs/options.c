@@ -59,8 +59,7 @@ static int default_index(char **ret_path, struct atd_error *err)
     return 0;
 }
 
-/* True for text that names an index rather than a directory. */
-static bool is_index_url(const char *text)
+bool options_is_index_url(const char *text)
 {
     static const char *const schemes[] = {
         "sqlite:", "redis:", "rediss:", "unix:", "postgres:", "postgresql:", "redis+sentinel:"};
@@ -250,7 +249,7 @@ static int read_option_list(struct options *options, const char *list, struct at
 static int read_argument(struct options *options, const char *argument, bool *ret_has_index,
                          struct atd_error *err)
 {
-    if (!*ret_has_index && !options->mountpoint && is_index_url(argument)) {
+    if (!*ret_has_index && !options->mountpoint && options_is_index_url(argument)) {
         *ret_has_index = true;
         return set_index(options, argument, err);
     }

@@ -71,6 +71,9 @@ struct options {
     uint64_t spool_floor_bytes;   /* the state directory's file system keeps so much free */
 };
 
+/* True for text that names an index rather than a directory. */
+bool options_is_index_url(const char *text);
+
 /* Shared by options*.c. */
 int options_no_memory(struct atd_error *err);
 /* A path made absolute against the working directory, which a daemon leaves; "~/" is HOME. */

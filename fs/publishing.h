@@ -16,7 +16,10 @@ struct publishing;
 int publishing_start(struct fs *fs, struct atd_error *err) ATD_MUST_USE;
 /* Ends its thread. False when it hangs. */
 bool publishing_stop(struct fs *fs);
-/* Ends what is under way, when every file is closed. False when a thread hangs. */
+/* Ends what is under way, when every file is closed and has no name any more, and takes back what
+ * was sent of it, as far as that can be done quickly. Its threads go on. */
+void publishing_end(struct fs *fs);
+/* Ends the rest, with what is still under way. False when a thread hangs. */
 bool publishing_free(struct fs *fs);
 
 /* A published shard was unlinked: hidden now, taken out of the index after its grace. Errors: as

@@ -182,28 +182,45 @@ static int loop(struct fs *fs, struct atd_error *err)
 /* ------------------------------------------------------------------ the end */
 
 /*
+ * While there is still a store: what is being published is taken back, and who waits for it is told
+ * so. That uses nearly everything else.
+ */
+static bool end_publishing(struct fs *fs)
+{
+    bool ended = publishing_stop(fs) && atd_workers_stop(fs->meta_workers, STOP_MS) &&
+                 atd_workers_stop(fs->io_workers, STOP_MS);
+
+    if (!ended || !fs->staging)
+        return ended;
+    handles_release_some(fs, &fs->handles, file_is_staged);
+    staging_forget(fs->staging);
+    publishing_end(fs);
+    return true;
+}
+
+/* From here on no store answers, so that nobody waits for one. */
+static bool end_requests(struct fs *fs)
+{
+    if (!remote_stop(fs->remote) || !atd_workers_stop(fs->network_workers, STOP_MS))
+        return false;
+    if (fs->nodes)
+        handles_release(fs, &fs->handles);
+    if (fs->staging)
+        staging_forget(fs->staging); /* what the last requests left */
+    return publishing_free(fs) && atd_live_close(fs->live) && notify_stop(fs->notify);
+}
+
+/*
  * Stops the threads in the order of who calls whom, then frees everything. A thread that hangs in
  * a dead disk cannot be joined: then the process ends as it is, which frees everything too.
  */
 static void release(struct fs *fs)
 {
-    /* First what others wait for: no store answers any more, so that nobody waits for one. */
-    bool ended = publishing_stop(fs) && parts_stop(&fs->parts) &&
-                 atd_workers_stop(fs->network_workers, STOP_MS) &&
-                 atd_workers_stop(fs->meta_workers, STOP_MS) &&
-                 atd_workers_stop(fs->io_workers, STOP_MS) && notify_stop(fs->notify);
-
-    if (!ended) {
+    if (!end_publishing(fs) || !end_requests(fs) || !parts_free(&fs->parts)) {
         atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
         _exit(ATD_EXIT_OK);
     }
-    if (fs->nodes)
-        handles_release(fs, &fs->handles);
     staging_free(fs->staging);
-    if (!publishing_free(fs) || !parts_free(&fs->parts)) {
-        atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
-        _exit(ATD_EXIT_OK);
-    }
     if (fs->session)
         fuse_session_destroy(fs->session);
     passthrough_free(fs->passthrough);

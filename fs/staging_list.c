@@ -160,6 +160,22 @@ void staging_settle(struct staging *staging, struct atd_catalog *catalog)
     staging_list_free(staging, &list);
 }
 
+void staging_forget(struct staging *staging)
+{
+    atd_lock_take(&staging->lock);
+    for (size_t i = 0; i < STAGED_BUCKETS; i++) {
+        while (staging->by_name[i]) {
+            struct staged *staged = staging->by_name[i];
+
+            staging_take_name_locked(staging, staged);
+            atd_lock_give(&staging->lock);
+            staged_unref(staging, staged);
+            atd_lock_take(&staging->lock);
+        }
+    }
+    atd_lock_give(&staging->lock);
+}
+
 static bool is_forgotten_locked(struct staging *staging, const struct staged *staged,
                                 int64_t now_ms)
 {

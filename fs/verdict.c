@@ -62,6 +62,11 @@ void verdict_refuse(struct fs *fs, fuse_req_t req, const char *what, const struc
     atd_log(ATD_LOG_WARNING, "%s: %s", what, why->text);
 }
 
+bool verdict_is_pending(const struct staged *staged)
+{
+    return atomic_load(&staged->verdicts) > 0;
+}
+
 /* ------------------------------------------------------------------ what follows */
 
 static void free_verdict(struct verdict *verdict)
@@ -72,6 +77,12 @@ static void free_verdict(struct verdict *verdict)
     free(verdict);
 }
 
+/* All is done but the answer: whoever gets it may do with the file what he likes. */
+static void be_done(struct verdict *verdict)
+{
+    (void)atomic_fetch_sub(&verdict->staged->verdicts, 1);
+}
+
 /* The place that is shown to people: the final name, also of a temporary one. */
 static void final_place(const struct target *target, struct staged_place *ret_place)
 {
@@ -80,6 +91,22 @@ static void final_place(const struct target *target, struct staged_place *ret_pl
         ret_place->directory = NODE_DATASET;
         ret_place->leaf = target->final;
     }
+}
+
+/* Takes the name away. False: somebody else did, by an unlink or because he waited too. */
+static bool lose_name(struct verdict *verdict, const struct staged_place *final)
+{
+    struct fs *fs = verdict->fs;
+    struct staged *staged = verdict->staged;
+    bool had_one;
+
+    atomic_store(&staged->is_settled, true); /* first: who finds no name asks why */
+    had_one = staging_remove(fs->staging, staged) && !atomic_load(&staged->is_unlinked);
+    /* The old one, whose place it was to take, is back. */
+    if (had_one && verdict->asked == ASKED_PUBLISH)
+        (void)staging_unhide(fs->staging, final->subject, final->leaf);
+    notify_place(fs, &verdict->target.place);
+    return had_one;
 }
 
 void verdict_note(struct fs *fs, const struct target *target, const struct atd_error *why)
@@ -104,9 +131,9 @@ static void follow_failure(struct verdict *verdict, const struct atd_error *why)
     target_path(&place, path);
     (void)snprintf(what, sizeof(what), "publish %s", path);
     /* A renamed one stays under the name that its tool gave it: the tool takes it away. */
-    if (!verdict->renames && staging_remove(fs->staging, verdict->staged))
-        notify_place(fs, &verdict->target.place);
-    verdict_note(fs, &verdict->target, why);
+    if (verdict->renames || lose_name(verdict, &place))
+        verdict_note(fs, &verdict->target, why);
+    be_done(verdict);
     verdict_refuse(fs, verdict->req, what, why);
 }
 
@@ -151,6 +178,14 @@ static void follow_published(struct verdict *verdict)
     publishing_index_changed(fs);
     if (verdict->kept.len)
         records_apply_kept(fs, &verdict->target, &verdict->kept);
+    be_done(verdict);
+    if (verdict->req)
+        (void)fuse_reply_err(verdict->req, 0);
+}
+
+static void follow_checked(struct verdict *verdict)
+{
+    be_done(verdict);
     if (verdict->req)
         (void)fuse_reply_err(verdict->req, 0);
 }
@@ -166,8 +201,8 @@ static void on_verdict(struct atd_publication_wait *wait, const struct atd_error
         follow_failure(verdict, why);
     else if (verdict->asked == ASKED_PUBLISH)
         follow_published(verdict);
-    else if (verdict->req)
-        (void)fuse_reply_err(verdict->req, 0);
+    else
+        follow_checked(verdict);
     free_verdict(verdict);
 }
 
@@ -180,7 +215,7 @@ static void on_interrupt(fuse_req_t req, void *data)
     struct verdict *verdict = data;
 
     if (process_is_dying(fuse_req_ctx(req)->pid))
-        atd_publication_cancel(verdict->staged->publication);
+        (void)atd_publication_cancel(verdict->staged->publication);
 }
 
 /* ------------------------------------------------------------------ asking */
@@ -211,6 +246,7 @@ static struct verdict *make_verdict(struct fs *fs, fuse_req_t req, struct staged
         return NULL;
     }
     verdict->staged = staged_ref(fs->staging, staged);
+    (void)atomic_fetch_add(&staged->verdicts, 1);
     if (req)
         fuse_req_interrupt_func(req, on_interrupt, verdict);
     return verdict;
@@ -239,9 +275,14 @@ static bool find_own(struct fs *fs, fuse_req_t req, struct staged *staged, struc
 
     if (rc == 0)
         return true;
-    if (rc == -ENOENT) { /* unlinked: nobody wants it any more */
-        if (req)
+    if (rc == -ENOENT && !atomic_load(&staged->is_settled)) {
+        if (req) /* unlinked: nobody wants it any more */
             (void)fuse_reply_err(req, 0);
+    } else if (rc == -ENOENT) {
+        (void)atd_error_set(&why, EIO,
+                            "it was written again after its verdict: that is in no file any more, "
+                            "write it anew");
+        refuse_early(fs, req, &why);
     } else {
         refuse_early(fs, req, &why);
     }
@@ -302,6 +343,8 @@ void verdict_release(struct fs *fs, struct staged *staged)
         return;
     if (target.name_kind == ATD_UPLOAD_SHARD)
         ask(fs, NULL, staged, &target, ASKED_PUBLISH);
+    else if (target.name_kind == ATD_UPLOAD_RECORD)
+        records_apply(fs, NULL, staged, &target, RECORDS_KEEP_NAME);
     target_release(&target);
 }
 

@@ -24,6 +24,9 @@ void verdict_rename(struct fs *fs, fuse_req_t req, struct staged *staged, const 
 void verdict_rename_record(struct fs *fs, fuse_req_t req, struct staged *staged,
                            const struct target *to);
 
+/* True while somebody waits for a verdict on it. */
+bool verdict_is_pending(const struct staged *staged);
+
 /* The errno that tools understand (TOOLS 4), for a failed publish. */
 int verdict_errno(const struct atd_error *why);
 

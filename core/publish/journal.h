@@ -34,8 +34,8 @@ struct atd_job {
                                     it is being finished, so that it may be there */
 };
 
-/* `state_dir` (0700, with what is missing above it) and this process's directory in it are made when
- * they are first needed. */
+/* `state_dir` (0700, with what is missing above it) and this process's directory in it are made
+ * when they are first needed. */
 int atd_journal_open(const char *state_dir, struct atd_journal **ret_journal,
                      struct atd_error *err) ATD_MUST_USE;
 /* Removes the directory when nothing is left in it. NULL is fine. */

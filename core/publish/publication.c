@@ -57,13 +57,15 @@ static int new_publication(struct atd_publisher *publisher, struct atd_str datas
 {
     struct atd_publication *publication;
 
-    if (!is_text(dataset, ATD_NAME_BYTES_MAX) || dataset.len == 0 ||
+    /* Without a file name it is never published as it is: a schema that is being written has no
+     * dataset either. */
+    if (!is_text(dataset, ATD_NAME_BYTES_MAX) || (dataset.len == 0 && file_name.len > 0) ||
         !is_text(file_name, ATD_FILE_NAME_MAX) || atd_str_find(file_name, '/') >= 0)
         return atd_error_set(err, EACCES, "'" ATD_STR_FMT "' is no name for a shard here",
                              ATD_STR_ARG(file_name));
     publication = calloc(1, sizeof(*publication));
     if (publication) {
-        publication->dataset = strndup(dataset.ptr, dataset.len);
+        publication->dataset = strndup(dataset.len ? dataset.ptr : "", dataset.len);
         publication->file_name = strndup(file_name.len ? file_name.ptr : "", file_name.len);
         publication->replaces = strdup("");
     }
@@ -177,7 +179,8 @@ int atd_publication_over(struct atd_publisher *publisher, struct atd_str dataset
     if (rc)
         return rc;
     publication->mtime_ns = mtime_ns;
-    publication->change = 1; /* all of it is new to us */
+    publication->change = 1;       /* all of it is new to us */
+    publication->no_stream = true; /* the same bytes may be there: then nothing is sent */
     rc = atd_journal_spool_path(publisher->journal, &publication->sending.job.number, &path, err);
     if (rc == 0) {
         free(path);
@@ -457,10 +460,16 @@ void atd_publication_publish(struct atd_publication *publication, struct atd_str
         free(old[i]);
 }
 
-void atd_publication_cancel(struct atd_publication *publication)
+bool atd_publication_cancel(struct atd_publication *publication)
 {
+    bool may;
+
     atd_lock_take(&publication->lock);
-    publication->cancel = true;
-    atd_publication_kick(publication);
+    may = publication->state != ATD_PUBLICATION_COMMITTING &&
+          publication->state != ATD_PUBLICATION_PUBLISHED;
+    publication->cancel = may;
+    if (may)
+        atd_publication_kick(publication);
     atd_lock_give(&publication->lock);
+    return may;
 }

@@ -119,8 +119,9 @@ void atd_publication_publish(struct atd_publication *publication, struct atd_str
                              struct atd_str file_name, struct atd_str replaces,
                              struct atd_publication_wait *wait);
 
-/* Somebody killed the process that waits: end it soon (ECANCELED), unless it is COMMITTING. */
-void atd_publication_cancel(struct atd_publication *publication);
+/* Somebody killed the process that waits: end it soon (ECANCELED). False: it is COMMITTING or
+ * PUBLISHED, and goes on. */
+bool atd_publication_cancel(struct atd_publication *publication);
 
 /* A schema that the user dropped for a dataset that is not in the index yet; copied. NULL: none.
  * Used by the first shard that is published there. */

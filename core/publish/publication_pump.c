@@ -10,8 +10,8 @@ struct requests {
     bool wants_hint;
     bool wants_check;
     bool wants_publish;
-    bool cancel; /* somebody who waits for a verdict */
-    bool let_go; /* writers who wait */
+    bool is_asked; /* for any of these, or for a publish whose names cannot be taken yet */
+    bool cancel;
     bool poison;
     bool heal;
     bool lost; /* a publish whose names there was no memory for */
@@ -66,9 +66,7 @@ static void take_locked(struct atd_publication *publication, struct requests *no
     if (state != ATD_PUBLICATION_REFUSED && state != ATD_PUBLICATION_POISONED)
         publication->heal = false;
     now->heal = publication->heal;
-    now->let_go = publication->cancel;
-    now->cancel = publication->cancel &&
-                  (publication->hints || publication->checks || publication->publishes);
+    now->cancel = publication->cancel;
     publication->cancel = false;
     publication->now_change = publication->change;
     publication->now_writers = publication->writers;
@@ -89,6 +87,7 @@ static void take_locked(struct atd_publication *publication, struct requests *no
     now->wants_hint = publication->hints != NULL;
     now->wants_check = publication->checks != NULL;
     now->wants_publish = publication->publishes != NULL && !publication->asked_dataset;
+    now->is_asked = now->wants_hint || now->wants_check || publication->publishes;
 }
 
 /* ------------------------------------------------------------------ endings */
@@ -246,9 +245,8 @@ static bool run_open(struct atd_publication *publication, const struct requests 
         answer_poisoned(publication, &now->why);
         return false;
     }
-    /* Also of who is not looked at yet, because a step is out that may last. */
-    if (publication->now_leaving || now->cancel) {
-        cancel(publication, wanted || now->cancel);
+    if (publication->now_leaving || (now->cancel && now->is_asked)) {
+        cancel(publication, now->is_asked);
         return false;
     }
     if (now->lost) {
@@ -347,7 +345,7 @@ static bool take_turn(struct atd_publication *publication)
     if (publication->state == ATD_PUBLICATION_PUBLISHED)
         run_published(publication, &settled);
     atd_sending_drive(publication, &progress);
-    hold_or_release(publication, now.let_go || publication->now_leaving);
+    hold_or_release(publication, now.cancel || publication->now_leaving);
     publication->ended = is_over(publication, settled);
     return again;
 }

@@ -10,6 +10,8 @@
 
 #define HASH_DIGITS 12u
 #define RANDOM_BYTES 8u
+#define SCRATCH_NAME_MAX 128u
+#define SCRATCH_BYTES 36u /* what store/s3_guards.c writes */
 #define URL_ARENA_MAX ((size_t)64 << 10)
 /* Taking back while the publisher closes: what does not answer now is for the next start. */
 #define CLOSING_TIMEOUT_MS 2000u
@@ -30,6 +32,56 @@ static int heard(struct atd_publisher *publisher, int rc, const struct atd_error
 
 /* ------------------------------------------------------------------ the key */
 
+static int append_random(struct atd_buf *out, struct atd_error *err)
+{
+    uint8_t bytes[RANDOM_BYTES];
+
+    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+        return atd_error_set(err, EIO, "no random bytes: %s", strerror(errno));
+    for (unsigned i = 0; i < RANDOM_BYTES; i++)
+        atd_buf_printf(out, "%02x", bytes[i]);
+    return 0;
+}
+
+/*
+ * Asks the store with a scratch object. The journal has it meanwhile: it is an object that was
+ * being sent, and that no entry names.
+ */
+static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struct atd_error *err)
+{
+    const char *prefix = publisher->options.prefix_url;
+    size_t prefix_len = strlen(prefix);
+    atd_auto_buf struct atd_buf name = ATD_BUF_INIT(SCRATCH_NAME_MAX);
+    atd_auto_buf struct atd_buf url = ATD_BUF_INIT(SCRATCH_NAME_MAX + prefix_len);
+    atd_auto_free char *unused = NULL;
+    struct atd_job job = {.state = ATD_JOB_SENDING, .info = {.size_bytes = SCRATCH_BYTES}};
+    int rc;
+
+    atd_buf_append_text(&name, ".atdatafs-probe-");
+    rc = append_random(&name, err);
+    atd_buf_append_text(&url, prefix);
+    if (prefix_len == 0 || prefix[prefix_len - 1] != '/')
+        atd_buf_append_byte(&url, '/');
+    atd_buf_append_str(&url, atd_buf_str(&name));
+    if (rc == 0)
+        rc = atd_buf_finish(&name, "the name of a scratch object", err);
+    if (rc == 0)
+        rc = atd_buf_finish(&url, "the URL of a scratch object", err);
+    if (rc == 0)
+        rc = atd_journal_spool_path(publisher->journal, &job.number, &unused, err);
+    job.url = (char *)url.ptr;
+    if (rc == 0)
+        rc = atd_journal_put(publisher->journal, &job, err);
+    if (rc)
+        return rc;
+    rc = heard(publisher,
+               atd_store_guards(publisher->options.store, atd_str_from(prefix), atd_buf_str(&name),
+                                timeout_ms(publisher), ret_guards, err),
+               err);
+    atd_journal_remove(publisher->journal, job.number);
+    return rc;
+}
+
 /* Whether the store itself refuses to write over an object; asked once. */
 static int find_guards(struct atd_publisher *publisher, bool *ret_guards, struct atd_error *err)
 {
@@ -42,28 +94,13 @@ static int find_guards(struct atd_publisher *publisher, bool *ret_guards, struct
     atd_lock_give(&publisher->lock);
     if (known)
         return 0;
-    rc = heard(publisher,
-               atd_store_guards(publisher->options.store,
-                                atd_str_from(publisher->options.prefix_url), timeout_ms(publisher),
-                                ret_guards, err),
-               err);
+    rc = probe_guards(publisher, ret_guards, err);
     if (rc)
         return rc;
     atd_lock_take(&publisher->lock);
     publisher->guards_known = true;
     publisher->guards = *ret_guards;
     atd_lock_give(&publisher->lock);
-    return 0;
-}
-
-static int append_random(struct atd_buf *out, struct atd_error *err)
-{
-    uint8_t bytes[RANDOM_BYTES];
-
-    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-        return atd_error_set(err, EIO, "no random bytes: %s", strerror(errno));
-    for (unsigned i = 0; i < RANDOM_BYTES; i++)
-        atd_buf_printf(out, "%02x", bytes[i]);
     return 0;
 }
 
@@ -212,7 +249,8 @@ static int open_upload(struct atd_publication *publication, struct atd_error *er
                    err);
     if (rc) {
         /* A lost answer: somebody has to look whether it was begun. */
-        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO)
+        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO &&
+            rc != -ECANCELED)
             drop_key(publication);
         return rc;
     }

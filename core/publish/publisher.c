@@ -109,13 +109,13 @@ int atd_publisher_open(const struct atd_publisher_options *options,
     return rc;
 }
 
-/* Every publication ends what it does; false when one does not within `timeout_ms`. */
-static bool end_publications(struct atd_publisher *publisher, unsigned timeout_ms)
+bool atd_publisher_end(struct atd_publisher *publisher, unsigned timeout_ms)
 {
     int64_t until = atd_clock_monotonic_ms() + timeout_ms;
     int64_t left = timeout_ms;
     bool ended;
 
+    atomic_store(&publisher->closing, true);
     atd_lock_take(&publisher->lock);
     for (struct atd_publication *at = publisher->publications; at; at = at->next)
         atd_publication_kick(at);
@@ -135,8 +135,7 @@ bool atd_publisher_close(struct atd_publisher *publisher, unsigned timeout_ms)
 
     if (!publisher)
         return true;
-    atomic_store(&publisher->closing, true);
-    if (!end_publications(publisher, timeout_ms))
+    if (!atd_publisher_end(publisher, timeout_ms))
         return false;
     atd_publisher_end_edits(publisher);
     threads[0] = publisher->commit_thread;

@@ -53,6 +53,12 @@ struct atd_publisher_options {
 int atd_publisher_open(const struct atd_publisher_options *options,
                        struct atd_publisher **ret_publisher, struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * The beginning of the end: nothing can be begun any more, what is under way ends as failed, and
+ * what was sent of it is taken back. Waits for that, and for every publication to be given back, up
+ * to `timeout_ms`; true: all of them were. What is not taken back is settled at the next start.
+ */
+bool atd_publisher_end(struct atd_publisher *publisher, unsigned timeout_ms);
 /* Ends what is under way (as failed), then the threads. False, leaving it behind, when a thread
  * hangs. Publications must be closed before. NULL is fine. */
 bool atd_publisher_close(struct atd_publisher *publisher, unsigned timeout_ms);

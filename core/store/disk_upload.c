@@ -501,11 +501,13 @@ static int disk_remove(struct atd_store *store, struct atd_str url, unsigned tim
 }
 
 /* link(2) never writes over a file. */
-static int disk_guards(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
-                       bool *ret_guards, struct atd_error *err)
+static int disk_guards(struct atd_store *store, struct atd_str prefix_url,
+                       struct atd_str scratch_name, unsigned timeout_ms, bool *ret_guards,
+                       struct atd_error *err)
 {
     (void)store;
     (void)prefix_url;
+    (void)scratch_name;
     (void)timeout_ms;
     (void)err;
     *ret_guards = true;

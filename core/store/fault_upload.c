@@ -246,8 +246,9 @@ static int fault_remove(struct atd_store *store, struct atd_str url, unsigned ti
     return tell(rule, url, rc, err);
 }
 
-static int fault_guards(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
-                        bool *ret_guards, struct atd_error *err)
+static int fault_guards(struct atd_store *store, struct atd_str prefix_url,
+                        struct atd_str scratch_name, unsigned timeout_ms, bool *ret_guards,
+                        struct atd_error *err)
 {
     struct atd_write_fault_rule rule;
     int rc = fail(store, NULL, ATD_WRITE_GUARDS, prefix_url, 0, timeout_ms, &rule, err);
@@ -258,8 +259,8 @@ static int fault_guards(struct atd_store *store, struct atd_str prefix_url, unsi
         *ret_guards = false;
         return 0;
     }
-    return atd_store_guards(atd_fault_writes_of(store)->inner, prefix_url, timeout_ms, ret_guards,
-                            err);
+    return atd_store_guards(atd_fault_writes_of(store)->inner, prefix_url, scratch_name, timeout_ms,
+                            ret_guards, err);
 }
 
 const struct atd_store_write_ops atd_fault_write_ops = {

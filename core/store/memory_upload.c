@@ -298,11 +298,13 @@ static int memory_remove(struct atd_store *store, struct atd_str url, unsigned t
     return 0;
 }
 
-static int memory_guards(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
-                         bool *ret_guards, struct atd_error *err)
+static int memory_guards(struct atd_store *store, struct atd_str prefix_url,
+                         struct atd_str scratch_name, unsigned timeout_ms, bool *ret_guards,
+                         struct atd_error *err)
 {
     (void)store;
     (void)prefix_url;
+    (void)scratch_name;
     (void)timeout_ms;
     (void)err;
     *ret_guards = true;

@@ -4,35 +4,19 @@
  * header ignore it, some only that of CompleteMultipartUpload. Source: S3-REDIS 2.4.
  */
 #include <errno.h>
-#include <stdio.h>
-#include <sys/random.h>
 
 #include "base/cleanup.h"
 #include "base/crc32c.h"
 #include "store/s3_store.h"
 
-#define PROBE_NAME ".atdatafs-probe-"
 #define PROBE_URL_MAX 4096u
 
+/* Its length is known to publish/publication_step.c, which cleans up after a crash. */
 static const uint8_t probe_bytes[] = "atdatafs: may this be written over?\n";
 
 static struct atd_bytes probe_body(void)
 {
     return (struct atd_bytes){probe_bytes, sizeof(probe_bytes) - 1};
-}
-
-/* `url` begins with what it is below. */
-static int name_probe(struct atd_buf *url, struct atd_error *err)
-{
-    uint64_t random;
-    char text[17];
-
-    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-        return atd_error_set(err, EIO, "no random number for the name of a scratch object");
-    (void)snprintf(text, sizeof(text), "%016llx", (unsigned long long)random);
-    atd_buf_append_str(url, ATD_STR(PROBE_NAME));
-    atd_buf_append_str(url, atd_str_from(text));
-    return atd_buf_finish(url, "the URL of a scratch object", err);
 }
 
 /* Writes it. *ret_outcome MADE or EXISTS; anything else: it cannot be written so. */
@@ -127,8 +111,8 @@ static int probe(struct atd_s3_store *store, struct atd_str url, unsigned timeou
     return rc;
 }
 
-int atd_s3_guards(struct atd_store *base, struct atd_str prefix_url, unsigned timeout_ms,
-                  bool *ret_guards, struct atd_error *err)
+int atd_s3_guards(struct atd_store *base, struct atd_str prefix_url, struct atd_str scratch_name,
+                  unsigned timeout_ms, bool *ret_guards, struct atd_error *err)
 {
     struct atd_s3_store *store = (struct atd_s3_store *)base;
     atd_auto_buf struct atd_buf url = ATD_BUF_INIT(PROBE_URL_MAX);
@@ -149,7 +133,8 @@ int atd_s3_guards(struct atd_store *base, struct atd_str prefix_url, unsigned ti
         return rc;
     if (atd_places_guards(&store->remote.places, bucket, ret_guards))
         return 0;
-    rc = name_probe(&url, err);
+    atd_buf_append_str(&url, scratch_name);
+    rc = atd_buf_finish(&url, "the URL of a scratch object", err);
     if (rc)
         return rc;
     rc = probe(store, atd_buf_str(&url), timeout_ms, &guards, err);

@@ -148,8 +148,8 @@ int atd_s3_put(struct atd_store *store, struct atd_str url, struct atd_bytes byt
                unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err);
 int atd_s3_remove(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
                   struct atd_error *err);
-int atd_s3_guards(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
-                  bool *ret_guards, struct atd_error *err);
+int atd_s3_guards(struct atd_store *store, struct atd_str prefix_url, struct atd_str scratch_name,
+                  unsigned timeout_ms, bool *ret_guards, struct atd_error *err);
 
 extern const struct atd_store_write_ops atd_s3_write_ops;
 

@@ -97,7 +97,7 @@ void atd_store_free(struct atd_store *store);
 struct atd_store_write_ops; /* store/upload.h */
 
 struct atd_store_ops {
-    const char *kind; /* "s3", "http", ... */
+    const char *kind;                        /* "s3", "http", ... */
     const struct atd_store_write_ops *write; /* NULL: read only */
     void (*get_start)(struct atd_store *store, struct atd_store_get *get);
     void (*get_cancel)(struct atd_store *store, struct atd_store_get *get);

@@ -127,11 +127,12 @@ int atd_store_delete(struct atd_store *store, struct atd_str url, unsigned timeo
     return rc ? rc : write->remove(store, url, timeout_ms, err);
 }
 
-int atd_store_guards(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
-                     bool *ret_guards, struct atd_error *err)
+int atd_store_guards(struct atd_store *store, struct atd_str prefix_url,
+                     struct atd_str scratch_name, unsigned timeout_ms, bool *ret_guards,
+                     struct atd_error *err)
 {
     const struct atd_store_write_ops *write;
     int rc = need_write(store, &write, err);
 
-    return rc ? rc : write->guards(store, prefix_url, timeout_ms, ret_guards, err);
+    return rc ? rc : write->guards(store, prefix_url, scratch_name, timeout_ms, ret_guards, err);
 }

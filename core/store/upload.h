@@ -103,12 +103,14 @@ int atd_store_delete(struct atd_store *store, struct atd_str url, unsigned timeo
 
 /*
  * Whether the store itself refuses to write over an object (If-None-Match enforced; link(2)). Found
- * out once per bucket, by writing a small scratch object "PREFIX.atdatafs-probe-RANDOM" twice below
- * `prefix_url` and deleting it. *ret_guards false: every URL must be new to the world, so put
- * something random into it. Errors: those of a request.
+ * out once per bucket, by writing a small scratch object below `prefix_url` twice and deleting it;
+ * `scratch_name` is what it is called (a name nobody has), so that who dies meanwhile can be
+ * cleaned up after: atd_store_upload_discard() and atd_store_delete(). *ret_guards false: every URL
+ * must be new to the world, so put something random into it. Errors: those of a request.
  */
-int atd_store_guards(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
-                     bool *ret_guards, struct atd_error *err) ATD_MUST_USE;
+int atd_store_guards(struct atd_store *store, struct atd_str prefix_url,
+                     struct atd_str scratch_name, unsigned timeout_ms, bool *ret_guards,
+                     struct atd_error *err) ATD_MUST_USE;
 
 /* ------------------------------------------------------------------ for implementations */
 
@@ -131,8 +133,8 @@ struct atd_store_write_ops {
                  struct atd_object_info *ret_info, struct atd_error *err); /* NULL: ENOTSUP */
     int (*remove)(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
                   struct atd_error *err);
-    int (*guards)(struct atd_store *store, struct atd_str prefix_url, unsigned timeout_ms,
-                  bool *ret_guards, struct atd_error *err);
+    int (*guards)(struct atd_store *store, struct atd_str prefix_url, struct atd_str scratch_name,
+                  unsigned timeout_ms, bool *ret_guards, struct atd_error *err);
 };
 
 /* The first member of every implementation's upload; filled by atd_store_upload_begin(). */

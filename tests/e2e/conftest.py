@@ -22,14 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 
 import mounting  # noqa: E402 (its place is only known now)
 import peer as peers  # noqa: E402
+import publish_tools  # noqa: E402
 from bounded import SLACK, run  # noqa: E402
 from proxy import Proxy  # noqa: E402
+from publish_bench import Bench  # noqa: E402
 from remote import Remote  # noqa: E402
 from servers import Minio, RedisServer  # noqa: E402
 from world import DiskWorld, TeamWorld  # noqa: E402
 from world import DiskWorld, TeamWorld  # noqa: E402
 
-WATCHDOG_SECONDS = 150
+WATCHDOG_SECONDS = 500
 
 
 @pytest.hookimpl(wrapper=True)
@@ -228,3 +230,11 @@ def module_world(request, tmp_path_factory):
     seconds = WATCHDOG_SECONDS * SLACK
     with watched(tmp_path_factory.mktemp(request.param), seconds) as stack:
         yield _make_world(request, request.param, stack)
+
+
+@pytest.fixture(scope="module")
+def bench(module_world):
+    with publish_tools.environment(module_world.directory) as env:
+        bench = Bench(module_world, env)
+        yield bench
+        bench.mount.unmount()

@@ -283,6 +283,8 @@ def test_two_mounts_share_a_directory(remote):
     first_two, second_two = shard_paths(two, "shared")
     assert same_bytes(first, remote.objects[first_key])
     remote.settled(one)
+    # Its blocks have all reached the directory.
+    wait_until(lambda: one.metrics()["cache_verified_objects"] >= 1, 30, "it is whole")
     remote.forget()
     # What one has fetched the other reads.
     assert same_bytes(first_two, remote.objects[first_key])

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 60
-MTIME_NS = 1700000001_500000000
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 
 RCLONE = 'rclone --config "" --retries 1 --low-level-retries 1'

@@ -165,7 +165,7 @@ int main(int argc, char **argv)
     NEED(atd_http_start(&http, &engine, &err) == 0);
     NEED(atd_credentials_new(&chain, &options.credentials, &err) == 0);
     NEED(atd_store_s3_new(engine, &options, &store, &err) == 0);
-    NEED(atd_store_guards(store, url_of("w"), TIMEOUT_MS, &guards, &err) == 0);
+    NEED(atd_store_guards(store, url_of("w"), ATD_STR(".scratch"), TIMEOUT_MS, &guards, &err) == 0);
     NEED(guards == (strcmp(argv[3], "guards") == 0));
     write_parts();
     write_one();

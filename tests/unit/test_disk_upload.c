@@ -227,7 +227,8 @@ Test(disk_upload, a_small_object_is_put_and_deleted)
     struct atd_object_info info;
     bool guards = false;
 
-    cr_assert_eq(atd_store_guards(store, atd_str_from(dir), 1000, &guards, &err), 0);
+    cr_assert_eq(
+        atd_store_guards(store, atd_str_from(dir), ATD_STR(".scratch"), 1000, &guards, &err), 0);
     cr_assert(guards);
     cr_assert_eq(atd_store_put(store, atd_str_from(url), piece(0, SIZE), 1000, &info, &err), 0);
     check_file(url, source, SIZE);

@@ -207,7 +207,7 @@ Test(publication_faults, cancelled_in_each_state)
         /* SPOOLING: nobody waits, nothing happens. */
         publication = begin(&rig, "d", "x.tar");
         put_bytes(publication, 0, tar);
-        atd_publication_cancel(publication);
+        (void)atd_publication_cancel(publication);
         cr_assert_eq(ask_check(publication, false), 0);
         finish(&rig, publication); /* SENT, and let go */
         check_tidy(&rig, 0);
@@ -219,7 +219,7 @@ Test(publication_faults, cancelled_in_each_state)
             atd_publication_publish(publication, ATD_STR("d"), ATD_STR("x.tar"), ATD_STR(""),
                                     waiter_start(&waiter));
             COMES(status_of(publication).state == ATD_PUBLICATION_CHECKING);
-            atd_publication_cancel(publication);
+            (void)atd_publication_cancel(publication);
             cr_assert_eq(waiter_code(&waiter), ECANCELED);
             cr_assert_eq(status_of(publication).state, ATD_PUBLICATION_REFUSED);
             atomic_store(&rig.stalls, false);
@@ -233,7 +233,7 @@ Test(publication_faults, cancelled_in_each_state)
         atd_publication_publish(publication, ATD_STR("d"), ATD_STR("x.tar"), ATD_STR(""),
                                 waiter_start(&waiter));
         COMES(status_of(publication).state == ATD_PUBLICATION_COMMITTING);
-        atd_publication_cancel(publication);
+        (void)atd_publication_cancel(publication);
         {
             struct waiter written;
 

@@ -86,8 +86,9 @@ static void guarded(bool guards)
         server_say(EMPTY);
     }
     server_say(GONE_204);
-    cr_assert_eq(atd_store_guards(store, ATD_STR("s3://bucket/dir"), 20000, &found, &err), 0, "%s",
-                 err.text);
+    cr_assert_eq(atd_store_guards(store, ATD_STR("s3://bucket/dir"), ATD_STR(".scratch"), 20000,
+                                  &found, &err),
+                 0, "%s", err.text);
     cr_assert_eq(found, guards);
     seen += guards ? 8 : 3;
     asked_nothing_more();
@@ -555,9 +556,11 @@ Test(s3_upload, a_guard_is_found_out_once_a_bucket)
     bool guards = false;
 
     guarded(true);
-    cr_assert(strncmp(server_request_line(0), "PUT /bucket/dir/.atdatafs-probe-", 32) == 0);
-    cr_assert(strncmp(server_request_line(7), "DELETE /bucket/dir/.atdatafs-probe-", 35) == 0);
-    cr_assert_eq(atd_store_guards(store, ATD_STR("s3://bucket/other"), 20000, &guards, &err), 0);
+    cr_assert(strncmp(server_request_line(0), "PUT /bucket/dir/.scratch ", 25) == 0);
+    cr_assert(strncmp(server_request_line(7), "DELETE /bucket/dir/.scratch ", 28) == 0);
+    cr_assert_eq(atd_store_guards(store, ATD_STR("s3://bucket/other"), ATD_STR(".scratch"), 20000,
+                                  &guards, &err),
+                 0);
     cr_assert(guards);
     asked_nothing_more();
 }
@@ -576,8 +579,9 @@ Test(s3_upload, only_412_is_a_guard)
         server_say(seconds[i]);
         server_say(GONE_204);
         guards = true;
-        cr_assert_eq(atd_store_guards(store, atd_str_from(prefix), 20000, &guards, &err), 0,
-                     "case %u: %s", i, err.text);
+        cr_assert_eq(atd_store_guards(store, atd_str_from(prefix), ATD_STR(".scratch"), 20000,
+                                      &guards, &err),
+                     0, "case %u: %s", i, err.text);
         cr_assert_not(guards, "case %u", i);
         cr_assert_eq(server_asked(), (i + 1) * 3, "case %u", i);
     }
@@ -585,7 +589,8 @@ Test(s3_upload, only_412_is_a_guard)
     server_say(NO_SUCH_FUNCTION);
     server_say(GONE_204);
     guards = true;
-    cr_assert_eq(atd_store_guards(store, ATD_STR("s3://b"), 20000, &guards, &err), 0);
+    cr_assert_eq(
+        atd_store_guards(store, ATD_STR("s3://b"), ATD_STR(".scratch"), 20000, &guards, &err), 0);
     cr_assert_not(guards);
 }
 
@@ -600,7 +605,9 @@ Test(s3_upload, a_guard_of_single_puts_only_is_none)
     server_say(COMPLETED);
     server_say(NO_UPLOAD);
     server_say(GONE_204);
-    cr_assert_eq(atd_store_guards(store, ATD_STR("s3://bucket/"), 20000, &guards, &err), 0);
+    cr_assert_eq(
+        atd_store_guards(store, ATD_STR("s3://bucket/"), ATD_STR(".scratch"), 20000, &guards, &err),
+        0);
     cr_assert_not(guards);
     cr_assert_eq(server_asked(), 7);
 }
@@ -612,7 +619,9 @@ Test(s3_upload, a_probe_that_fails_says_why_and_is_done_again)
     server_say(EMPTY);
     server_say(XML("403 Forbidden", "40", "<Error><Code>AccessDenied</Code></Error>"));
     server_say(GONE_204);
-    cr_assert_eq(atd_store_guards(store, ATD_STR("s3://bucket/"), 20000, &guards, &err), -EACCES);
+    cr_assert_eq(
+        atd_store_guards(store, ATD_STR("s3://bucket/"), ATD_STR(".scratch"), 20000, &guards, &err),
+        -EACCES);
     check_no_secret(err.text);
     seen = server_asked();
     cr_assert_eq(seen, 3);

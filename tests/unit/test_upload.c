@@ -153,7 +153,8 @@ Test(upload, an_object_is_never_replaced)
     struct atd_store_upload *upload = begin();
     bool guards = false;
 
-    cr_assert_eq(atd_store_guards(store, ATD_STR("mem://"), 1000, &guards, &err), 0);
+    cr_assert_eq(
+        atd_store_guards(store, ATD_STR("mem://"), ATD_STR(".scratch"), 1000, &guards, &err), 0);
     cr_assert(guards);
     cr_assert_eq(atd_store_put(store, ATD_STR(URL), piece(0, SIZE), 1000, &info, &err), 0);
     send_all(upload);
@@ -304,7 +305,7 @@ static int run_step(enum atd_write_step which, bool *ret_done)
         rc = atd_store_adopt(store, ATD_STR(URL), 0, "/tmp/x", &info, &err);
         break;
     default:
-        rc = atd_store_guards(store, ATD_STR("mem://"), 100, &guards, &err);
+        rc = atd_store_guards(store, ATD_STR("mem://"), ATD_STR(".scratch"), 100, &guards, &err);
         *ret_done = rc == 0;
         break;
     }
@@ -382,7 +383,8 @@ Test(upload, a_store_may_say_that_it_does_not_guard)
 
     step = ATD_WRITE_GUARDS;
     rule.fault = ATD_WRITE_FAULT_UNGUARDED;
-    cr_assert_eq(atd_store_guards(store, ATD_STR("mem://"), 1000, &guards, &err), 0);
+    cr_assert_eq(
+        atd_store_guards(store, ATD_STR("mem://"), ATD_STR(".scratch"), 1000, &guards, &err), 0);
     cr_assert_not(guards);
 }
 
@@ -431,7 +433,8 @@ Test(upload, a_store_without_writing_says_so)
     cr_assert_eq(atd_store_put(&readonly, ATD_STR("x"), piece(0, 1), 1, &info, &err), -ENOTSUP);
     cr_assert_eq(atd_store_adopt(&readonly, ATD_STR("x"), 0, "x", &info, &err), -ENOTSUP);
     cr_assert_eq(atd_store_delete(&readonly, ATD_STR("x"), 1, &err), -ENOTSUP);
-    cr_assert_eq(atd_store_guards(&readonly, ATD_STR("x"), 1, &guards, &err), -ENOTSUP);
+    cr_assert_eq(atd_store_guards(&readonly, ATD_STR("x"), ATD_STR(".scratch"), 1, &guards, &err),
+                 -ENOTSUP);
     cr_assert_eq(atd_store_upload_discard(&readonly, ATD_STR("x"), "", 1, &err), -ENOTSUP);
     atd_store_upload_free(NULL);
 }
