@@ -79,15 +79,16 @@ class Attempt:
         place = f"datasets/{self.dataset}/{self.source.name}"
         return [event for event in events if place in event.get("what", event.get("path", ""))]
 
-    def check(self, *words, errno=None):
-        """What any end must be like. `words`: the reason of a failure has them all."""
+    def check(self, *words, errno=None, is_taken=False):
+        """What any end must be like. `words`: the reason of a failure has them all. `is_taken`:
+        somebody else's shard has the name."""
         if self.ok:
             return self
         assert any(text in self.output for text in HONEST), self.output
         assert not any(text in self.output for text in LIES), self.output
         assert errno is None or errno in self.output, (errno, self.output)
         assert self.source.read_bytes() == self.data
-        assert self.source.name not in ls(self.directory)
+        assert is_taken or self.source.name not in ls(self.directory)
         reason = self.reason
         assert reason and "\n" not in reason, reason
         assert [event["reason"] for event in self.events()][-1] == reason
