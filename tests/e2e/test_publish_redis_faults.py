@@ -145,7 +145,7 @@ def test_replies_that_end_anywhere(team, own_redis):
     with RedisWire(own_redis.port) as wire:
         mount = mount_team(team, f"redis://127.0.0.1:{wire.port}/0")
         paths = [first(team)]
-        for number, count in enumerate((0, 1, 5, 60, 300, 2000)):
+        for number, count in enumerate((0, 5, 300)):
             path = team.shard(f"cut-{number}.tar", seed=number + 1)
             wire.cut_replies_after(count)
             one = Attempt(mount, path, "mnist").start()
@@ -161,6 +161,7 @@ def test_replies_that_end_anywhere(team, own_redis):
 
 def test_a_replica_is_read_only(team, own_redis, tmp_path_factory):
     mount_team(team)
+    own_redis.client().config_set("repl-diskless-sync-delay", 0)
     replica = RedisServer(tmp_path_factory.mktemp("replica"))
     with replica:
         replica.client().replicaof("127.0.0.1", own_redis.port)
