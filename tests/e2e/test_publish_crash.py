@@ -19,7 +19,7 @@ import pytest
 import conftest
 from bounded import SLACK, bounded, wait_until
 from crash import COMMITTING, SENDING, SENT, Lane, cp, jobs, run_dirs, spools
-from proxy import Proxy
+from proxy import KINDS, Proxy
 from servers import RedisServer
 from world import DiskWorld, TeamWorld
 
@@ -156,17 +156,19 @@ def job_is(state, size=None, upload=None):
     return is_there
 
 
-def held(fault, kind, nth):
-    """A request that the proxy holds, before it or its reply goes on."""
+def held(fault, kind, nth=0):
+    """A request that the proxy holds, before it goes on or before its reply does."""
+    before = []
 
     def prepare(crashes):
         proxy = crashes.world.remote.proxy
-        proxy.forget()
+        before[:] = proxy.requests()
         proxy.rule(fault, kinds=(kind,), key="/crashed/", skip=nth, times=1, seconds=HELD)
 
     def is_there(crashes):
-        requests = crashes.world.remote.proxy.requests(kind)
-        return any(request.fault == fault for request in requests)
+        requests = crashes.world.remote.proxy.requests()[len(before) :]
+        return any(r.kind == kind and r.fault == fault and (fault == "delay" or r.status)
+                   for r in requests)
 
     return prepare, is_there
 
@@ -198,12 +200,13 @@ STEPS = {
     "committing": job_is(COMMITTING),
 }
 TEAM_STEPS = {
-    "create": held("delay", "POST", 0),
-    "created": held("late", "POST", 0),
-    "part": held("delay", "PUT", 0),
-    "some put": held("late", "PUT", 2),
-    "complete": held("delay", "POST", 1),
-    "completed": held("late", "POST", 1),
+    "create": held("delay", "CREATE"),
+    "created": held("silent", "CREATE"),
+    "part": held("delay", "PART"),
+    "put": held("delay", "PUT", 1),
+    "was put": held("silent", "PUT", 2),
+    "complete": held("delay", "COMPLETE"),
+    "completed": held("silent", "COMPLETE"),
     "index": stopped_redis(),
 }
 FRACTIONS = [0.1, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -258,6 +261,14 @@ def test_killed_around_the_rename(crashes):
 # ---------------------------------------------------------------- recovery
 
 
+def asked(proxy, kind, key, since):
+    return [r for r in proxy.requests(kind) if r.number > since and key in r.key]
+
+
+def last_number(proxy):
+    return max((request.number for request in proxy.requests()), default=0)
+
+
 def test_killed_while_it_recovers(team_crashes):
     """Its request to the store is held, it is killed, and again; the third one gets through."""
     world, lane = team_crashes.world, team_crashes.lane
@@ -269,10 +280,12 @@ def test_killed_while_it_recovers(team_crashes):
     left = lane.kill()
     for _ in range(2):
         proxy.behave()
-        proxy.forget()
-        proxy.rule("delay", kinds=("DELETE",), key="/crashed/", seconds=HELD)
+        since = last_number(proxy)
+        proxy.rule("delay", kinds=("ABORT",), key="/crashed/", seconds=HELD)
         lane.remount()
-        wait_until(lambda: proxy.requests("DELETE"), 20, "the upload is taken back")
+        wait_until(
+            lambda s=since: asked(proxy, "ABORT", "/crashed/", s), 20, "the upload is taken back"
+        )
         left |= lane.kill()
     proxy.behave()
     lane.remount()
@@ -285,18 +298,21 @@ def test_store_out_of_reach_at_the_remount(team_crashes):
     world = team_crashes.world
     proxy = world.remote.proxy
     lane = Lane(world, "unreached")
-    proxy.forget()
-    proxy.rule("late", kinds=("POST",), key="/unreached/", times=1, seconds=HELD)
+    since = last_number(proxy)
+    proxy.rule("silent", kinds=("CREATE",), key="/unreached/", times=1)
     name, source = team_crashes.source(is_large=True)
     lane.copy(name, source).start_program("cp", source, lane.directory / name)
-    wait_until(lambda: proxy.requests("POST"), 20, "the upload is begun")
-    wait_until(lambda: proxy.requests("POST")[0].fault, 20, "and held")
+    wait_until(
+        lambda: any(r.status for r in asked(proxy, "CREATE", "/unreached/", since)),
+        20,
+        "the upload is begun",
+    )
     left = lane.kill()
     proxy.behave()
-    proxy.rule("refuse", kinds=("GET", "HEAD", "PUT", "POST", "DELETE", "LIST", "OTHER", "BUCKET"))
-    proxy.forget()
+    since = last_number(proxy)
+    proxy.rule("refuse", kinds=tuple(KINDS))
     lane.remount()
-    wait_until(lambda: any(r.fault for r in proxy.requests()), 30, "recovery has asked the store")
+    wait_until(lambda: last_number(proxy) > since, 30, "recovery has asked the store")
     assert all(path.exists() for path in left) and lane.strays()
     assert bounded(os.listdir, lane.mount / "datasets")
     proxy.behave()

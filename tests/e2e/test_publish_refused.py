@@ -131,7 +131,7 @@ def check_refused(bench, target, reason, there=()):
 
 
 def refuse(bench, name, make, reason, *, there=()):
-    directory = bench.mount / "datasets" / f"tool{bench.datasets:03d}"
+    directory = bench.mount / "datasets" / f"{bench.prefix}{bench.datasets:03d}"
     source = bad_file(bench, make)
     target = directory / source.name
     code, message = TOOLS[name]
