@@ -73,11 +73,13 @@ static int create(struct fs *fs, const struct node *directory, const char *name,
     }
     if (rc == 0) {
         rc = atd_publisher_ready(fs->publisher, err);
-        if (rc && (target.name_kind == ATD_UPLOAD_SHARD || target.final.len))
+        if (rc == 0 && stage_new(fs, &target, ret_staged, err) != 0) {
+            err->code = verdict_errno(err);
+            rc = -err->code;
+        }
+        if (rc)
             verdict_note(fs, &target, err);
     }
-    if (rc == 0)
-        rc = stage_new(fs, &target, ret_staged, err);
     target_release(&target);
     return rc;
 }
@@ -293,8 +295,17 @@ static void on_written(struct atd_publication_wait *wait, const struct atd_error
 {
     struct held_write *held = (struct held_write *)wait;
 
+    /* Waits for an on_interrupt() that is under way; none comes afterwards. */
+    fuse_req_interrupt_func(held->req, NULL, NULL);
     reply_written(held->req, held->node, held->size, why);
     free(held);
+}
+
+/* Who is being killed while the store is slow cannot end before the answer (TOOLS 4.9). */
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    if (process_is_dying(fuse_req_ctx(req)->pid))
+        atd_publication_cancel(data);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size, off_t offset,
@@ -321,10 +332,12 @@ void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size,
         (struct held_write){.wait = {.done = on_written}, .req = req, .node = node, .size = size};
     atomic_store(&file->has_written, true);
     (void)atomic_fetch_add(&file->staged->writes, 1);
+    fuse_req_interrupt_func(req, on_interrupt, file->staged->publication);
     rc = atd_publication_write(file->staged->publication, (uint64_t)offset,
                                (struct atd_bytes){(const uint8_t *)bytes, size}, &held->wait, &why);
     if (rc == -EINPROGRESS)
         return; /* on_written answers */
+    fuse_req_interrupt_func(req, NULL, NULL);
     free(held);
     if (rc == -EIO)
         repeat_first_error(file->staged->publication, &why);
@@ -381,6 +394,9 @@ void op_flush(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
     /* Before the state: a verdict that ends in between has set it. */
     is_pending = verdict_is_pending(file->staged);
     atd_publication_status(file->staged->publication, &status);
+    if (status.state == ATD_PUBLICATION_POISONED && is_owner(req, file) &&
+        atomic_exchange(&file->has_written, false))
+        verdict_spoiled(fs, file->staged, &status.why);
     if ((!status.is_dirty && !is_pending) || status.state == ATD_PUBLICATION_POISONED)
         reply_settled(req, &status);
     else if (status.size_bytes == 0 || !is_owner(req, file))
@@ -428,8 +444,10 @@ void file_released(struct fs *fs, struct file *file)
         return;
     atd_publication_status(file->staged->publication, &status);
     staging_look(fs->staging, file->staged, &look);
-    if (has_written && status.is_dirty && status.size_bytes &&
-        status.state == ATD_PUBLICATION_SPOOLING)
+    if (has_written && status.state == ATD_PUBLICATION_POISONED)
+        verdict_spoiled(fs, file->staged, &status.why);
+    else if (has_written && status.is_dirty && status.size_bytes &&
+             status.state == ATD_PUBLICATION_SPOOLING)
         verdict_release(fs, file->staged);
     else if (file->staged->kind == STAGED_TEXT && look.name_kind == ATD_UPLOAD_RECORD)
         /* Emptied or opened, and nothing was written: the record is what it was. */

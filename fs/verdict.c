@@ -109,7 +109,7 @@ static bool lose_name(struct verdict *verdict, const struct staged_place *final)
     return had_one;
 }
 
-void verdict_note(struct fs *fs, const struct target *target, const struct atd_error *why)
+static void put_note(struct fs *fs, const struct target *target, const struct atd_error *why)
 {
     struct staged_place place;
     char note[ATD_ERROR_TEXT_MAX + 2];
@@ -118,6 +118,31 @@ void verdict_note(struct fs *fs, const struct target *target, const struct atd_e
     (void)snprintf(note, sizeof(note), "%s\n", why->text);
     staging_put_note(fs->staging, &place, note);
     notify_note(fs, &place);
+}
+
+static bool is_of_shard(const struct target *target)
+{
+    return target->name_kind == ATD_UPLOAD_SHARD ||
+           (target->name_kind == ATD_UPLOAD_TEMP && target->final.len > 0);
+}
+
+void verdict_note(struct fs *fs, const struct target *target, const struct atd_error *why)
+{
+    if (is_of_shard(target))
+        put_note(fs, target, why);
+}
+
+void verdict_spoiled(struct fs *fs, struct staged *staged, const struct atd_error *why)
+{
+    struct target target;
+    struct atd_error ignored = ATD_ERROR_INIT;
+
+    if (target_of_staged(fs, staged, &target, &ignored) == 0 && is_of_shard(&target)) {
+        if (staging_remove(fs->staging, staged))
+            notify_place(fs, &target.place);
+        put_note(fs, &target, why);
+    }
+    target_release(&target);
 }
 
 static void follow_failure(struct verdict *verdict, const struct atd_error *why)
@@ -132,7 +157,7 @@ static void follow_failure(struct verdict *verdict, const struct atd_error *why)
     (void)snprintf(what, sizeof(what), "publish %s", path);
     /* A renamed one stays under the name that its tool gave it: the tool takes it away. */
     if (verdict->renames || lose_name(verdict, &place))
-        verdict_note(fs, &verdict->target, why);
+        put_note(fs, &verdict->target, why);
     be_done(verdict);
     verdict_refuse(fs, verdict->req, what, why);
 }

@@ -30,7 +30,11 @@ bool verdict_is_pending(const struct staged *staged);
 /* The errno that tools understand (TOOLS 4), for a failed publish. */
 int verdict_errno(const struct atd_error *why);
 
-/* Puts the reason beside the file, as X.tar.error.txt. */
+/* A write of what should be a shard failed, which its writer was told, and the file is closed: its
+ * name goes, and with the last handle its bytes. */
+void verdict_spoiled(struct fs *fs, struct staged *staged, const struct atd_error *why);
+
+/* Puts the reason beside a shard, as X.tar.error.txt; nothing for other names. */
 void verdict_note(struct fs *fs, const struct target *target, const struct atd_error *why);
 
 /* Notes a failure for events.jsonl and the log, and answers with its errno. */

@@ -1,148 +1,227 @@
-"""A store that fails while something is published: the copy is whole and right, or it failed, said
-why, and left nothing. Each step of publishing meets each fault; all faults of a step at once, every
-copy in a dataset of its own."""
+"""A store that fails in one way while something is published, and whom that holds. What every step
+does at every fault is in test_publish_s3_matrix.py."""
 
 import contextlib
-import errno
-import hashlib
 import os
 import signal
-import subprocess
-import threading
 import time
 
 import pytest
 
 from attempts import Attempt, attempt, make_datasets, together
-from bounded import SANITIZED, SLACK, bounded, ls, read, run, sha256, wait_until
-from servers import wait_gone
+from bounded import SLACK, bounded, ls, read, sha256, wait_until
+from publish_faults import LARGE, SMALL, again, mount_team, set_rules, settled
 
 TIMEOUT_S = 4
-# What a copy may take whose store stands still: the stream's parts, then the whole again.
-END_SECONDS = 2 * TIMEOUT_S + 4 + SLACK
-FORGIVEN_SECONDS = 15  # after a failure creates are refused for a moment
-LEFT_SECONDS = 90  # what cannot be taken back is tried again every minute
-SMALL = {"count": 20, "bytes_each": 2000}
-LARGE = {"count": 220, "bytes_each": 100_000}  # over one part of 16 MiB
-
-# name: rule. What happens a few times only is survived; what lasts must be told.
-PASSING = {
-    "busy": {"fault": "status", "status": 503, "times": 2},
-    "broken": {"fault": "status", "status": 500, "times": 1},
-    "refused": {"fault": "refuse", "times": 1},
-    "cut": {"fault": "cut", "times": 1, "at": 1000},
-    "garbled": {"fault": "garbage", "times": 1},
-    "lost": {"fault": "lost_reply", "times": 1},
-}
-LASTING = {
-    "down": {"fault": "status", "status": 503},
-    "denied": {"fault": "status", "status": 403},
-    "unreachable": {"fault": "refuse"},
-    "nonsense": {"fault": "garbage"},
-    "unheard": {"fault": "lost_reply"},
-    "silent": {"fault": "silent"},
-    "deaf": {"fault": "deaf", "at": 100},
-    "inside": {"fault": "xml200"},
-}
-STEPS = {
-    "put": (SMALL, ("PUT",)),
-    "head_small": (SMALL, ("HEAD",)),
-    "create": (LARGE, ("CREATE",)),
-    "part": (LARGE, ("PART",)),
-    "complete": (LARGE, ("COMPLETE",)),
-    "head_large": (LARGE, ("HEAD",)),
-}
+END_SECONDS = 2 * TIMEOUT_S + 4 + SLACK  # the stream's parts, then the whole again
 
 
 @pytest.fixture
 def team(team_world):
-    """With a mount that knows its bucket: what it asks about that is asked."""
+    """A world and a mount of it."""
+    return team_world, mount_team(team_world, timeout=TIMEOUT_S)
+
+
+def test_a_reply_that_comes_slowly_is_waited_for(team):
+    """COMPLETE's reply begins with blanks while the server still works, for longer than a timeout."""
+    world, mount = team
+    make_datasets(mount, "slow")
+    world.remote.proxy.rule("blanks", kinds=("COMPLETE",), seconds=TIMEOUT_S + 2)
+    path = world.shard("large.tar", **LARGE, seed=1)
+    one = attempt(mount, path, "slow").must_work()
+    assert one.seconds > TIMEOUT_S
+    world.assert_published("slow", path)
+    settled(world, [path])
+
+
+CONFLICT = {"fault": "status", "status": 409, "code": "ConditionalRequestConflict"}
+
+
+def test_a_conflict_at_complete_is_sent_anew(team):
+    world, mount = team
+    make_datasets(mount, "conflict")
+    world.remote.proxy.rule(**CONFLICT, kinds=("COMPLETE",), times=1)
+    path = world.shard("large.tar", **LARGE, seed=1)
+    attempt(mount, path, "conflict").must_work()
+    assert len(world.remote.proxy.requests("CREATE")) == 2
+    world.assert_published("conflict", path)
+    settled(world, [path])
+
+
+def test_a_name_that_was_taken_meanwhile_is_not_written_over(team):
+    world, mount = team
+    make_datasets(mount, "taken")
+    theirs = b"somebody else's"
+    for name, shape in (("small.tar", SMALL), ("large.tar", LARGE)):
+        path = world.shard(name, **shape, seed=1)
+        world.minio.put(world.bucket, f"data/taken/{name}", theirs)
+        attempt(mount, path, "taken").must_work()
+    for name in ("small.tar", "large.tar"):
+        assert world.object(f"{world.prefix}/taken/{name}") == theirs
+        world.minio.s3.delete_object(Bucket=world.bucket, Key=f"data/taken/{name}")
+    paths = [world.sources / "1" / name for name in ("small.tar", "large.tar")]
+    world.assert_published("taken", *paths)
+    settled(world, paths)
+
+
+@pytest.mark.parametrize("status, code", [(501, "NotImplemented"), (400, "InvalidRequest")])
+def test_checksums_that_are_refused_are_done_without(team_world, status, code):
+    proxy = team_world.remote.proxy
+    for header in ("x-amz-checksum", "x-amz-sdk-checksum"):
+        kinds = ("PUT", "CREATE", "PART")
+        proxy.rule("status", kinds=kinds, header=header, status=status, code=code)
     mount = team_world.mount(options={"timeout": TIMEOUT_S})
-    make_datasets(mount, "first")
-    assert attempt(mount, team_world.shard("first.tar"), "first").ok
-    team_world.remote.forget()
-    return team_world, mount
+    make_datasets(mount, "plain")
+    paths = [team_world.shard(name, **shape) for name, shape in (("s.tar", SMALL), ("l.tar", LARGE))]
+    for path in paths:
+        attempt(mount, path, "plain").must_work()
+    team_world.assert_published("plain", *paths)
+    refused = [request for request in proxy.requests() if request.fault]
+    assert 1 <= len(refused) <= 2, refused  # it is remembered
+    settled(team_world, paths)
 
 
-def settled(world, sources):
-    """Every object is a shard that was sent, under its own name, and nothing else is left."""
-    wanted = {hashlib.sha256(path.read_bytes()).digest() for path in sources}
+TAKING_BACK = {
+    "busy": {"fault": "status", "status": 503, "times": 3},
+    "denied": {"fault": "status", "status": 403, "times": 1},
+    "lost": {"fault": "lost_reply", "times": 1},
+    "silent": {"fault": "silent", "times": 1},
+    "nonsense": {"fault": "garbage", "times": 2},
+}
 
-    def left():
-        named = {url for entry in world.entries() for url in entry["data_urls"]}
-        return sorted(world.objects() - named) + world.uploads() + world.spools()
 
+def test_what_cannot_be_taken_back_at_once_is_later(team):
+    """An incomplete tar of which parts were sent: its upload is aborted, in the end."""
+    world, mount = team
+    whole = world.shard("large.tar", **LARGE, seed=1).read_bytes()
+    cut = world.sources / "cut.tar"
+    cut.write_bytes(whole[: len(whole) - 200_000])
+    make_datasets(mount, *TAKING_BACK)
+    set_rules(world, TAKING_BACK, ("ABORT",))
+    made = [Attempt(mount, cut, name) for name in TAKING_BACK]
+    for one in together(made):
+        one.must_fail(errno="Invalid argument")
+        assert one.seconds < END_SECONDS
+    assert len({r.key for r in world.remote.proxy.requests() if r.fault}) == len(TAKING_BACK)
+    settled(world, [])
+    assert all(world.entry(name) is None for name in TAKING_BACK)
+
+
+def test_an_object_that_is_not_wanted_is_deleted_in_the_end(team):
+    """The index refuses what is in the store already."""
+    world, mount = team
+    make_datasets(mount, *TAKING_BACK)
+    set_rules(world, TAKING_BACK, ("DELETE",))
+    made = [Attempt(mount, world.shard("small.tar", **SMALL, seed=1), n) for n in TAKING_BACK]
+    world.client.config_set("maxmemory", "1")
     try:
-        wait_until(lambda: not left(), LEFT_SECONDS, "nothing is left")
-    except AssertionError:
-        raise AssertionError(f"left: {left()}") from None
-    for url in world.objects():
-        if "/first/" not in url:
-            assert hashlib.sha256(world.object(url)).digest() in wanted, url
+        for one in together(made):
+            one.must_fail("memory")
+    finally:
+        world.client.config_set("maxmemory", "0")
+    settled(world, [])
 
 
-def again(mount, one):
-    """The same copy works now."""
-
-    def works():
-        second = attempt(mount, one.source, one.dataset).check()
-        assert second.ok or "cannot create" in second.output, second.reason
-        return second.ok
-
-    wait_until(works, FORGIVEN_SECONDS, f"{one.dataset} is published")
+# ---------------------------------------------------------------- nobody else
 
 
-def attempts_of(world, mount, faults, shape):
-    make_datasets(mount, *faults)
-    return {
-        name: Attempt(mount, world.shard("data.tar", **shape, seed=number + 1), name)
-        for number, name in enumerate(faults)
-    }
+def latency(call):
+    began = time.monotonic()
+    bounded(call)
+    return time.monotonic() - began
 
 
-def set_rules(world, faults, kinds):
-    for name, rule in faults.items():
-        world.remote.proxy.rule(**rule, kinds=kinds, key=f"/{name}/")
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_what_passes_is_survived(team, step):
+def test_a_dead_store_holds_nobody_else(team):
     world, mount = team
-    shape, kinds = STEPS[step]
-    made = attempts_of(world, mount, PASSING, shape)
-    set_rules(world, PASSING, kinds)
-    together(made.values())
-    hit = {request.key.split("/")[1] for request in world.remote.proxy.requests() if request.fault}
-    assert hit == set(PASSING)
-    for name, one in made.items():
-        one.check()
-        one.must_work()
-        world.assert_published(name, one.source)
-    settled(world, [one.source for one in made.values()])
+    make_datasets(mount, "dead", "other")
+    first = mount / "datasets" / "first" / "first.tar"
+    wanted = sha256(first)
+    large = world.shard("large.tar", **LARGE, seed=1)
+    with world.minio.paused():
+        one = Attempt(mount, large, "dead").start()
+        wait_until(lambda: world.remote.proxy.requests(), 20, "it is sent")
+        slowest = 0.0
+        while one.done is None:
+            for call in (
+                lambda: ls(mount / "datasets"),
+                lambda: ls(mount / "datasets" / "dead"),
+                lambda: os.stat(one.path) if one.done is None and one.path.exists() else None,
+                lambda: sha256(first) == wanted or pytest.fail("other bytes"),
+                lambda: (mount / "datasets" / "other" / ".scratch.swp").write_bytes(b"x"),
+                lambda: read(mount / "datasets" / "first" / "entry.json"),
+            ):
+                with contextlib.suppress(FileNotFoundError):  # it ends meanwhile
+                    slowest = max(slowest, latency(call))
+            time.sleep(0.05)
+        assert slowest < 0.5 * SLACK, slowest
+        (mount / "datasets" / "other" / ".scratch.swp").unlink()
+        one.must_fail()
+        assert one.seconds < END_SECONDS
+    again(mount, one)
+    world.assert_published("dead", large)
+    settled(world, [large])
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_what_lasts_is_told(team, step):
-    world, mount = team
-    shape, kinds = STEPS[step]
-    made = attempts_of(world, mount, LASTING, shape)
-    set_rules(world, LASTING, kinds)
-    together(made.values())
-    for name, one in made.items():
-        print(f"{name}: {one.seconds:.1f} s {one.output!r}")
-        one.check()
-        print("  ", "" if one.ok else one.reason)
-        assert one.seconds < END_SECONDS, (name, one.seconds)
-        if not one.ok:
-            assert world.entry(name) is None, name
-    # Who may only write cannot look afterwards: what the reply said is enough then.
-    assert made["denied"].ok == step.startswith("head")
-    # It goes on, and what failed is not in the way.
+@pytest.mark.parametrize("step", ["CREATE", "PART", "COMPLETE", "PUT"])
+def test_a_killed_copy_ends_at_once(team_world, step):
+    """Also while the store says nothing: who waits for a verdict can be killed."""
+    world = team_world
+    mount = mount_team(world, timeout=60)
+    make_datasets(mount, "killed")
+    world.remote.proxy.rule("silent", kinds=(step,), key="/killed/")
+    shape = SMALL if step == "PUT" else LARGE
+    one = Attempt(mount, world.shard("data.tar", **shape, seed=1), "killed").start()
+    wait_until(lambda: world.remote.proxy.requests(step, "data/killed/data.tar"), 20, "it is sent")
+    wait_until(lambda: one.is_waiting(), 20, "it waits for the verdict")
+    began = time.monotonic()
+    one.process.send_signal(signal.SIGKILL)
+    one.wait(5 + SLACK)
+    assert time.monotonic() - began < 2 * SLACK
+    assert not one.ok
     world.remote.proxy.behave()
-    for name, one in made.items():
-        if not one.ok:
-            again(mount, one)
-        world.assert_published(name, one.source)
-        assert sha256(one.path) == hashlib.sha256(one.data).hexdigest()
-        assert f"{one.source.name}.error.txt" not in ls(one.directory)
-    settled(world, [one.source for one in made.values()])
+    wait_until(lambda: not one.path.exists(), 10, "the rest is gone")
+    assert world.entry("killed") is None
+    path = world.shard("data.tar", **shape, seed=2)
+    again(mount, Attempt(mount, path, "killed"))
+    world.assert_published("killed", path)
+    settled(world, [path])
+
+
+def test_a_killed_writer_who_is_held_ends_at_once(team_world):
+    """Who is too far ahead of the store waits in write(2)."""
+    world = team_world
+    mount = mount_team(world, timeout=60)
+    make_datasets(mount, "killed")
+    world.remote.proxy.rule("silent", kinds=("PART",), key="/killed/")
+    path = world.shard("data.tar", count=150, bytes_each=1_000_000, seed=1)
+    one = Attempt(mount, path, "killed").start()
+    seen = []
+
+    def stands_still():
+        seen.append(os.stat(one.path).st_size if one.path.exists() else 0)
+        return seen[-1] > 64 << 20 and seen[-200:-1] == [seen[-1]] * 199
+
+    wait_until(stands_still, 60, "the writer is held")
+    assert seen[-1] < path.stat().st_size
+    began = time.monotonic()
+    one.process.send_signal(signal.SIGKILL)
+    one.wait(5 + SLACK)
+    assert time.monotonic() - began < 2 * SLACK
+    world.remote.proxy.behave()
+    wait_until(lambda: not one.path.exists(), 10, "the rest is gone")
+    settled(world, [])
+
+
+def test_mv_keeps_its_source_when_it_fails(team):
+    world, mount = team
+    make_datasets(mount, "moved")
+    world.remote.proxy.rule("status", kinds=("PUT",), key="/moved/", status=403)
+    path = world.shard("small.tar", **SMALL, seed=1)
+    data = path.read_bytes()
+    attempt(mount, path, "moved", ("mv",)).must_fail("AccessDenied")
+    world.remote.proxy.behave()
+    again(mount, Attempt(mount, path, "moved", ("mv",)))
+    assert not path.exists()
+    path.write_bytes(data)
+    world.assert_published("moved", path)
+    settled(world, [path])

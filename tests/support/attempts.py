@@ -1,9 +1,11 @@
 """Copies into a mount that may fail: each is a success, or a failure that says all it must."""
 
+import contextlib
 import json
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 from bounded import bounded, ls, read
 
@@ -51,6 +53,13 @@ class Attempt:
         assert self.done, f"{self.tool} hangs: {self.source} to {self.dataset}"
         return self
 
+    def is_waiting(self):
+        """In a system call that FUSE answers, as close(2) is while the shard is published."""
+        where = Path(f"/proc/{self.process.pid}/syscall")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return where.read_text().split()[0] == "3"  # close, on x86-64
+        return False
+
     @property
     def ok(self):
         return self.done[0] == 0
@@ -70,15 +79,16 @@ class Attempt:
         place = f"datasets/{self.dataset}/{self.source.name}"
         return [event for event in events if place in event.get("what", event.get("path", ""))]
 
-    def check(self, *words, errno=None):
-        """What any end must be like. `words`: the reason of a failure has them all."""
+    def check(self, *words, errno=None, is_taken=False):
+        """What any end must be like. `words`: the reason of a failure has them all. `is_taken`:
+        somebody else's shard has the name."""
         if self.ok:
             return self
         assert any(text in self.output for text in HONEST), self.output
         assert not any(text in self.output for text in LIES), self.output
         assert errno is None or errno in self.output, (errno, self.output)
         assert self.source.read_bytes() == self.data
-        assert self.source.name not in ls(self.directory)
+        assert is_taken or self.source.name not in ls(self.directory)
         reason = self.reason
         assert reason and "\n" not in reason, reason
         assert [event["reason"] for event in self.events()][-1] == reason

@@ -4,14 +4,17 @@
 
 r2                     as Cloudflare R2: all parts but the last of one length (checked at Complete),
                        aws-chunked and trailers refused, ETags that are no MD5
-ignore_if_none_match   writes over objects whatever was asked, and counts `overwrites`
+ignore_if_none_match   writes over objects whatever was asked; `overwritten` has their keys
 ignore_at_complete     the same, but only of CompleteMultipartUpload
 no_checksums           refuses x-amz-checksum-* and tells none
+region                 refuses what is signed for another, and names it
+clock_offset_s         its clock is off by so much, and what is signed for another time is refused
 
-Signatures are not checked. Run as a program it tests itself.
+Signatures themselves are not checked. Run as a program it tests itself.
 """
 
 import base64
+import calendar
 import ctypes
 import email.utils
 import hashlib
@@ -30,6 +33,7 @@ PART_BYTES_MIN = 5 << 20
 PARTS_MAX = 10000
 PAGE_MAX = 1000
 BODY_MAX = 5 << 30
+SKEW_SECONDS = 900
 TABLE = []
 for _byte in range(256):
     for _ in range(8):
@@ -65,9 +69,9 @@ def crc32c_text(data):
 
 
 class Refused(Exception):
-    def __init__(self, status, code, message=""):
+    def __init__(self, status, code, message="", region=""):
         super().__init__(code)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.region = status, code, message, region
 
 
 @dataclass
@@ -88,17 +92,27 @@ class Upload:
 
 class StrictS3:
     def __init__(
-        self, *, r2=False, ignore_if_none_match=False, ignore_at_complete=False, no_checksums=False
+        self,
+        *,
+        r2=False,
+        ignore_if_none_match=False,
+        ignore_at_complete=False,
+        no_checksums=False,
+        region="",
+        clock_offset_s=0,
     ):
         self.r2 = r2
         self.ignore_if_none_match = ignore_if_none_match
         self.ignore_at_complete = ignore_at_complete or ignore_if_none_match
         self.no_checksums = no_checksums
+        self.region = region
+        self.clock_offset_s = clock_offset_s
+        self.refused = 0  # requests, for how they were signed
         self.lock = threading.Lock()
         self.buckets = set()
         self.objects = {}  # (bucket, key): Object
         self.uploads = {}  # id: Upload
-        self.overwrites = 0
+        self.overwritten = []
         self.requests = []  # "PUT /bucket/key?query"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._server.daemon_threads = True
@@ -133,7 +147,7 @@ class StrictS3:
         there = (bucket, key) in self.objects
         if there and if_none_match and not ignore:
             raise Refused(412, "PreconditionFailed")
-        self.overwrites += there
+        self.overwritten += [key] * there
         self.objects[bucket, key] = made
 
     def check_checksum(self, headers, data):
@@ -157,6 +171,18 @@ class StrictS3:
         if not upload or (upload.bucket, upload.key) != (bucket, key):
             raise Refused(404, "NoSuchUpload")
         return upload
+
+    def check_signature(self, headers):
+        authorization = headers.get("authorization", "")
+        signed = re.search(r"Credential=[^/]+/\d+/([^/]+)/s3/", authorization)
+        if self.region and (not signed or signed[1] != self.region):
+            self.refused += 1
+            raise Refused(400, "AuthorizationHeaderMalformed", region=self.region)
+        if self.clock_offset_s:
+            when = calendar.timegm(time.strptime(headers.get("x-amz-date", ""), "%Y%m%dT%H%M%SZ"))
+            if abs(when - time.time() - self.clock_offset_s) > SKEW_SECONDS:
+                self.refused += 1
+                raise Refused(403, "RequestTimeTooSkewed")
 
     def put_object(self, bucket, key, headers, data):
         said = self.check_checksum(headers, data)
@@ -236,6 +262,9 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + self.store.clock_offset_s)
+
     def do_GET(self):
         self._answer()
 
@@ -273,7 +302,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(*reply)
 
     def _error(self, refused):
-        body = f"<Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message></Error>"
+        body = f"<Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>"
+        if refused.region:
+            body += f"<Region>{refused.region}</Region>"
+        body += "</Error>"
         self._send(refused.status, {}, body.encode())
 
     def _send(self, status, headers, body=b"", length=None):
@@ -290,6 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, bucket, key):
         store, query, headers = self.store, self.query, self.headers_lower
+        store.check_signature(headers)
         if not bucket:
             return 200, {}, b"<ListAllMyBucketsResult/>"
         if not key and self.command == "PUT":
@@ -483,7 +516,7 @@ def test_itself():
         for upload_id in list(s3.uploads):
             assert _ask(s3, "DELETE", f"/b/k?uploadId={upload_id}")[0] == 204
             assert _ask(s3, "DELETE", f"/b/k?uploadId={upload_id}")[0] == 404
-        assert s3.overwrites == 0
+        assert s3.overwritten == []
         assert _ask(s3, "DELETE", "/b/k")[0] == 204
         assert _ask(s3, "HEAD", "/b/k")[0] == 404
     with StrictS3(ignore_if_none_match=True) as s3:
@@ -491,7 +524,7 @@ def test_itself():
         assert _ask(s3, "PUT", "/b/k", b"1", **star)[0] == 200
         assert _ask(s3, "PUT", "/b/k", b"2", **star)[0] == 200
         assert _upload(s3, [5], **star)[0] == 200
-        assert s3.overwrites == 2
+        assert s3.overwritten == ["k", "k"]
         for i in range(5):
             _ask(s3, "PUT", f"/b/d/{i}/x", b"")
         text = _ask(s3, "GET", "/b?list-type=2&prefix=d/&delimiter=/&max-keys=3")[1]

@@ -39,13 +39,12 @@ def cookie_file(path):
 
 
 class Window:
-    def __init__(self, number, title, kind):
+    def __init__(self, number, title):
         self.number = number
         self.title = title
-        self.kind = kind  # "dialog", "normal", ...
 
     def __repr__(self):
-        return f"{self.kind} window {self.title!r}"
+        return f"window {self.title!r}"
 
 
 class Desktop:
@@ -57,6 +56,7 @@ class Desktop:
         self.shots = Path(shots)
         self.mark = f"ATD_DESKTOP={secrets.token_hex(8)}"
         self.shot_count = 0
+        self.started = []
         self.home = self.directory / "home"
         self.log = self.directory / "log"
         runtime = self.directory / "run"
@@ -150,6 +150,8 @@ class Desktop:
 
     def end(self):
         self.kill(self.pids())
+        for process in self.started:
+            process.wait(END_SECONDS)
 
     # -------- programs
 
@@ -159,7 +161,7 @@ class Desktop:
     def spawn(self, *words, **how):
         """Starts a program that stays; it dies with the test."""
         with open(self.log, "ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command("setpriv", "--pdeathsig", "KILL", *words),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -168,6 +170,7 @@ class Desktop:
                 cwd=self.home,
                 **how,
             )
+        self.started.append(process)
 
     def run(self, *words, check=True, **how):
         return run(
@@ -183,17 +186,13 @@ class Desktop:
     def title(self, number):
         return self.ask("xdotool", "getwindowname", number).strip()
 
-    def _kind(self, number):
-        text = self.ask("xprop", "-id", number, "_NET_WM_WINDOW_TYPE")
-        return text.rpartition("_NET_WM_WINDOW_TYPE_")[2].strip().lower() or "normal"
-
     def numbers(self):
         """Of the windows that openbox manages, the oldest first."""
         text = self.ask("xprop", "-root", "_NET_CLIENT_LIST").partition("#")[2]
         return [int(word.strip(" ,\n"), 16) for word in text.split(",") if word.strip()]
 
     def windows(self):
-        return [Window(n, self.title(n), self._kind(n)) for n in self.numbers()]
+        return [Window(number, self.title(number)) for number in self.numbers()]
 
     def wait_new(self, before, what, seconds=START_SECONDS):
         """The window that was not there before, as soon as there is one."""

@@ -3,7 +3,7 @@
 import shutil
 import time
 
-from desktop import wait_until
+from desktop import Window, wait_until
 
 WINDOW_SECONDS = 40  # the first one of a cold program
 ANSWER_SECONDS = 30
@@ -62,11 +62,9 @@ class Manager:
 
     def dialogs(self, before):
         """New windows that ask or tell something."""
-        return [
-            window
-            for window in self.desktop.windows()
-            if window.number not in before and not self.is_progress(window)
-        ]
+        new = [number for number in self.desktop.numbers() if number not in before]
+        windows = [Window(number, self.desktop.title(number)) for number in new]
+        return [window for window in windows if not self.is_progress(window)]
 
     def wait_dialog(self, before, what):
         wait_until(lambda: self.dialogs(before), ANSWER_SECONDS, f"{self.name}: {what}")
