@@ -9,6 +9,7 @@
 #include "catalog/diff.h"
 #include "fs.h"
 #include "layout.h"
+#include "notify_device.h"
 
 #define JOIN_MS 5000
 
@@ -63,6 +64,7 @@ static void *send_until_stopped(void *ctx)
     struct notify *notify = ctx;
     struct notice *notice;
 
+    notify_device_own(fuse_session_fd(notify->fs->session));
     for (;;) {
         atd_lock_take(&notify->lock);
         while (!notify->first && !notify->stopping)
