@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/cleanup.h"
 #include "codec/file_name.h"
 #include "layout.h"
@@ -24,6 +25,7 @@ struct index_edit {
     struct atd_buf version; /* label */
     struct atd_buf other;   /* the new name, the CID, the URL */
     int64_t mtime_ns;
+    struct stat shown; /* mtime: how the file was shown before */
     fuse_ino_t number; /* the node to answer with: the parent of a link, the shard */
     char subject[ATD_FILE_NAME_MAX + 1]; /* the dataset's file name */
     char leaf[ATD_FILE_NAME_MAX + 1];
@@ -233,6 +235,27 @@ static int run_rename(struct atd_publisher_edit *base, struct atd_editor *editor
     return atd_edit_rename(editor, atd_buf_str(&edit->name), atd_buf_str(&edit->other), err);
 }
 
+/* The kernel takes what it knows as the old one for the new one now: it is to look again. Before
+ * the answer: it is told as soon as it lets go of the directory. */
+static void notify_renamed(struct fs *fs, const char *name, const char *new_name)
+{
+    const struct staged_place places[] = {
+        {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(name)},
+        {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(new_name)}};
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(places); i++)
+        notify_place(fs, &places[i]);
+}
+
+static void done_rename(struct atd_publisher_edit *base, const struct atd_error *why)
+{
+    struct index_edit *edit = (struct index_edit *)base;
+
+    if (!why)
+        notify_renamed(edit->fs, edit->subject, edit->leaf);
+    done_plain(base, why);
+}
+
 static bool has_staged_files(struct fs *fs, const char *name)
 {
     struct staged_list list;
@@ -248,7 +271,7 @@ static bool has_staged_files(struct fs *fs, const char *name)
 
 void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const char *new_name)
 {
-    struct index_edit *edit = make(fs, req, run_rename, done_plain);
+    struct index_edit *edit = make(fs, req, run_rename, done_rename);
     struct atd_error why = ATD_ERROR_INIT;
     struct atd_catalog *catalog;
     bool is_published;
@@ -258,6 +281,8 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
         return;
     (void)snprintf(edit->what, sizeof(edit->what), "rename datasets/%.255s to %.255s", name,
                    new_name);
+    (void)snprintf(edit->subject, sizeof(edit->subject), "%s", name);
+    (void)snprintf(edit->leaf, sizeof(edit->leaf), "%s", new_name);
     catalog = atd_live_get(fs->live);
     is_published = atd_catalog_find_dataset(catalog, atd_str_from(name)) != NULL;
     if (atd_catalog_find_dataset(catalog, atd_str_from(new_name)) ||
@@ -276,6 +301,7 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
         /* It exists here alone. */
         rc = staging_rename_dataset(fs->staging, atd_str_from(name), atd_str_from(new_name), &why);
         if (rc == 0) {
+            notify_renamed(fs, name, new_name);
             (void)fuse_reply_err(req, 0);
             free_edit(edit);
             return;
@@ -317,7 +343,7 @@ static int run_mtime(struct atd_publisher_edit *base, struct atd_editor *editor,
 static void done_mtime(struct atd_publisher_edit *base, const struct atd_error *why)
 {
     struct index_edit *edit = (struct index_edit *)base;
-    const struct node *node = nodes_find(edit->fs->nodes, edit->number);
+    struct node *node = nodes_find(edit->fs->nodes, edit->number);
     struct stat st;
 
     if (why || !node) {
@@ -326,9 +352,16 @@ static void done_mtime(struct atd_publisher_edit *base, const struct atd_error *
         (void)atd_error_set(&gone, ENOENT, "it is not in the index any more");
         refuse(edit, why ? why : &gone);
     } else {
-        (void)layout_stat(edit->fs, node, &st);
+        if (!layout_stat(edit->fs, node, &st))
+            st = edit->shown; /* a staged one that has given way to its shard */
         st.st_mtim.tv_sec = (time_t)(edit->mtime_ns / 1000000000);
         st.st_mtim.tv_nsec = (long)(edit->mtime_ns % 1000000000);
+        if (st.st_mtim.tv_nsec < 0) { /* before 1970 */
+            st.st_mtim.tv_sec--;
+            st.st_mtim.tv_nsec += 1000000000;
+        }
+        if (node->kind == NODE_SHARD)
+            node_set_mtime(node, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
         (void)fuse_reply_attr(edit->req, &st, 0);
     }
     free_edit(edit);
@@ -352,7 +385,8 @@ static bool url_of(struct fs *fs, const struct node *node, struct atd_buf *out)
     return found;
 }
 
-void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node, int64_t mtime_ns)
+void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node,
+                      struct atd_str subject, struct atd_str url, int64_t mtime_ns)
 {
     struct index_edit *edit = make(fs, req, run_mtime, done_mtime);
     struct atd_error why = ATD_ERROR_INIT;
@@ -365,8 +399,11 @@ void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node, in
     (void)snprintf(edit->what, sizeof(edit->what), "set the time of %s", path);
     edit->number = node->number;
     edit->mtime_ns = mtime_ns;
-    rc = target_dataset_name(fs, node_subject(node), &edit->name, &why);
-    if (rc == 0 && !url_of(fs, node, &edit->other))
+    rc = target_dataset_name(fs, subject, &edit->name, &why);
+    if (rc == 0 && !layout_stat(fs, node, &edit->shown))
+        rc = atd_error_set(&why, ESTALE, "it is gone");
+    atd_buf_append_str(&edit->other, url);
+    if (rc == 0 && !url.len && !url_of(fs, node, &edit->other))
         rc = atd_error_set(&why, ENOENT, "it is not in the index any more");
     submit(edit, rc, &why);
 }

@@ -17,8 +17,9 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
 /* rmdir datasets/NAME */
 void index_edit_remove_dataset(struct fs *fs, fuse_req_t req, const char *name);
 
-/* The time of the shard that a node is. */
-void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node, int64_t mtime_ns);
+/* The time of the shard that a node is, or will be: then with its `url`, else that is empty. */
+void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node,
+                      struct atd_str subject, struct atd_str url, int64_t mtime_ns);
 
 /* Shards whose grace is over; nobody waits. `urls` are copied. */
 void index_edit_remove_shard(struct fs *fs, struct atd_str subject, struct atd_str leaf,

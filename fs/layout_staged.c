@@ -209,7 +209,8 @@ void view_empty_item(const struct view *view, size_t place, struct item *ret_ite
 {
     struct atd_str name = atd_str_from(view->empty[place]);
 
-    *ret_item = (struct item){.kind = NODE_DATASET, .subject = name, .leaf = name, .link_count = 2};
+    *ret_item = (struct item){
+        .kind = NODE_DATASET, .subject = name, .leaf = name, .link_count = 2, .is_empty = true};
 }
 
 static int compare_empty(const void *name, const void *empty)

@@ -179,6 +179,12 @@ static void grow_locked(struct nodes *nodes)
     free(old_by_number);
 }
 
+void node_set_mtime(struct node *node, int64_t mtime_s, int64_t mtime_ns)
+{
+    atomic_store(&node->mtime_s, mtime_s);
+    atomic_store(&node->mtime_ns, mtime_ns);
+}
+
 static struct node *make_node(const struct item *item, uint64_t st_ino,
                               const uint8_t key[NODE_KEY_BYTES])
 {
@@ -192,8 +198,7 @@ static struct node *make_node(const struct item *item, uint64_t st_ino,
     memcpy(node->key, key, sizeof(node->key));
     memcpy(node->version, item->version, sizeof(node->version));
     node->size_bytes = item->size_bytes;
-    node->mtime_s = item->mtime_s;
-    node->mtime_ns = item->mtime_ns;
+    node_set_mtime(node, item->mtime_s, item->mtime_ns);
     node->link_count = item->link_count;
     node->is_remote = item->is_remote;
     node->is_local_copy = item->is_local_copy;
@@ -259,6 +264,8 @@ struct node *nodes_remember(struct nodes *nodes, const struct item *item)
     node = find_key_locked(nodes, key);
     if (node)
         node->lookups++;
+    if (node && node->kind == NODE_SHARD)
+        node_set_mtime(node, item->mtime_s, item->mtime_ns);
     atd_lock_give(&nodes->lock);
     if (node)
         return node;

@@ -11,6 +11,7 @@
 #ifndef ATD_FS_NODES_H
 #define ATD_FS_NODES_H
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "atdata/error.h"
@@ -58,6 +59,7 @@ struct item {
     bool is_remote;     /* a shard in an object store */
     bool is_local_copy; /* and read from the whole, verified copy in the cache directory */
     uint64_t staged_id; /* NODE_STAGED: which one; it is the version */
+    bool is_empty;      /* NODE_DATASET: only this mount knows it */
 };
 
 /* How the open handles of a shard are served; all of one node in one way (FUSE 6). */
@@ -72,14 +74,16 @@ struct node {
     uint8_t key[NODE_KEY_BYTES];
     uint8_t version[NODE_VERSION_BYTES];
     uint64_t size_bytes;
-    int64_t mtime_s;
-    int64_t mtime_ns;
     uint32_t link_count;
     uint32_t subject_len;
     uint32_t leaf_len;
     bool is_remote;
     bool is_local_copy;
     uint64_t staged_id; /* NODE_STAGED: it is known by this alone, its name here is the first */
+
+    /* of the last look; a shard's may be set without its bytes being others */
+    _Atomic int64_t mtime_s;
+    _Atomic int64_t mtime_ns;
 
     /* guarded by the table's lock */
     uint64_t lookups; /* what the kernel was told and has not forgotten */
@@ -108,6 +112,9 @@ void nodes_free(struct nodes *nodes);
 
 /* The node of an item, made if need be, its lookup count one higher. NULL when out of memory. */
 struct node *nodes_remember(struct nodes *nodes, const struct item *item);
+
+/* The time of a shard was set. */
+void node_set_mtime(struct node *node, int64_t mtime_s, int64_t mtime_ns);
 
 /* Takes `count` from the lookup count; the node may be gone afterwards. */
 void nodes_forget(struct nodes *nodes, fuse_ino_t number, uint64_t count);

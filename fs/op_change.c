@@ -202,9 +202,11 @@ static int end_publish(struct staged *staged, struct atd_error *err)
 {
     if (!staged->publication || !verdict_is_pending(staged))
         return 0;
-    if (!atd_publication_cancel(staged->publication))
-        return atd_error_set(err, EBUSY, "it is being published this moment");
-    return 0;
+    atomic_store(&staged->is_unlinked, true); /* before the answer, which looks at it */
+    if (atd_publication_cancel(staged->publication))
+        return 0;
+    atomic_store(&staged->is_unlinked, false);
+    return atd_error_set(err, EBUSY, "it is being published this moment");
 }
 
 static bool is_published(struct fs *fs, struct staged *staged)

@@ -10,6 +10,7 @@
  * looks the name up again, gets the node of the new bytes, and opens that.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -233,8 +234,11 @@ void file_reply_staged(fuse_req_t req, struct file *file, const struct fuse_entr
     info->noflush = !file->is_writer;
     handles_add(&fs->handles, &file->handle);
     rc = entry ? fuse_reply_create(req, entry, info) : fuse_reply_open(req, info);
-    if (rc != 0)
+    if (rc != 0) {
         handles_free(fs, &fs->handles, &file->handle);
+        if (entry) /* not delivered: the kernel does not count it */
+            nodes_forget(fs->nodes, entry->ino, 1);
+    }
 }
 
 static void open_staged(fuse_req_t req, const struct node *node, struct fuse_file_info *info)
@@ -266,7 +270,8 @@ static int open_node(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *i
         (void)fuse_reply_err(req, node ? EISDIR : ESTALE);
         return 0;
     }
-    if ((info->flags & O_ACCMODE) != O_RDONLY) {
+    /* O_TRUNC also of who only reads: the kernel leaves it to us. */
+    if ((info->flags & O_ACCMODE) != O_RDONLY || (info->flags & O_TRUNC)) {
         if (fs->publisher)
             op_write_open(req, number, info);
         else

@@ -71,8 +71,11 @@ static int create(struct fs *fs, const struct node *directory, const char *name,
         err->code = EACCES; /* what tools show at create (TOOLS 4, errno) */
         rc = -EACCES;
     }
-    if (rc == 0)
+    if (rc == 0) {
         rc = atd_publisher_ready(fs->publisher, err);
+        if (rc && (target.name_kind == ATD_UPLOAD_SHARD || target.final.len))
+            verdict_note(fs, &target, err);
+    }
     if (rc == 0)
         rc = stage_new(fs, &target, ret_staged, err);
     target_release(&target);
@@ -91,6 +94,8 @@ static void reply_created(fuse_req_t req, const struct node *directory, const ch
     file = file_open_staged(fs, staged_ref(fs->staging, staged), true, fuse_req_ctx(req)->pid);
     if (file && lookup_made(fs, directory, name, &entry) == 0)
         number = entry.ino;
+    if (!number)
+        (void)staging_remove(fs->staging, staged); /* who is told of a failure finds no file */
     staged_unref(fs->staging, staged);
     if (!number) {
         if (file)
@@ -273,6 +278,17 @@ static void reply_written(fuse_req_t req, const struct node *node, size_t size,
     reply_node_error(fs, req, "write", node, &shown);
 }
 
+/* After a short write tools write the rest again, and show that error: the reason, not EIO. */
+static void repeat_first_error(struct atd_publication *publication, struct atd_error *why)
+{
+    struct atd_publication_status status;
+
+    atd_publication_status(publication, &status);
+    if (status.state == ATD_PUBLICATION_POISONED &&
+        (status.why.code == EFBIG || status.why.code == EDQUOT || status.why.code == ENOSPC))
+        *why = status.why;
+}
+
 static void on_written(struct atd_publication_wait *wait, const struct atd_error *why)
 {
     struct held_write *held = (struct held_write *)wait;
@@ -309,6 +325,8 @@ void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size,
     if (rc == -EINPROGRESS)
         return; /* on_written answers */
     free(held);
+    if (rc == -EIO)
+        repeat_first_error(file->staged->publication, &why);
     reply_written(req, node, size, rc ? &why : NULL);
 }
 
@@ -353,6 +371,8 @@ void op_flush(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
         reply_settled(req, &status);
     else if (status.size_bytes == 0 || !is_owner(req, file))
         (void)fuse_reply_err(req, 0); /* a shell's, before or between the writers (TOOLS 4.2) */
+    else if (!atomic_exchange(&file->has_written, false) && atomic_load(&file->staged->is_settled))
+        (void)fuse_reply_err(req, 0); /* who asked for the verdict was told */
     else
         verdict_flush(fs, req, file->staged); /* or waits along with who asked already */
 }
@@ -386,13 +406,20 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t number, int datasync, struct fuse_fi
 
 void file_released(struct fs *fs, struct file *file)
 {
+    bool has_written = atomic_load(&file->has_written);
     struct atd_publication_status status;
+    struct staged_look look;
 
-    if (!file->staged->publication || !atomic_load(&file->has_written))
+    if (!file->staged->publication)
         return;
     atd_publication_status(file->staged->publication, &status);
-    if (status.is_dirty && status.size_bytes && status.state == ATD_PUBLICATION_SPOOLING)
+    staging_look(fs->staging, file->staged, &look);
+    if (has_written && status.is_dirty && status.size_bytes &&
+        status.state == ATD_PUBLICATION_SPOOLING)
         verdict_release(fs, file->staged);
+    else if (file->staged->kind == STAGED_TEXT && look.name_kind == ATD_UPLOAD_RECORD)
+        /* Emptied or opened, and nothing was written: the record is what it was. */
+        (void)staging_remove_unused(fs->staging, file->staged);
 }
 
 /* ------------------------------------------------------------------ SETATTR */
@@ -412,7 +439,10 @@ static void set_staged(fuse_req_t req, const struct node *node, const struct sta
 {
     struct fs *fs = fs_of(req);
     struct staged *staged = staging_find_id(fs->staging, node->staged_id);
+    bool sets_mtime = (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0;
+    struct atd_publication_status status = {0};
     struct atd_error why = ATD_ERROR_INIT;
+    struct staged_look look;
     struct stat st;
     int rc = 0;
 
@@ -422,9 +452,11 @@ static void set_staged(fuse_req_t req, const struct node *node, const struct sta
     }
     if (staged->publication && (to_set & FUSE_SET_ATTR_SIZE))
         rc = atd_publication_truncate(staged->publication, (uint64_t)attr->st_size, &why);
-    if (rc == 0 && staged->publication &&
-        (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)))
+    if (rc == 0 && staged->publication && sets_mtime) {
         atd_publication_set_mtime(staged->publication, wanted_mtime_ns(attr, to_set));
+        atd_publication_status(staged->publication, &status);
+        staging_look(fs->staging, staged, &look);
+    }
     if (rc == 0 && (to_set & FUSE_SET_ATTR_MODE))
         staging_set_mode(fs->staging, staged, attr->st_mode & 07777);
     staged_unref(fs->staging, staged);
@@ -433,7 +465,10 @@ static void set_staged(fuse_req_t req, const struct node *node, const struct sta
         reply_node_error(fs, req, "truncate", node, &why);
         return;
     }
-    if (layout_stat(fs, node, &st))
+    if (status.state == ATD_PUBLICATION_PUBLISHED) /* its shard may be shown at any moment */
+        index_edit_mtime(fs, req, node, atd_str_from(look.where.subject), atd_str_from(status.url),
+                         wanted_mtime_ns(attr, to_set));
+    else if (layout_stat(fs, node, &st))
         (void)fuse_reply_attr(req, &st, 0);
     else
         (void)fuse_reply_err(req, ESTALE);
@@ -461,7 +496,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t number, struct stat *attr, int to_set
         reply_node_error(fs, req, "truncate", node, &why);
     } else if (node->kind == NODE_SHARD &&
                (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))) {
-        index_edit_mtime(fs, req, node, wanted_mtime_ns(attr, to_set));
+        index_edit_mtime(fs, req, node, node_subject(node), ATD_STR(""),
+                         wanted_mtime_ns(attr, to_set));
     } else {
         /* Owners, modes and times of what is not ours to keep: accepted without effect, because
          * tools fail over a refusal (TOOLS 4, "accept silently"). */

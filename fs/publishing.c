@@ -39,12 +39,14 @@ struct publishing {
     bool has_thread;
     struct atd_error why; /* code not 0: why nothing can be published */
     struct atd_publisher_edit sweep;
+    struct atd_publisher_edit last; /* after the deletions that the end hurries */
 
     struct atd_lock lock;
     pthread_cond_t wake;
     /* guarded by lock */
     bool stopping;
     bool is_sweeping;
+    bool is_last_done;
     int64_t sweep_at_ms;   /* of superseded entries; INT64_MAX: nothing waits */
     struct doomed *doomed; /* in the order of their time */
 };
@@ -61,12 +63,21 @@ static void free_doomed(struct doomed *doomed)
     free(doomed);
 }
 
+static void append_locked(struct publishing *publishing, struct doomed *doomed)
+{
+    struct doomed **end = &publishing->doomed;
+
+    while (*end)
+        end = &(*end)->next;
+    doomed->next = NULL;
+    *end = doomed;
+}
+
 int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_str leaf,
                             struct atd_str url, struct atd_error *err)
 {
     struct publishing *publishing = fs->publishing;
     struct doomed *doomed = calloc(1, sizeof(*doomed));
-    struct doomed **end;
     int rc;
 
     if (doomed) {
@@ -85,16 +96,15 @@ int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_st
         return rc;
     }
     atd_lock_take(&publishing->lock);
-    for (end = &publishing->doomed; *end; end = &(*end)->next)
-        continue;
-    *end = doomed;
+    append_locked(publishing, doomed);
     (void)pthread_cond_signal(&publishing->wake);
     atd_lock_give(&publishing->lock);
     return 0;
 }
 
-/* Unless a file of the same name came meanwhile and took its place. */
-static void delete_doomed(struct publishing *publishing, const struct doomed *doomed)
+/* False: not yet. A file of the same name came meanwhile: when it is published it takes its place,
+ * when it is refused the old one shows again, when it is unlinked both are gone. */
+static bool delete_doomed(struct publishing *publishing, const struct doomed *doomed)
 {
     atd_auto_buf struct atd_buf url = ATD_BUF_INIT(1u << 20);
     struct atd_str subject = atd_str_from(doomed->subject);
@@ -104,11 +114,78 @@ static void delete_doomed(struct publishing *publishing, const struct doomed *do
 
     if (staged) {
         staged_unref(publishing->fs->staging, staged);
-        return; /* it replaces it when it is published */
+        return false;
     }
     if (staging_hidden_url(publishing->fs->staging, subject, leaf, &url) &&
         atd_str_equal(atd_buf_str(&url), atd_str_from(doomed->url)))
         index_edit_remove_shard(publishing->fs, subject, leaf, atd_str_from(doomed->url));
+    return true;
+}
+
+static void delete_or_wait(struct publishing *publishing, struct doomed *doomed)
+{
+    if (delete_doomed(publishing, doomed)) {
+        free_doomed(doomed);
+        return;
+    }
+    doomed->due_ms = atd_clock_monotonic_ms() + STAGED_GRACE_MS;
+    atd_lock_take(&publishing->lock);
+    append_locked(publishing, doomed);
+    atd_lock_give(&publishing->lock);
+}
+
+/* ------------------------------------------------------------------ the end of waiting */
+
+static int run_last(struct atd_publisher_edit *edit, struct atd_editor *editor,
+                    struct atd_error *err)
+{
+    (void)edit;
+    (void)editor;
+    (void)err;
+    return 0;
+}
+
+static void done_last(struct atd_publisher_edit *edit, const struct atd_error *why)
+{
+    struct publishing *publishing =
+        (struct publishing *)(void *)((char *)edit - offsetof(struct publishing, last));
+
+    (void)why;
+    atd_lock_take(&publishing->lock);
+    publishing->is_last_done = true;
+    (void)pthread_cond_signal(&publishing->wake);
+    atd_lock_give(&publishing->lock);
+}
+
+/* What was unlinked must not be back at the next mount. The thread has ended. */
+static void delete_all_now(struct publishing *publishing)
+{
+    int64_t until_ms = atd_clock_monotonic_ms() + STOP_MS;
+    int64_t left_ms = STOP_MS;
+
+    if (!publishing->doomed)
+        return;
+    while (publishing->doomed) {
+        struct doomed *doomed = publishing->doomed;
+
+        publishing->doomed = doomed->next;
+        (void)delete_doomed(publishing, doomed);
+        free_doomed(doomed);
+    }
+    /* Edits are done in order. */
+    publishing->last =
+        (struct atd_publisher_edit){.run = run_last, .done = done_last, .only_reads = true};
+    if (atd_publisher_edit(publishing->parts.publisher, &publishing->last, NULL) != 0)
+        return;
+    atd_lock_take(&publishing->lock);
+    while (!publishing->is_last_done && left_ms > 0) {
+        atd_cond_wait_ms(&publishing->wake, &publishing->lock, (unsigned)left_ms);
+        left_ms = until_ms - atd_clock_monotonic_ms();
+    }
+    if (!publishing->is_last_done)
+        atd_log(ATD_LOG_WARNING, "the index does not answer: shards that were deleted just now "
+                                 "may show again");
+    atd_lock_give(&publishing->lock);
 }
 
 /* ------------------------------------------------------------------ superseded entries */
@@ -189,10 +266,8 @@ static void *tidy(void *ctx)
             continue;
         }
         atd_lock_give(&publishing->lock);
-        if (doomed) {
-            delete_doomed(publishing, doomed);
-            free_doomed(doomed);
-        }
+        if (doomed)
+            delete_or_wait(publishing, doomed);
         if (sweeps &&
             atd_publisher_edit(publishing->parts.publisher, &publishing->sweep, NULL) != 0)
             done_sweep(&publishing->sweep, NULL);
@@ -297,6 +372,7 @@ bool publishing_stop(struct fs *fs)
     if (publishing->has_thread && !atd_thread_join(publishing->thread, STOP_MS))
         return false;
     publishing->has_thread = false;
+    delete_all_now(publishing);
     return true;
 }
 

@@ -164,6 +164,7 @@ static void drop_name(struct record_edit *edit, const struct staged_place *place
     staging_look(fs->staging, edit->staged, &look);
     from = staged_where_place(&look.where);
     notify_place(fs, &from);
+    atomic_store(&edit->staged->is_settled, true);
     (void)staging_remove(fs->staging, edit->staged);
     notify_place(fs, place);
 }

@@ -1,6 +1,7 @@
 #include "staging.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -331,12 +332,15 @@ void staging_set_published(struct staging *staging, struct staged *staged)
     atd_lock_give(&staging->lock);
 }
 
-bool staging_remove(struct staging *staging, struct staged *staged)
+/* The table's reference and the caller's. */
+#define REFS_UNUSED 2u
+
+static bool remove_name(struct staging *staging, struct staged *staged, unsigned refs_max)
 {
     bool had_one;
 
     atd_lock_take(&staging->lock);
-    had_one = staged->is_named &&
+    had_one = staged->is_named && staged->refs <= refs_max &&
               !(staged->kind == STAGED_DIR && staging_holds_names_locked(staging, staged));
     if (had_one)
         staging_take_name_locked(staging, staged);
@@ -344,6 +348,16 @@ bool staging_remove(struct staging *staging, struct staged *staged)
     if (had_one)
         staged_unref(staging, staged);
     return had_one;
+}
+
+bool staging_remove(struct staging *staging, struct staged *staged)
+{
+    return remove_name(staging, staged, UINT_MAX);
+}
+
+bool staging_remove_unused(struct staging *staging, struct staged *staged)
+{
+    return remove_name(staging, staged, REFS_UNUSED);
 }
 
 /* ------------------------------------------------------------------ rename */

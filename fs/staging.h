@@ -75,7 +75,8 @@ struct staged {
     char *text;                          /* NOTE */
     _Atomic pid_t opener;                /* the process (tgid) that made or truncated it last */
     atomic_uint verdicts;                /* that are being waited for */
-    atomic_bool is_settled; /* its name was taken away with its verdict, not by an unlink */
+    atomic_bool is_unlinked; /* by somebody, or about to be: its failure interests nobody */
+    atomic_bool is_settled;  /* its name was taken away with its verdict, not by an unlink */
     /* guarded by the table's lock: staging_look */
     struct staged *next_by_name;
     struct staged *next_by_id;
@@ -133,6 +134,8 @@ void staging_set_published(struct staging *staging, struct staged *staged);
 /* Takes the name away; handles go on. False: it had none any more, or it is a scratch directory
  * with names in it. */
 bool staging_remove(struct staging *staging, struct staged *staged);
+/* The same, unless somebody else than the caller has a reference. */
+bool staging_remove_unused(struct staging *staging, struct staged *staged);
 /*
  * Gives it another name, replacing a staged file that has it. Errors: ENOENT it has no name any
  * more, or the scratch directory has gone; EEXIST a directory is there; EPERM it is a directory or

@@ -65,6 +65,12 @@ static void set_place(struct target *target, const struct staged_place *place)
     target->place = staged_where_place(where);
 }
 
+/* ".X@1.0.0.json.a1b2c3", "X@1.0.0.json.part": a schema on its way, whatever tool writes it. */
+static bool is_of_json(struct atd_str name)
+{
+    return memmem(name.ptr, name.len, ".json.", strlen(".json.")) != NULL;
+}
+
 static int classify(struct target *target, struct atd_error *err)
 {
     struct atd_str name = staged_leaf_name(target->place.leaf);
@@ -78,7 +84,8 @@ static int classify(struct target *target, struct atd_error *err)
             return 0;
         }
         target->name_kind = atd_upload_name_classify(name, NULL, NULL);
-        if (target->name_kind == ATD_UPLOAD_SCRATCH || target->name_kind == ATD_UPLOAD_TEMP) {
+        if (target->name_kind == ATD_UPLOAD_SCRATCH || target->name_kind == ATD_UPLOAD_TEMP ||
+            is_of_json(name)) {
             target->name_kind = ATD_UPLOAD_SCRATCH;
             return 0;
         }
@@ -112,6 +119,17 @@ static void init(struct target *target)
     atd_buf_init(&target->dataset, ATD_NAME_BYTES_MAX);
 }
 
+/* A directory that somebody is in, or that the kernel remembers, may be gone. */
+static bool has_dataset(struct fs *fs, struct atd_str file_name)
+{
+    struct atd_catalog *catalog = atd_live_get(fs->live);
+    bool is_there =
+        atd_catalog_find_dataset(catalog, file_name) || staging_has_dataset(fs->staging, file_name);
+
+    atd_catalog_unref(catalog);
+    return is_there;
+}
+
 int target_find(struct fs *fs, const struct node *directory, const char *name,
                 struct target *ret_target, struct atd_error *err)
 {
@@ -125,6 +143,9 @@ int target_find(struct fs *fs, const struct node *directory, const char *name,
     if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
                          &place))
         return refuse_directory(directory, err);
+    if (place.directory != NODE_SCHEMAS && !has_dataset(fs, place.subject))
+        return atd_error_set(err, ESTALE, "the dataset '" ATD_STR_FMT "' is gone",
+                             ATD_STR_ARG(place.subject));
     set_place(ret_target, &place);
     return fill(fs, ret_target, err);
 }

@@ -19,7 +19,7 @@ struct target {
  * Understands `name` in `directory` (the node of a dataset, a scratch directory or schemas/). In
  * schemas/ every "X.json" is a RECORD, tools' temporary names are SCRATCH. Release it in any case.
  * Errors: EACCES nothing can be made there (also: a name nobody would share), EROFS by-cid/,
- * ENAMETOOLONG, ENOMEM.
+ * ENAMETOOLONG, ENOMEM, ESTALE the dataset is gone.
  */
 int target_find(struct fs *fs, const struct node *directory, const char *name,
                 struct target *ret_target, struct atd_error *err) ATD_MUST_USE;

@@ -74,11 +74,16 @@ static void free_verdict(struct verdict *verdict)
 {
     if (verdict->waiting)
         notify_go_on(verdict->fs->notify, verdict->waiting);
-    (void)atomic_fetch_sub(&verdict->staged->verdicts, 1);
     staged_unref(verdict->fs->staging, verdict->staged);
     target_release(&verdict->target);
     atd_buf_release(&verdict->kept);
     free(verdict);
+}
+
+/* All is done but the answer: whoever gets it may do with the file what he likes. */
+static void be_done(struct verdict *verdict)
+{
+    (void)atomic_fetch_sub(&verdict->staged->verdicts, 1);
 }
 
 /* The place that is shown to people: the final name, also of a temporary one. */
@@ -91,23 +96,47 @@ static void final_place(const struct target *target, struct staged_place *ret_pl
     }
 }
 
+/* Takes the name away. False: somebody else did, by an unlink or because he waited too. */
+static bool lose_name(struct verdict *verdict, const struct staged_place *final)
+{
+    struct fs *fs = verdict->fs;
+    struct staged *staged = verdict->staged;
+    bool had_one;
+
+    atomic_store(&staged->is_settled, true); /* first: who finds no name asks why */
+    had_one = staging_remove(fs->staging, staged) && !atomic_load(&staged->is_unlinked);
+    /* The old one, whose place it was to take, is back. */
+    if (had_one && verdict->asked == ASKED_PUBLISH)
+        (void)staging_unhide(fs->staging, final->subject, final->leaf);
+    notify_place(fs, &verdict->target.place);
+    return had_one;
+}
+
+void verdict_note(struct fs *fs, const struct target *target, const struct atd_error *why)
+{
+    struct staged_place place;
+    char note[ATD_ERROR_TEXT_MAX + 2];
+
+    final_place(target, &place);
+    (void)snprintf(note, sizeof(note), "%s\n", why->text);
+    staging_put_note(fs->staging, &place, note);
+    notify_note(fs, &place);
+}
+
 static void follow_failure(struct verdict *verdict, const struct atd_error *why)
 {
     struct fs *fs = verdict->fs;
     struct staged_place place;
     char path[TARGET_PATH_MAX];
     char what[TARGET_PATH_MAX + 16];
-    char note[ATD_ERROR_TEXT_MAX + 2];
 
     final_place(&verdict->target, &place);
     target_path(&place, path);
     (void)snprintf(what, sizeof(what), "publish %s", path);
     /* A renamed one stays under the name that its tool gave it: the tool takes it away. */
-    if (!verdict->renames && staging_remove(fs->staging, verdict->staged))
-        notify_place(fs, &verdict->target.place);
-    (void)snprintf(note, sizeof(note), "%s\n", why->text);
-    staging_put_note(fs->staging, &place, note);
-    notify_note(fs, &place);
+    if (verdict->renames || lose_name(verdict, &place))
+        verdict_note(fs, &verdict->target, why);
+    be_done(verdict);
     verdict_refuse(fs, verdict->req, what, why);
 }
 
@@ -152,6 +181,14 @@ static void follow_published(struct verdict *verdict)
     publishing_index_changed(fs);
     if (verdict->kept.len)
         records_apply_kept(fs, &verdict->target, &verdict->kept);
+    be_done(verdict);
+    if (verdict->req)
+        (void)fuse_reply_err(verdict->req, 0);
+}
+
+static void follow_checked(struct verdict *verdict)
+{
+    be_done(verdict);
     if (verdict->req)
         (void)fuse_reply_err(verdict->req, 0);
 }
@@ -167,8 +204,8 @@ static void on_verdict(struct atd_publication_wait *wait, const struct atd_error
         follow_failure(verdict, why);
     else if (verdict->asked == ASKED_PUBLISH)
         follow_published(verdict);
-    else if (verdict->req)
-        (void)fuse_reply_err(verdict->req, 0);
+    else
+        follow_checked(verdict);
     free_verdict(verdict);
 }
 
@@ -241,9 +278,14 @@ static bool find_own(struct fs *fs, fuse_req_t req, struct staged *staged, struc
 
     if (rc == 0)
         return true;
-    if (rc == -ENOENT) { /* unlinked: nobody wants it any more */
-        if (req)
+    if (rc == -ENOENT && !atomic_load(&staged->is_settled)) {
+        if (req) /* unlinked: nobody wants it any more */
             (void)fuse_reply_err(req, 0);
+    } else if (rc == -ENOENT) {
+        (void)atd_error_set(&why, EIO,
+                            "it was written again after its verdict: that is in no file any more, "
+                            "write it anew");
+        refuse_early(fs, req, &why);
     } else {
         refuse_early(fs, req, &why);
     }
@@ -304,6 +346,8 @@ void verdict_release(struct fs *fs, struct staged *staged)
         return;
     if (target.name_kind == ATD_UPLOAD_SHARD)
         ask(fs, NULL, staged, &target, ASKED_PUBLISH);
+    else if (target.name_kind == ATD_UPLOAD_RECORD)
+        records_apply(fs, NULL, staged, &target, RECORDS_KEEP_NAME);
     target_release(&target);
 }
 

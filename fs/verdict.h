@@ -30,6 +30,9 @@ bool verdict_is_pending(const struct staged *staged);
 /* The errno that tools understand (TOOLS 4), for a failed publish. */
 int verdict_errno(const struct atd_error *why);
 
+/* Puts the reason beside the file, as X.tar.error.txt. */
+void verdict_note(struct fs *fs, const struct target *target, const struct atd_error *why);
+
 /* Notes a failure for events.jsonl and the log, and answers with its errno. */
 void verdict_refuse(struct fs *fs, fuse_req_t req, const char *what, const struct atd_error *why);
 

@@ -261,11 +261,27 @@ static int take_exec(const redisReply *reply, bool *ret_touched, struct atd_erro
     return 0;
 }
 
+/* Its answer is waited for: after a MULTI that is refused each command would be done at once. */
+static int begin(struct watch *watch, struct atd_error *err)
+{
+    redisReply *reply = NULL;
+    int rc = atd_redis_link_ask_write(watch->link, (struct atd_str[]){ATD_STR("MULTI")}, 1, err);
+
+    if (rc == 0)
+        rc = atd_redis_link_next(watch->link, &reply, NULL, err);
+    if (rc)
+        return rc;
+    if (reply->type == REDIS_REPLY_ERROR)
+        rc = atd_redis_change_error_set(atd_redis_reply_text(reply), err);
+    freeReplyObject(reply);
+    return rc;
+}
+
 static int execute(struct watch *watch, bool *ret_touched, struct atd_error *err)
 {
     struct atd_error first = ATD_ERROR_INIT;
-    size_t asked = 1;
-    int rc = atd_redis_link_ask_write(watch->link, (struct atd_str[]){ATD_STR("MULTI")}, 1, err);
+    size_t asked = 0;
+    int rc = begin(watch, err);
 
     /* A hash that is written anew as it was read comes first: others may change it too. */
     for (size_t i = 0; i < watch->count && rc == 0; i++) {

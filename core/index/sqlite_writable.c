@@ -360,10 +360,9 @@ static int refuse_strange(const struct atd_sqlite_writable *writable, struct atd
 
     for (size_t i = 0; i < ATD_ARRAY_LEN(names); i++) {
         enum atd_sqlite_table state;
-        int rc = atd_sqlite_table_state(writable->db, names[i], &state, err);
 
-        if (rc)
-            return rc;
+        if (atd_sqlite_table_state(writable->db, names[i], &state, NULL))
+            return atd_sqlite_writable_error(writable, "cannot read its schema", err);
         if (state == ATD_SQLITE_TABLE_STRANGE)
             return atd_error_set(err, EINVAL,
                                  "its table %s is no plain table (a view, virtual, or with "

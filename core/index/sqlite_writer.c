@@ -157,10 +157,10 @@ static int read_record(const struct atd_sqlite_writable *writable, enum atd_inde
     union atd_index_record record;
     enum atd_sqlite_table state;
     struct statement statement;
-    int rc = atd_sqlite_table_state(writable->db, table_of(kind), &state, err);
+    int rc;
 
-    if (rc)
-        return rc;
+    if (atd_sqlite_table_state(writable->db, table_of(kind), &state, NULL))
+        return atd_sqlite_writable_error(writable, "cannot read its schema", err);
     if (state == ATD_SQLITE_TABLE_STRANGE)
         return atd_error_set(err, EINVAL, "its table %s is no plain table", table_of(kind));
     if (state == ATD_SQLITE_TABLE_MISSING)

@@ -57,13 +57,15 @@ static int new_publication(struct atd_publisher *publisher, struct atd_str datas
 {
     struct atd_publication *publication;
 
-    if (!is_text(dataset, ATD_NAME_BYTES_MAX) || dataset.len == 0 ||
+    /* Without a file name it is never published as it is: a schema that is being written has no
+     * dataset either. */
+    if (!is_text(dataset, ATD_NAME_BYTES_MAX) || (dataset.len == 0 && file_name.len > 0) ||
         !is_text(file_name, ATD_FILE_NAME_MAX) || atd_str_find(file_name, '/') >= 0)
         return atd_error_set(err, EACCES, "'" ATD_STR_FMT "' is no name for a shard here",
                              ATD_STR_ARG(file_name));
     publication = calloc(1, sizeof(*publication));
     if (publication) {
-        publication->dataset = strndup(dataset.ptr, dataset.len);
+        publication->dataset = strndup(dataset.len ? dataset.ptr : "", dataset.len);
         publication->file_name = strndup(file_name.len ? file_name.ptr : "", file_name.len);
         publication->replaces = strdup("");
     }

@@ -90,6 +90,7 @@ struct atd_sending_step {
     char sha256_hex[65];
     int rc;
     struct atd_error why;
+    int64_t took_ms;
 };
 
 struct atd_part {

@@ -10,6 +10,7 @@ struct requests {
     bool wants_hint;
     bool wants_check;
     bool wants_publish;
+    bool is_asked; /* for any of these, or for a publish whose names cannot be taken yet */
     bool cancel;
     bool poison;
     bool heal;
@@ -86,6 +87,7 @@ static void take_locked(struct atd_publication *publication, struct requests *no
     now->wants_hint = publication->hints != NULL;
     now->wants_check = publication->checks != NULL;
     now->wants_publish = publication->publishes != NULL && !publication->asked_dataset;
+    now->is_asked = now->wants_hint || now->wants_check || publication->publishes;
 }
 
 /* ------------------------------------------------------------------ endings */
@@ -243,8 +245,8 @@ static bool run_open(struct atd_publication *publication, const struct requests 
         answer_poisoned(publication, &now->why);
         return false;
     }
-    if (publication->now_leaving || (now->cancel && wanted)) {
-        cancel(publication, wanted);
+    if (publication->now_leaving || (now->cancel && now->is_asked)) {
+        cancel(publication, now->is_asked);
         return false;
     }
     if (now->lost) {

@@ -379,8 +379,10 @@ static bool may_try_again(struct atd_publication *publication)
         publication->first_key = sending->key + 1;
         return publication->first_key < ATD_KEY_COUNT;
     case EAGAIN:
-    case EREMOTEIO:
         return true;
+    case EREMOTEIO:
+        /* A reply that was lost. A store that has been silent for all its time stays so. */
+        return publication->step.took_ms < publication->publisher->timeout_ms / 2;
     case ENOTSUP:
     case EXDEV:
     case ENOENT:

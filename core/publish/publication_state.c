@@ -92,7 +92,9 @@ bool atd_publication_move_unchanged(struct atd_publication *publication,
     bool unchanged;
 
     atd_lock_take(&publication->lock);
-    unchanged = is_unchanged_locked(publication);
+    /* Who cancelled was told that nothing will be committed. */
+    unchanged = is_unchanged_locked(publication) &&
+                !(to == ATD_PUBLICATION_COMMITTING && publication->cancel);
     if (unchanged)
         move_locked(publication, to, NULL);
     atd_lock_give(&publication->lock);

@@ -5,6 +5,7 @@
 #include "atdata/shard_url.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "publish/publication_private.h"
 
 #define HASH_DIGITS 12u
@@ -248,7 +249,8 @@ static int open_upload(struct atd_publication *publication, struct atd_error *er
                    err);
     if (rc) {
         /* A lost answer: somebody has to look whether it was begun. */
-        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO)
+        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO &&
+            rc != -ECANCELED)
             drop_key(publication);
         return rc;
     }
@@ -391,6 +393,7 @@ void atd_sending_run_step(struct atd_work *work)
         (struct atd_publication *)(void *)((char *)step - offsetof(struct atd_publication, step));
     struct atd_publisher *publisher = publication->publisher;
     uint64_t granted = step->claim.bytes;
+    int64_t began_ms = atd_clock_monotonic_ms();
 
     step->why = (struct atd_error)ATD_ERROR_INIT;
     switch (step->what) {
@@ -408,6 +411,7 @@ void atd_sending_run_step(struct atd_work *work)
         step->rc = take_back(publication, &step->why);
         break;
     }
+    step->took_ms = atd_clock_monotonic_ms() - began_ms;
     if (granted)
         atd_publisher_part_sent(publisher, granted);
     atd_lock_take(&publication->lock);

@@ -25,6 +25,9 @@ struct s3_upload {
     char *url;
     size_t url_len;
     char id[ATD_S3_UPLOAD_ID_MAX + 1];
+    /* The reply to an earlier CREATE was lost: it may have begun one more, whose name is not known.
+     * At the end all of this key's are taken back. */
+    bool may_have_twin;
 
     struct atd_remote_group group; /* guarded by the remote's lock */
     struct atd_upload_parts parts;
@@ -96,6 +99,7 @@ static int s3_begin(struct atd_store *base, struct atd_str url, uint64_t part_by
         s3_free_upload(&upload->base);
         return rc;
     }
+    upload->may_have_twin = created.may_have_arrived;
     memcpy(upload->id, created.upload_id, sizeof(upload->id));
     atomic_store(&upload->uses_crc32c, created.request.wants_crc32c);
     memcpy(ret_id, upload->id, strlen(upload->id) + 1);
@@ -229,8 +233,8 @@ static int judge_end(struct s3_upload *upload, struct atd_s3_sent *sent,
     return settle(upload, sent, complete, NULL, timeout_ms, ret_info, err);
 }
 
-static int s3_finish(struct atd_store_upload *base, unsigned part_count, unsigned timeout_ms,
-                     struct atd_object_info *ret_info, struct atd_error *err)
+static int finish(struct atd_store_upload *base, unsigned part_count, unsigned timeout_ms,
+                  struct atd_object_info *ret_info, struct atd_error *err)
 {
     struct s3_upload *upload = from_base(base);
     struct atd_s3_store *store = store_of(base);
@@ -294,13 +298,6 @@ static int abort_upload(struct atd_s3_store *store, struct atd_str url, struct a
     return 0;
 }
 
-static int s3_abort(struct atd_store_upload *base, unsigned timeout_ms, struct atd_error *err)
-{
-    struct s3_upload *upload = from_base(base);
-
-    return abort_upload(store_of(base), url_of(upload), atd_str_from(upload->id), timeout_ms, err);
-}
-
 /* Those of exactly this key in one page. */
 static int abort_listed(struct atd_s3_store *store, struct atd_str url, struct atd_str key,
                         const struct atd_s3_uploads *uploads, unsigned timeout_ms,
@@ -353,6 +350,17 @@ static int abort_all(struct atd_s3_store *store, struct atd_str url, unsigned ti
     return rc;
 }
 
+static int s3_abort(struct atd_store_upload *base, unsigned timeout_ms, struct atd_error *err)
+{
+    struct s3_upload *upload = from_base(base);
+    int rc =
+        abort_upload(store_of(base), url_of(upload), atd_str_from(upload->id), timeout_ms, err);
+
+    return rc || !upload->may_have_twin
+               ? rc
+               : abort_all(store_of(base), url_of(upload), timeout_ms, err);
+}
+
 static int s3_discard(struct atd_store *base, struct atd_str url, const char *id,
                       unsigned timeout_ms, struct atd_error *err)
 {
@@ -361,6 +369,19 @@ static int s3_discard(struct atd_store *base, struct atd_str url, const char *id
     if (!id[0])
         return abort_all(store, url, timeout_ms, err);
     return abort_upload(store, url, atd_str_from(id), timeout_ms, err);
+}
+
+static int s3_finish(struct atd_store_upload *base, unsigned part_count, unsigned timeout_ms,
+                     struct atd_object_info *ret_info, struct atd_error *err)
+{
+    struct s3_upload *upload = from_base(base);
+    struct atd_error ignored = ATD_ERROR_INIT;
+    int rc = finish(base, part_count, timeout_ms, ret_info, err);
+
+    /* The object stands, whatever comes of this. */
+    if (rc == 0 && upload->may_have_twin)
+        (void)abort_all(store_of(base), url_of(upload), timeout_ms, &ignored);
+    return rc;
 }
 
 const struct atd_store_write_ops atd_s3_write_ops = {

@@ -116,3 +116,29 @@ def test_an_empty_dataset_survives_a_remount(world):
     assert ls(mount / "datasets") == ["later"]
     copy(world.shard("a.tar"), mount / "datasets" / "later")
     assert world.entry("later")
+
+
+def test_a_schema_is_published_by_writing_it(world):
+    mount = world.mount()
+    (mount / "datasets" / "mnist").mkdir()
+    copy(world.shard("a.tar"), mount / "datasets" / "mnist")
+    wait_until(lambda: "Mnist@1.0.0.json" in ls(mount / "schemas"), 5, "it shows")
+    text = read(mount / "schemas" / "Mnist@1.0.0.json").decode().replace("1.0.0", "2.0.0")
+    source = world.sources / "Mnist@2.0.0.json"
+    source.write_text(text)
+    copy(source, mount / "schemas")
+    assert sorted(world.schemas()) == ["Mnist@1.0.0", "Mnist@2.0.0"]
+    assert world.schemas()["Mnist@2.0.0"]["fields"] == world.schemas()["Mnist@1.0.0"]["fields"]
+    # By a tool's temporary name.
+    (world.sources / "Mnist@3.0.0.json").write_text(text.replace("2.0.0", "3.0.0"))
+    run("rsync", "-a", world.sources / "Mnist@3.0.0.json", f"{mount / 'schemas'}/")
+    assert "Mnist@3.0.0" in world.schemas()
+    # A version that is there never changes, and what is no schema is none.
+    before = world.schemas()["Mnist@2.0.0"]
+    source.write_text(text.replace('"fields"', '"description": "another", "fields"', 1))
+    assert run("cp", source, mount / "schemas", check=False).returncode == 1
+    (world.sources / "Other@1.0.0.json").write_text("[]")
+    assert run("cp", world.sources / "Other@1.0.0.json", mount / "schemas", check=False).returncode
+    assert world.schemas()["Mnist@2.0.0"] == before
+    assert len(world.schemas()) == 3
+    world.assert_clean()

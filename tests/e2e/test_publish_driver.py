@@ -3,6 +3,7 @@ somebody is in the way, and when the mount ends meanwhile."""
 
 import contextlib
 import errno
+import mmap
 import os
 import signal
 import sqlite3
@@ -82,7 +83,7 @@ def test_a_mount_that_ends_while_a_shard_is_sent_takes_it_back(team_world):
     path = team_world.shard("a.tar", count=200, bytes_each=100_000)
     mount = team_world.mount()
     directory = dataset(mount)
-    team_world.remote.proxy.rule("stall", kinds=("PUT", "POST"), key=r"a\.tar$")
+    team_world.remote.proxy.rule("stall", kinds=("PUT", "CREATE", "PART"), key=r"a\.tar$")
     closing = Closing(write_whole(directory / "a.tar", path.read_bytes()))
     assert closing.is_pending()
     began = time.monotonic()
@@ -241,7 +242,7 @@ def test_rm_ends_a_publish_that_is_not_yet_committed(team_world):
     path = team_world.shard("a.tar", count=200, bytes_each=100_000)
     mount = team_world.mount()
     directory = dataset(mount)
-    team_world.remote.proxy.rule("stall", kinds=("PUT", "POST"), key=r"a\.tar$")
+    team_world.remote.proxy.rule("stall", kinds=("PUT", "CREATE", "PART"), key=r"a\.tar$")
     closing = Closing(write_whole(directory / "a.tar", path.read_bytes()))
     assert closing.is_pending()
     bounded(os.unlink, directory / "a.tar")
@@ -276,3 +277,115 @@ def test_a_dataset_has_one_file_name(world):
     run("cp", path, directory / ".~tmp~")
     bounded(os.rename, directory / ".~tmp~" / path.name, directory / path.name)
     world.assert_published(name, path)
+
+
+def test_a_deleted_shard_is_back_when_what_was_to_replace_it_is_refused(disk_world):
+    path = disk_world.shard("a.tar")
+    mount = disk_world.mount(options="allow_delete")
+    directory = dataset(mount)
+    run("cp", path, directory)
+    wait_until(lambda: os.stat(directory / "a.tar").st_mode & 0o222 == 0, 10, "it is a shard")
+    broken = disk_world.sources / "a.tar"
+    broken.write_bytes(path.read_bytes()[:20000])
+    done = run("cp", "--remove-destination", broken, directory, check=False)
+    assert done.returncode == 1
+    assert read(directory / "a.tar") == path.read_bytes()
+    disk_world.assert_published("mnist", path)
+
+
+def test_a_shard_goes_with_the_file_that_was_to_replace_it(disk_world):
+    paths = [disk_world.shard("a.tar"), disk_world.shard("b.tar", seed=1)]
+    mount = disk_world.mount(options="allow_delete")
+    directory = dataset(mount)
+    run("cp", *paths, directory)
+    wait_until(lambda: os.stat(directory / "a.tar").st_mode & 0o222 == 0, 10, "it is a shard")
+    bounded(os.unlink, directory / "a.tar")
+    descriptor = write_whole(directory / "a.tar", b"of no use")
+    time.sleep(4)  # longer than the grace
+    bounded(os.unlink, directory / "a.tar")
+    bounded(os.close, descriptor)
+    wait_until(
+        lambda: len(disk_world.entry("mnist")["data_urls"]) == 1, 15, "the first one is gone too"
+    )
+    assert not (directory / "a.tar").exists()
+
+
+def test_a_killed_copy_does_not_wait_for_the_store(team_world):
+    path = team_world.shard("a.tar", count=200, bytes_each=100_000)
+    mount = team_world.mount()
+    directory = dataset(mount)
+    team_world.remote.proxy.rule("stall", kinds=("PUT", "CREATE", "PART"), key=r"a\.tar$")
+    copy = subprocess.Popen(["cp", path, directory], stderr=subprocess.DEVNULL)
+    wait_until(lambda: (directory / "a.tar").exists(), 10, "it has begun")
+    wait_until(
+        lambda: (directory / "a.tar").stat().st_size == path.stat().st_size, 10, "all is written"
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        copy.wait(1)
+    copy.send_signal(signal.SIGINT)
+    assert copy.wait(5) == -signal.SIGINT
+    team_world.remote.proxy.behave()
+    team_world.remote.proxy.release()
+    team_world.assert_clean()
+    assert team_world.entries() == []
+
+
+def test_bytes_are_those_that_were_written(disk_world):
+    """Appended, in two threads, read back, mapped, with holes."""
+    path = disk_world.shard("a.tar", count=60)
+    data = path.read_bytes()
+    mount = disk_world.mount()
+    directory = dataset(mount)
+    run("cp", disk_world.shard("first.tar", seed=3), directory)
+
+    def by_appending():
+        descriptor = os.open(directory / "a.tar", os.O_CREAT | os.O_RDWR | os.O_APPEND)
+        for at in range(0, len(data), 7001):
+            os.write(descriptor, data[at : at + 7001])
+            assert os.pread(descriptor, 50, at) == data[at : at + 50]
+        os.close(descriptor)
+
+    def by_threads():
+        descriptor = os.open(directory / "b.tar", os.O_CREAT | os.O_RDWR)
+
+        def write(part):
+            for at in range(part * 5003, len(data), 2 * 5003):
+                os.pwrite(descriptor, data[at : at + 5003], at)
+
+        threads = [threading.Thread(target=write, args=(part,)) for part in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert os.pread(descriptor, len(data), 0) == data
+        os.close(descriptor)
+
+    def by_mapping():
+        descriptor = os.open(directory / "c.tar", os.O_CREAT | os.O_RDWR)
+        os.ftruncate(descriptor, len(data))
+        with mmap.mmap(descriptor, len(data)) as mapped:
+            mapped[:] = data
+            mapped.flush()
+        os.close(descriptor)
+
+    for call in (by_appending, by_threads, by_mapping):
+        bounded(call)
+    for name in ("a.tar", "b.tar", "c.tar"):
+        assert read(directory / name) == data
+    urls = disk_world.entry("mnist")["data_urls"]
+    assert len(urls) == 4
+    for url in urls:
+        assert url.endswith("/first.tar") or disk_world.object(url) == data
+
+
+def test_the_time_of_a_shard_can_be_set_and_shows(world):
+    path = world.shard("a.tar")
+    mount = world.mount()
+    directory = dataset(mount)
+    shard = directory / "a.tar"
+    run("cp", path, directory)
+    for when in (1_000_000_000_123_456_789, 1_100_000_000_000_000_001):
+        bounded(os.utime, shard, ns=(when, when))
+        assert bounded(os.stat, shard).st_mtime_ns == when
+        wait_until(lambda: os.stat(shard).st_mode & 0o222 == 0, 10, "it is a shard")
+        assert bounded(os.stat, shard).st_mtime_ns == when

@@ -95,9 +95,10 @@ def test_directory(bench, name):
     exists = name not in ("cp -r", "mv", "kioclient5 copy", "copytree", "tar xf")
     if not exists:
         bounded(os.rmdir, directory)
-    pairs = [bench.source(name=f"part-{i:06d}.tar", count=4, bytes_each=90_000) for i in range(4)]
-    bench.env.run(DIRECTORIES[name], source=pairs[0][0], target=directory / "x")
-    entry = bench.check(directory, *(original for _, original in pairs), samples=4)
+    names = [f"part-{i:06d}.tar" for i in range(4)]
+    source, originals = bench.source_directory(names, count=4, bytes_each=90_000)
+    bench.env.run(DIRECTORIES[name], source=source / names[0], target=directory / "x")
+    entry = bench.check(directory, *originals, samples=4)
     assert entry["data_urls"] == sorted(entry["data_urls"])
 
 

@@ -70,10 +70,10 @@ def sha256(path, timeout=SECONDS):
     return bounded(digest, timeout=timeout)
 
 
-def wait_until(condition, seconds, what):
+def wait_until(condition, seconds, what, pause=0.005):
     """Asks again and again, and returns how long it took (at least once, also when late)."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, f"after {seconds} s still not: {what}"
-        time.sleep(0.005)
+        time.sleep(pause)
     return time.monotonic() - began

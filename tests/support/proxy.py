@@ -644,6 +644,8 @@ class Client:
 
     def forward(self, request, head, rule):
         reply = self.exchange(request, head, rule)
+        if rule is not None and rule.fault == "late":
+            self.hold(rule.seconds)
         status = reply.status
         if rule is not None and rule.fault in ("lost_reply", "silent"):
             self.server.update(request, status=status)

@@ -12,38 +12,50 @@ RECORDS = ["entry.json", "metadata.json", "schema.json", "schema.py"]
 class Bench:
     """A mount, and what is copied into it."""
 
-    def __init__(self, world, env):
+    def __init__(self, world, env, *, prefix="tool", **mount):
         self.world = world
         self.env = env
-        self.mount = world.mount()
-        self.datasets = 0
+        self.prefix = prefix
+        self.mount = world.mount(**mount)
+        self.datasets = self.sources = 0
 
     @property
     def originals(self):
         """What the current dataset's shards must be like."""
-        path = self.world.directory / f"original-{self.datasets}"
+        path = self.world.directory / f"original-{self.prefix}-{self.datasets}"
         path.mkdir(exist_ok=True)
         return path
 
     def dataset(self):
         """A new one; its directory."""
         self.datasets += 1
-        path = self.mount / "datasets" / f"tool{self.datasets:03d}"
+        path = self.mount / "datasets" / f"{self.prefix}{self.datasets:03d}"
         bounded(os.mkdir, path)
         self.world.forget()
         return path
 
     def source(self, *, count=USUAL[0], bytes_each=USUAL[1], name="shard-000000.tar"):
-        """(the path to copy from, the same file for the test)."""
-        path = self.world.shard(name, count, bytes_each, seed=self.datasets)
+        """(the path to copy from, in a directory of its own, the same file for the test)."""
+        self.sources += 1
+        path = self.world.shard(name, count, bytes_each, seed=f"{self.prefix}-{self.sources}")
         os.utime(path, ns=(MTIME_NS, MTIME_NS))
+        (self.originals / name).unlink(missing_ok=True)
         os.link(path, self.originals / name)
         return path, self.originals / name
+
+    def source_directory(self, names, *, count, bytes_each):
+        """(a directory to copy from, the same files for the test)."""
+        pairs = [self.source(name=name, count=count, bytes_each=bytes_each) for name in names]
+        directory = self.world.directory / f"directory-{self.prefix}-{self.datasets}"
+        directory.mkdir()
+        for path, _ in pairs:
+            path.rename(directory / path.name)
+        return directory, [original for _, original in pairs]
 
     def tree(self):
         """The members of a shard, unpacked."""
         path, _ = self.source(count=5, bytes_each=300_000, name="tree.tar")
-        tree = self.world.directory / f"tree-{self.datasets}"
+        tree = self.world.directory / f"tree-{self.prefix}-{self.datasets}"
         tree.mkdir()
         run("tar", "xf", path, "-C", tree)
         return tree

@@ -244,7 +244,7 @@ class TeamWorld(World):
         return found
 
     def sent_bytes(self, names):
-        puts = self.remote.proxy.requests("PUT")
+        puts = self.remote.proxy.requests("PUT") + self.remote.proxy.requests("PART")
         return sum(put.taken for put in puts if put.key.rpartition("/")[2] in names)
 
     def forget(self):

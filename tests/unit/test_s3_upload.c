@@ -556,8 +556,8 @@ Test(s3_upload, a_guard_is_found_out_once_a_bucket)
     bool guards = false;
 
     guarded(true);
-    cr_assert(strncmp(server_request_line(0), "PUT /bucket/dir/.atdatafs-probe-", 32) == 0);
-    cr_assert(strncmp(server_request_line(7), "DELETE /bucket/dir/.atdatafs-probe-", 35) == 0);
+    cr_assert(strncmp(server_request_line(0), "PUT /bucket/dir/.scratch ", 25) == 0);
+    cr_assert(strncmp(server_request_line(7), "DELETE /bucket/dir/.scratch ", 28) == 0);
     cr_assert_eq(atd_store_guards(store, ATD_STR("s3://bucket/other"), ATD_STR(".scratch"), 20000,
                                   &guards, &err),
                  0);

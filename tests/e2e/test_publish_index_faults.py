@@ -1,0 +1,436 @@
+"""An index that fails while something is published: what was acknowledged is in it, and what was
+refused is not, nor anything of it in the store."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import threading
+import time
+
+import pytest
+import redis
+
+from attempts import Attempt, attempt, make_datasets
+from bounded import SANITIZED, SLACK, ls, run, wait_until
+from redis_wire import RedisWire
+from servers import RedisServer, free_port
+from world import TeamWorld
+
+TIMEOUT_S = 4
+PATIENCE_S = 10  # of the editor, for an index that does not answer
+END_SECONDS = TIMEOUT_S + PATIENCE_S + 5 + SLACK
+NOTICED_SECONDS = 15  # that an index is away, or is back
+LEFT_SECONDS = 90  # what cannot be settled is tried again every minute
+
+
+@pytest.fixture
+def own_redis(tmp_path_factory):
+    with RedisServer(tmp_path_factory.mktemp("own-redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def team(stack, own_redis, minio, proxy):
+    """A team with a Redis of its own."""
+    return TeamWorld(stack, own_redis, minio, proxy)
+
+
+def mount_team(world, url=None, **options):
+    """With a dataset "mnist" of one shard, and an empty one."""
+    mount = world.mount(options={"timeout": TIMEOUT_S, "index": url} | options)
+    make_datasets(mount, "mnist", "empty")
+    assert attempt(mount, world.shard("first.tar"), "mnist").must_work()
+    return mount
+
+
+def first(world):
+    return world.sources / "0" / "first.tar"
+
+
+def state_of(mount):
+    return mount.status()["index"]["state"] if "index" in mount.status() else mount.status()
+
+
+def refused_at_create(one, *words):
+    assert not one.ok and "cannot create" in one.output, one.output
+    one.check(*words, errno="Read-only file system")
+
+
+def settled(world):
+    """What the index names is there, and nothing else is."""
+
+    def wrong():
+        named = {url for entry in world.entries() for url in entry["data_urls"]}
+        objects = world.objects()
+        missing = [f"missing: {url}" for url in named - objects]
+        return missing + sorted(objects - named) + world.uploads() + world.spools()
+
+    try:
+        wait_until(lambda: not wrong(), LEFT_SECONDS, "index and store agree")
+    except AssertionError:
+        raise AssertionError(f"wrong: {wrong()}") from None
+
+
+def goes_on(world, mount, number=9):
+    """The next copy works, as soon as the index is known to be back."""
+    path = world.shard(f"next-{number}.tar", seed=number)
+    wait_until(lambda: attempt(mount, path, "mnist").ok, NOTICED_SECONDS + SLACK, "it goes on")
+    return path
+
+
+class HeldCommit:
+    """A copy whose object is in the store, and whose commit has not begun."""
+
+    def __init__(self, world, mount, path, dataset="mnist"):
+        self.world = world
+        self.proxy = world.remote.proxy
+        self.one = Attempt(mount, path, dataset)
+
+    def __enter__(self):
+        self.proxy.forget()
+        key = f"/{self.one.source.name}$"
+        self.proxy.rule("delay", kinds=("HEAD",), key=key, seconds=30)
+        self.one.start()
+        wait_until(lambda: self.proxy.requests("HEAD"), 20, "the copy is confirmed")
+        return self.one
+
+    def __exit__(self, *_):
+        self.proxy.behave()
+
+
+# ---------------------------------------------------------------- Redis
+
+
+def test_a_redis_that_is_down_refuses_at_create(team, own_redis):
+    mount = mount_team(team)
+    own_redis.kill()
+    path = team.shard("late.tar", seed=1)
+    wait_until(
+        lambda: "cannot create" in attempt(mount, path, "mnist").output,
+        NOTICED_SECONDS,
+        "the create is refused",
+    )
+    refused_at_create(attempt(mount, path, "mnist"))
+    assert "first.tar" in ls(mount / "datasets" / "mnist")
+    own_redis.start()
+    team.assert_published("mnist", first(team), goes_on(team, mount))
+    settled(team)
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_redis_that_goes_before_the_commit(team, own_redis, how):
+    mount = mount_team(team)
+    path = team.shard("held.tar", seed=1)
+    with contextlib.ExitStack() as exits, HeldCommit(team, mount, path) as one:
+        if how == "stopped":
+            exits.enter_context(own_redis.paused())
+        else:
+            own_redis.kill()
+        team.remote.proxy.behave()
+        one.wait()
+        one.must_fail()
+        assert one.seconds < END_SECONDS
+    if how == "killed":
+        own_redis.start()
+    # Nobody can know at once: a stopped server may still read what it was sent.
+    settled(team)
+    done = {url.rsplit("/", 1)[1] for url in team.entry("mnist")["data_urls"]}
+    assert done == {"first.tar"}, "published behind the user's back"
+    team.assert_published("mnist", first(team), goes_on(team, mount))
+    assert attempt(mount, path, "mnist").must_work()
+    settled(team)
+
+
+@pytest.mark.parametrize("how", ["stopped", "restarted"])
+def test_a_redis_that_is_back_in_time_is_waited_for(team, own_redis, how):
+    mount = mount_team(team)
+    path = team.shard("held.tar", seed=1)
+    with contextlib.ExitStack() as exits, HeldCommit(team, mount, path) as one:
+        if how == "stopped":
+            exits.enter_context(own_redis.paused())
+        else:
+            own_redis.kill()
+        team.remote.proxy.behave()
+        time.sleep(1)  # of its outage
+        exits.close()
+        if how == "restarted":
+            own_redis.start()
+        one.wait()
+        one.must_work()
+    team.assert_published("mnist", first(team), path)
+    settled(team)
+
+
+@pytest.mark.parametrize("command", [b"EVAL", b"PING", b"HGETALL", b"SCAN"])
+def test_a_lost_reply_of_redis_is_found_out(team, own_redis, command):
+    with RedisWire(own_redis.port) as wire:
+        mount = mount_team(team, f"redis://127.0.0.1:{wire.port}/0")
+        path = team.shard("lost.tar", seed=1)
+        wire.lose_reply(command)
+        one = attempt(mount, path, "mnist").check()
+        assert one.seconds < END_SECONDS
+        if command == b"EVAL":
+            assert wire.lost == 1
+            one.must_work()
+        elif not one.ok:  # what is read is read again; meanwhile nothing is taken
+            wait_until(lambda: attempt(mount, path, "mnist").ok, NOTICED_SECONDS, "it goes on")
+        team.assert_published("mnist", first(team), path)
+        settled(team)
+
+
+def test_replies_that_end_anywhere(team, own_redis):
+    with RedisWire(own_redis.port) as wire:
+        mount = mount_team(team, f"redis://127.0.0.1:{wire.port}/0")
+        paths = [first(team)]
+        for number, count in enumerate((0, 1, 5, 60, 300, 2000)):
+            path = team.shard(f"cut-{number}.tar", seed=number + 1)
+            wire.cut_replies_after(count)
+            one = Attempt(mount, path, "mnist").start()
+            time.sleep(0.3)  # of its outage
+            wire.heal()
+            one.wait().check()
+            if not one.ok:
+                wait_until(lambda p=path: attempt(mount, p, "mnist").ok, 20, "it goes on")
+            paths.append(path)
+        team.assert_published("mnist", *paths)
+        settled(team)
+
+
+def test_a_replica_is_read_only(team, own_redis, tmp_path_factory):
+    mount_team(team)
+    replica = RedisServer(tmp_path_factory.mktemp("replica"))
+    with replica:
+        replica.client().replicaof("127.0.0.1", own_redis.port)
+        wait_until(
+            lambda: replica.client().info("replication")["master_link_status"] == "up", 20, "copy"
+        )
+        mount = team.mount(options={"timeout": TIMEOUT_S, "index": replica.url})
+        path = team.shard("late.tar", seed=1)
+        one = attempt(mount, path, "mnist")
+        one.must_fail("read-only replica: use the master", errno="Read-only file system")
+        settled(team)
+
+
+def config(own_redis, **values):
+    client = own_redis.client()
+    for name, value in values.items():
+        client.config_set(name.replace("_", "-"), value)
+
+
+def test_a_redis_that_is_full(team, own_redis):
+    mount = mount_team(team)
+    config(own_redis, maxmemory="1")
+    # Where something is deleted first Redis lets the rest of a script pass.
+    for name in ("mnist", "empty"):
+        one = attempt(mount, team.shard(f"full-{name}.tar", seed=1), name).check()
+        print(name, one.output, "" if one.ok else one.reason)
+        assert one.seconds < END_SECONDS
+    one.must_fail("memory")
+    config(own_redis, maxmemory="0")
+    path = team.shard("next.tar", seed=2)
+    wait_until(lambda: attempt(mount, path, "empty").ok, NOTICED_SECONDS, "it goes on")
+    team.assert_published("empty", path)
+    settled(team)
+
+
+def set_user(own_redis, *without):
+    own_redis.client().execute_command(
+        "ACL", "SETUSER", "team", "reset", "on", ">secret", "~*", "&*", "+@all", *without
+    )
+
+
+def user_url(own_redis):
+    return f"redis://team:secret@127.0.0.1:{own_redis.port}/0"
+
+
+def test_scripts_that_are_not_permitted_are_done_without(team, own_redis):
+    set_user(own_redis, "-eval", "-evalsha", "-script", "-eval_ro", "-evalsha_ro")
+    mount = mount_team(team, user_url(own_redis))
+    paths = [team.shard(f"{number}.tar", seed=number) for number in (1, 2, 3)]
+    for path in paths:
+        assert attempt(mount, path, "mnist").must_work()
+    team.assert_published("mnist", first(team), *paths)
+    settled(team)
+
+
+@pytest.mark.parametrize("command", ["hset", "del", "multi", "set"])
+def test_what_is_not_permitted_is_told(team, own_redis, command):
+    set_user(own_redis)
+    mount = mount_team(team, user_url(own_redis))
+    set_user(own_redis, f"-{command}", *(("-eval", "-evalsha") if command == "multi" else ()))
+    one = attempt(mount, team.shard("late.tar", seed=1), "mnist")
+    print(one.output, "" if one.ok else one.reason)
+    if command in ("hset", "multi"):
+        one.must_fail("lacks a right", f"'{command}'" if command == "hset" else "")
+    one.check()
+    set_user(own_redis)
+    goes_on(team, mount)
+    settled(team)
+
+
+def test_a_password_that_was_changed(team, own_redis):
+    mount = mount_team(team)
+    keeper = own_redis.client()
+    keeper.ping()
+    keeper.config_set("requirepass", "other")
+    keeper.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    try:
+        path = team.shard("late.tar", seed=1)
+        one = attempt(mount, path, "mnist")
+        one.must_fail()
+        wait_until(
+            lambda: "cannot create" in attempt(mount, path, "mnist").output,
+            NOTICED_SECONDS,
+            "the create is refused",
+        )
+        one = attempt(mount, path, "mnist")
+        refused_at_create(one, "password")
+        assert "first.tar" in ls(mount / "datasets" / "mnist")
+    finally:
+        keeper.config_set("requirepass", "")
+    team.assert_published("mnist", first(team), goes_on(team, mount))
+    settled(team)
+
+
+def test_a_node_of_a_cluster(stack, tmp_path_factory, minio, proxy):
+    settings = ["--cluster-enabled", "yes"]
+    server = RedisServer(tmp_path_factory.mktemp("cluster"), settings=settings)
+    while server.port > 55535:  # its bus has that of 10000 more
+        server.port = free_port()
+    with server:
+        client = server.client()
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+        wait_until(lambda: b"state:ok" in client.execute_command("CLUSTER", "INFO"), 20, "it is up")
+        world = TeamWorld(stack, server, minio, proxy)
+        mount = world.mount(options={"timeout": TIMEOUT_S})
+        make_datasets(mount, "mnist")
+        one = attempt(mount, world.shard("first.tar"), "mnist")
+        print(one.output, "" if one.ok else one.reason)
+        if one.check("cluster").ok:  # all slots are its own
+            world.assert_published("mnist", one.source)
+        settled(world)
+
+
+# ---------------------------------------------------------------- SQLite
+
+
+def mount_disk(world, **how):
+    mount = world.mount(**how)
+    make_datasets(mount, "mnist")
+    assert attempt(mount, world.shard("first.tar"), "mnist").must_work()
+    return mount
+
+
+@contextlib.contextmanager
+def locked(path, seconds):
+    """Another program writes for so long, or for the length of the block."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("BEGIN IMMEDIATE")
+    done = threading.Event()
+
+    def hold():
+        done.wait(seconds)
+        db.execute("ROLLBACK")
+        db.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_short_lock_is_waited_for(disk_world):
+    mount = mount_disk(disk_world)
+    path = disk_world.shard("late.tar", seed=1)
+    with locked(disk_world.path, 3):
+        one = attempt(mount, path, "mnist").must_work()
+        assert 2 < one.seconds < END_SECONDS
+    disk_world.assert_published("mnist", first(disk_world), path)
+    settled(disk_world)
+
+
+def test_a_long_lock_is_told(disk_world):
+    mount = mount_disk(disk_world)
+    with locked(disk_world.path, 60):
+        one = attempt(mount, disk_world.shard("late.tar", seed=1), "mnist")
+        one.must_fail("locked")
+        assert one.seconds < PATIENCE_S + 5 + SLACK
+        assert ls(mount / "datasets" / "mnist")
+    disk_world.assert_published("mnist", first(disk_world), goes_on(disk_world, mount))
+    settled(disk_world)
+
+
+@contextlib.contextmanager
+def bound_read_only(directory):
+    run("mount", "--bind", directory, directory)
+    run("mount", "-o", "remount,bind,ro", directory)
+    try:
+        yield
+    finally:
+        run("umount", "-l", directory)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+
+
+@as_root
+def test_an_index_that_can_be_read_only(disk_world):
+    mount_disk(disk_world).unmount()
+    with bound_read_only(disk_world.path.parent):
+        mount = disk_world.mount()
+        one = attempt(mount, disk_world.shard("late.tar", seed=1), "mnist")
+        one.must_fail("Read-only file system", errno="Read-only file system")
+        assert "first.tar" in ls(mount / "datasets" / "mnist")
+        mount.unmount()
+    settled(disk_world)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MiB, and what fills it."""
+    path = tmp_path / "small"
+    path.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", path)
+    yield path
+    run("umount", "-l", path)
+
+
+def fill(directory):
+    filler = directory / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@as_root
+def test_no_room_for_the_index(disk_world, small_disk):
+    mount_disk(disk_world).unmount()
+    # Its shards lie beside it.
+    disk_world.path = shutil.copyfile(disk_world.path, small_disk / "index.db")
+    mount = disk_world.mount(index=disk_world.index_url)
+    filler = fill(small_disk)
+    one = attempt(mount, disk_world.shard("late.tar", seed=1), "mnist")
+    one.must_fail("make room for the index")
+    assert one.seconds < END_SECONDS
+    filler.unlink()
+    disk_world.assert_published("mnist", first(disk_world), goes_on(disk_world, mount))
+    left = lambda: [path.name for path in small_disk.rglob("*.tar") if path.name != "next-9.tar"]  # noqa: E731
+    wait_until(lambda: not left() and not disk_world.spools(), LEFT_SECONDS, "nothing is left")
+
+
+def test_an_index_that_is_deleted(disk_world):
+    mount = mount_disk(disk_world)
+    for name in ("index.db", "index.db-wal", "index.db-shm", "index.db-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            disk_world.path.with_name(name).unlink()
+    path = disk_world.shard("late.tar", seed=1)
+    one = attempt(mount, path, "mnist")
+    print(one.output)
+    one.check()
+    if one.ok:
+        disk_world.assert_published("mnist", path)
