@@ -161,6 +161,34 @@ def entries():
     return [_plain_entry(entry) for entry in index().list_entries()]
 
 
+def list_until(stop_path, names):
+    """Lists everything again and again until that file is there; names are looked up once they
+    were seen. Returns how often, and what went wrong: (what was called, how many rounds, the
+    error)."""
+    names = set(names)
+    seen = set()
+    problems = []
+    rounds = 0
+
+    def call(what, function, *args):
+        try:
+            return function(*args)
+        except Exception as error:
+            problems.append((what, rounds, f"{type(error).__name__}: {error}"))
+            return []
+
+    while not os.path.exists(stop_path):
+        rounds += 1
+        listed = [entry.name for entry in call("list_datasets", index().list_datasets)]
+        for name in seen:
+            call("get_entry_by_name", index().get_entry_by_name, name)
+            call("get_dataset", index().get_dataset, name)
+        seen |= names & set(listed)
+        call("list_schemas", index().list_schemas)
+        call("list_labels", index().list_labels)
+    return rounds, problems
+
+
 def cid_of(schema_ref, data_urls):
     return generate_cid({"data_urls": data_urls, "schema_ref": schema_ref})
 
