@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/limits.h"
+#include "index/redis_missing.h"
 #include "index/redis_record.h"
 
 /* Commands under way; a hint of 1000 gives the server work for about 3 ms. */
@@ -24,8 +25,8 @@ struct page {
 };
 
 struct pending {
-    enum atd_redis_kind kind;
-    struct page *page; /* NULL: a reply of SCAN */
+    enum atd_redis_kind kind; /* ATD_REDIS_OTHER: a reply of SCAN */
+    struct page *page;        /* NULL: of SCAN, or of a key that was not listed */
     struct atd_str key;
 };
 
@@ -43,6 +44,7 @@ struct load {
     struct pending pending[WINDOW_MAX]; /* a ring, in the order of asking */
     size_t first;
     size_t under_way;
+    struct atd_redis_missing *missing;
 };
 
 static void leave_page(struct page *page)
@@ -102,7 +104,25 @@ static int ask_key(struct load *load, struct page *page, const redisReply *reply
         return rc;
     page->users++;
     note_pending(load, (struct pending){kind, page, key});
+    if (kind == ATD_REDIS_ENTRY)
+        atd_redis_missing_listed(load->missing, key);
     return 0;
+}
+
+/* When all that was listed has come: what labels lead to and was not listed. */
+static int ask_missing(struct load *load, struct atd_error *err)
+{
+    struct atd_str key;
+    int rc = 0;
+
+    while (rc == 0 && load->under_way < WINDOW_MAX && atd_redis_link_has_room(load->link) &&
+           atd_redis_missing_next(load->missing, &key)) {
+        rc = atd_redis_link_ask(
+            load->link, (struct atd_str[]){atd_redis_command_of(ATD_REDIS_ENTRY), key}, 2, err);
+        if (rc == 0)
+            note_pending(load, (struct pending){ATD_REDIS_ENTRY, NULL, key});
+    }
+    return rc;
 }
 
 /* Asks for as much as the window takes. */
@@ -214,6 +234,14 @@ static void add_to_digest(struct load *load, struct atd_str key, const redisRepl
     load->result.digest += mix(fields, ATD_STR("record"));
 }
 
+static void note_label(struct load *load, const redisReply *reply)
+{
+    for (size_t i = 0; i + 1 < reply->elements; i += 2) {
+        if (atd_str_equal(atd_redis_reply_text(reply->element[i]), ATD_STR("cid")))
+            atd_redis_missing_wanted(load->missing, atd_redis_reply_text(reply->element[i + 1]));
+    }
+}
+
 static int take_reply(struct load *load, struct atd_error *err)
 {
     struct pending pending = load->pending[load->first];
@@ -225,9 +253,11 @@ static int take_reply(struct load *load, struct atd_error *err)
         return rc;
     load->first = (load->first + 1) % WINDOW_MAX;
     load->under_way--;
-    if (!pending.page)
+    if (pending.kind == ATD_REDIS_OTHER)
         return take_page(load, reply, err);
     add_to_digest(load, pending.key, reply);
+    if (pending.kind == ATD_REDIS_LABEL && reply->type == REDIS_REPLY_ARRAY)
+        note_label(load, reply);
     rc = atd_redis_record_report(pending.kind, pending.key, reply, cut, load->sink, err);
     freeReplyObject(reply);
     leave_page(pending.page);
@@ -252,6 +282,7 @@ static void release(struct load *load)
     }
     leave_page(load->current);
     leave_page(load->following);
+    atd_redis_missing_free(load->missing);
     free(load);
 }
 
@@ -262,8 +293,12 @@ int atd_redis_load(struct atd_redis_link *link, unsigned round_trip_us,
     struct load *load = calloc(1, sizeof(*load));
     int rc;
 
-    if (!load)
+    if (load)
+        load->missing = atd_redis_missing_new();
+    if (!load || !load->missing) {
+        free(load);
         return atd_error_set(err, ENOMEM, "out of memory");
+    }
     load->link = link;
     load->sink = sink;
     (void)strcpy(load->cursor, "0");
@@ -274,6 +309,8 @@ int atd_redis_load(struct atd_redis_link *link, unsigned round_trip_us,
         rc = take_reply(load, err);
         if (rc == 0 && load->under_way <= WINDOW_REFILL)
             rc = refill(load, err);
+        if (rc == 0 && load->under_way == 0 && load->scan_done)
+            rc = ask_missing(load, err);
     }
     /* Its answers came before the questions were out. */
     if (rc == 0 && (!load->scan_done || load->current || load->following))

@@ -23,9 +23,10 @@ struct atd_redis_load_result {
 
 /*
  * Not one moment's state: SCAN reports each key that is there all the time, some twice, and those
- * that come and go perhaps. A key that went between SCAN and its reading is left out silently.
- * `round_trip_us` of the link; 0: unknown. Blocks: up to ATD_REDIS_LOAD_MS.
- * Errors: the link's, the error replies', the sink's.
+ * that come and go perhaps. An entry that a label leads to is read all the same (redis_missing.h):
+ * a dataset that somebody publishes into meanwhile is never missing. A key that went between SCAN
+ * and its reading is left out silently. `round_trip_us` of the link; 0: unknown. Blocks: up to
+ * ATD_REDIS_LOAD_MS. Errors: the link's, the error replies', the sink's.
  */
 int atd_redis_load(struct atd_redis_link *link, unsigned round_trip_us,
                    const struct atd_index_sink *sink, struct atd_redis_load_result *ret_result,
