@@ -10,7 +10,7 @@ import time
 import pytest
 
 import conftest
-from bounded import SLACK, SANITIZED, bounded, ls, run, sha256, wait_until
+from bounded import SLACK, bounded, ls, run, sha256, wait_until
 from proxy import Proxy
 from servers import Minio, RedisServer
 from world import DiskWorld, TeamWorld
@@ -104,7 +104,7 @@ def library_of(world, name="peer"):
         return world.stack.peer(world.home)
     home = world.directory / name
     home.mkdir()
-    peer = world.stack.peer(home)
+    peer = world.remote.stack.peer(home)
     env = {
         "AWS_ENDPOINT": world.minio.url,
         "AWS_ACCESS_KEY_ID": world.minio.USER,
@@ -149,16 +149,18 @@ def together(request, tmp_path_factory):
             yield TeamWorld(stack, *servers)
 
 
-# A KeyError of these is the library's own: between the SCAN and the HGETALL of one look the entry
-# got another name, or (0.7) was deleted.
-REDIS_RACES = ("list_datasets", "get_entry_by_name")
+def check_lister(world, lister):
+    """It never raised; over Redis, when it asked again.
 
-
-def check_lister(world, lister, others=()):
-    rounds, problems = lister.end(30 * SLACK)
-    print(world.kind, rounds, "rounds", len(problems), problems[:5])
+    There the library's own look is not one moment: SCAN, then an HGETALL a key. A commit in between
+    makes get_entry_by_name miss both the old entry (read when it has another name already) and the
+    new one (not yet there at the SCAN), and a deletion makes the HGETALL of that key fail, however
+    late it comes. get_dataset and load_dataset go by the label and see nothing of that.
+    """
+    rounds, again, problems = lister.end(30 * SLACK)
     assert rounds > 20
     assert not problems, (rounds, len(problems), problems[:20])
+    assert again <= (rounds if world.kind == "team" else 0), (rounds, again)
 
 
 def test_twenty_publish_at_once(together):
@@ -178,7 +180,6 @@ def test_twenty_publish_at_once(together):
     lister.begin("list_until", str(stop), DATASETS)
     written = []
     with Watch(world) as watch:
-        began = time.monotonic()
         started = copies(mounts, shards)
         number = 0
         while any(process.poll() is None for process in started) or number < 5:
@@ -188,7 +189,6 @@ def test_twenty_publish_at_once(together):
             written.append(entry)
             number += 1
         wait_all(started)
-        took = time.monotonic() - began
         for dataset in DATASETS:
             paths = [path for name, path in shards if name == dataset]
             entry = world.assert_published(dataset, *paths)
@@ -208,7 +208,6 @@ def test_twenty_publish_at_once(together):
             SUPERSEDED_SECONDS + 60 * SLACK,
             "superseded entries are gone",
         )
-    print(f"{took:.1f} s, {watch.looks} looks")
     stop.touch()
     check_lister(world, lister)
     assert watch.looks > 50

@@ -163,19 +163,23 @@ def entries():
 
 def list_until(stop_path, names):
     """Lists everything again and again until that file is there; names are looked up once they
-    were seen. Returns how often, and what went wrong: (what was called, how many rounds, the
-    error)."""
+    were seen. Returns how often; how often a KeyError was gone at the next try; and what else went
+    wrong: (what was called, in which round, the error)."""
     names = set(names)
     seen = set()
     problems = []
-    rounds = 0
+    rounds = again = 0
 
     def call(what, function, *args):
-        try:
-            return function(*args)
-        except Exception as error:
-            problems.append((what, rounds, f"{type(error).__name__}: {error}"))
-            return []
+        nonlocal again
+        for last in (False, False, True):
+            try:
+                return function(*args)
+            except Exception as error:
+                if last or not isinstance(error, KeyError):
+                    problems.append((what, rounds, f"{type(error).__name__}: {error}"))
+                    return []
+                again += 1
 
     while not os.path.exists(stop_path):
         rounds += 1
@@ -186,7 +190,7 @@ def list_until(stop_path, names):
         seen |= names & set(listed)
         call("list_schemas", index().list_schemas)
         call("list_labels", index().list_labels)
-    return rounds, problems
+    return rounds, again, problems
 
 
 def cid_of(schema_ref, data_urls):
