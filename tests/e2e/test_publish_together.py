@@ -202,19 +202,18 @@ def test_twenty_publish_at_once(together):
                 wait_until(lambda m=mount, d=dataset, p=path: p.name in ls(m / "datasets" / d),
                            10 * SLACK, "both mounts show it")
                 assert sha256(mount / "datasets" / dataset / path.name) == sha256(path)
-        # The lister is there when what was superseded goes.
-        wait_until(
-            lambda: not [e for e in world.entries() if "@superseded:" in e["name"]],
-            SUPERSEDED_SECONDS + 60 * SLACK,
-            "superseded entries are gone",
-        )
+        if world.kind == "team":  # the lister is there when what was superseded goes
+            wait_until(
+                lambda: not [e for e in world.entries() if "@superseded:" in e["name"]],
+                SUPERSEDED_SECONDS + 60 * SLACK,
+                "superseded entries are gone",
+            )
     stop.touch()
     check_lister(world, lister)
     assert watch.looks > 50
     assert not watch.problems, watch.problems[:10]
-    assert {entry["name"] for entry in world.entries()} == set(DATASETS) | {
-        entry["name"] for entry in written
-    }
+    names = {e["name"] for e in world.entries() if "@superseded:" not in e["name"]}
+    assert names == set(DATASETS) | {entry["name"] for entry in written}
 
 
 def test_first_shards_of_a_new_dataset(together):
