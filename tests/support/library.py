@@ -17,6 +17,7 @@ import atdata
 import redis
 import webdataset
 from atdata._cid import generate_cid
+from atdata.index import LocalDatasetEntry
 from atdata.stores import S3DataStore
 from numpy.typing import NDArray
 
@@ -195,6 +196,46 @@ def list_until(stop_path, names):
 
 def cid_of(schema_ref, data_urls):
     return generate_cid({"data_urls": data_urls, "schema_ref": schema_ref})
+
+
+def everything_of(name):
+    """What the index says of a dataset: by name, by CID, from its listings."""
+    entry = index().get_entry_by_name(name)
+    again = index().get_entry(entry.cid)
+    dataset = index().get_dataset(name)
+    assert _plain_entry(entry) == _plain_entry(again) == _plain_entry(dataset)
+    assert entry.cid == cid_of(entry.schema_ref, list(entry.data_urls))
+    fresh = LocalDatasetEntry(
+        name=entry.name, schema_ref=entry.schema_ref, data_urls=list(entry.data_urls)
+    )
+    assert fresh.cid == entry.cid
+    assert [listed.cid for listed in index().list_datasets() if listed.name == name] == [entry.cid]
+    return _plain_entry(entry)
+
+
+def decode(ref):
+    """(name, [(field, has a default)]) of the class that a schema decodes to."""
+    sample_type = index().get_schema_type(ref)
+    fields = dataclasses.fields(sample_type)
+    return sample_type.__name__, [
+        (field.name, field.default is not dataclasses.MISSING) for field in fields
+    ]
+
+
+def load_decoded(name):
+    """load_dataset without a class: the samples through the one that the schema decodes to."""
+    dataset = atdata.load_dataset(f"@local/{name}", split="train", index=index())
+    return [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
+
+
+def load_files_decoded(ref, urls):
+    """Shards read as files through the class of a schema."""
+    sample_type = index().get_schema_type(ref)
+    read = []
+    for url in urls:
+        dataset = atdata.Dataset[sample_type](url)
+        read += [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
+    return read
 
 
 # ---------------------------------------------------------------- reading files
