@@ -4,13 +4,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/lock.h"
 #include "base/workers.h"
 #include "catalog/diff.h"
 #include "fs.h"
 #include "layout.h"
+#include "notify_device.h"
 
 #define JOIN_MS 5000
+/* Directories that are waited for; of more the notifications wait in the kernel. */
+#define LOCKED_MAX 32
+/* Who waits in the kernel for the directory's lock asks us so soon after it was given. */
+#define FOLLOWS_MS 20
 
 struct notice {
     struct notice *next;
@@ -18,6 +24,13 @@ struct notice {
     bool expire;
     size_t name_len; /* 0: the directory's own attributes and listing */
     char name[];
+};
+
+/* A directory of which nothing is told just now. */
+struct locked {
+    fuse_ino_t directory;
+    unsigned requests;
+    int64_t until_ms; /* no requests: the next one may come till then */
 };
 
 struct notify {
@@ -29,6 +42,7 @@ struct notify {
     /* guarded by lock */
     struct notice *first;
     struct notice *last;
+    struct locked locked[LOCKED_MAX];
     bool stopping;
 };
 
@@ -58,20 +72,106 @@ static void send_notice(struct fs *fs, const struct notice *notice)
                                                notice->name_len);
 }
 
+static struct locked *find_locked(struct notify *notify, fuse_ino_t directory)
+{
+    for (size_t i = 0; i < LOCKED_MAX; i++) {
+        if (notify->locked[i].directory == directory)
+            return &notify->locked[i];
+    }
+    return NULL;
+}
+
+static struct locked *find_free(struct notify *notify)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+
+    for (size_t i = 0; i < LOCKED_MAX; i++) {
+        if (notify->locked[i].requests == 0 && notify->locked[i].until_ms <= now_ms)
+            return &notify->locked[i];
+    }
+    return NULL;
+}
+
+void notify_wait(struct notify *notify, fuse_ino_t directory)
+{
+    struct locked *locked;
+
+    atd_lock_take(&notify->lock);
+    locked = find_locked(notify, directory);
+    if (!locked)
+        locked = find_free(notify);
+    if (locked) {
+        locked->directory = directory;
+        locked->requests++;
+    }
+    atd_lock_give(&notify->lock);
+}
+
+void notify_go_on(struct notify *notify, fuse_ino_t directory)
+{
+    struct locked *locked;
+
+    atd_lock_take(&notify->lock);
+    locked = find_locked(notify, directory);
+    if (locked && locked->requests > 0 && --locked->requests == 0)
+        locked->until_ms = atd_clock_monotonic_ms() + FOLLOWS_MS;
+    (void)pthread_cond_signal(&notify->wake);
+    atd_lock_give(&notify->lock);
+}
+
+/* Whether the notice has to wait; *wait_ms becomes less when that is known to end. */
+static bool must_wait_locked(struct notify *notify, const struct notice *notice, int64_t *wait_ms)
+{
+    struct locked *locked = find_locked(notify, notice->parent);
+    int64_t left;
+
+    if (!locked)
+        return false;
+    if (locked->requests > 0)
+        return true;
+    left = locked->until_ms - atd_clock_monotonic_ms();
+    if (left <= 0)
+        return false;
+    if (left < *wait_ms)
+        *wait_ms = left;
+    return true;
+}
+
+/* The first one that may be sent; else NULL, and how long to wait for one at the most. */
+static struct notice *take_locked(struct notify *notify, int64_t *ret_wait_ms)
+{
+    struct notice *before = NULL;
+
+    *ret_wait_ms = INT64_MAX;
+    for (struct notice *at = notify->first; at; before = at, at = at->next) {
+        if (must_wait_locked(notify, at, ret_wait_ms))
+            continue;
+        if (before)
+            before->next = at->next;
+        else
+            notify->first = at->next;
+        if (notify->last == at)
+            notify->last = before;
+        return at;
+    }
+    return NULL;
+}
+
 static void *send_until_stopped(void *ctx)
 {
     struct notify *notify = ctx;
-    struct notice *notice;
 
+    notify_device_own(fuse_session_fd(notify->fs->session));
     for (;;) {
+        struct notice *notice = NULL;
+        int64_t wait_ms;
+
         atd_lock_take(&notify->lock);
-        while (!notify->first && !notify->stopping)
-            atd_cond_wait(&notify->wake, &notify->lock);
-        notice = notify->stopping ? NULL : notify->first;
-        if (notice) {
-            notify->first = notice->next;
-            if (!notify->first)
-                notify->last = NULL;
+        while (!notify->stopping && !(notice = take_locked(notify, &wait_ms))) {
+            if (wait_ms == INT64_MAX)
+                atd_cond_wait(&notify->wake, &notify->lock);
+            else
+                atd_cond_wait_ms(&notify->wake, &notify->lock, (unsigned)wait_ms);
         }
         atd_lock_give(&notify->lock);
         if (!notice)

@@ -34,4 +34,12 @@ void notify_staged(struct fs *fs, enum node_kind directory, struct atd_str subje
 /* Queues: forget the name (or, with `expire`, ask again at its next use) and the listing. */
 void notify_name(struct notify *notify, fuse_ino_t parent, struct atd_str name, bool expire);
 
+/*
+ * A request that the kernel holds the directory's lock for will take its time: nothing is told of
+ * names in it until it is answered, and no other one follows at once (a notification would wait in
+ * the kernel for all of them, and keep a daemon that is killed from ending: notify_device.h).
+ */
+void notify_wait(struct notify *notify, fuse_ino_t directory);
+void notify_go_on(struct notify *notify, fuse_ino_t directory);
+
 #endif

@@ -122,10 +122,11 @@ static void init(struct target *target)
 /* A directory that somebody is in, or that the kernel remembers, may be gone. */
 static bool has_dataset(struct fs *fs, struct atd_str file_name)
 {
+    /* In this order: an empty one goes only when a catalog has it. */
+    bool is_there = staging_has_dataset(fs->staging, file_name);
     struct atd_catalog *catalog = atd_live_get(fs->live);
-    bool is_there =
-        atd_catalog_find_dataset(catalog, file_name) || staging_has_dataset(fs->staging, file_name);
 
+    is_there = is_there || atd_catalog_find_dataset(catalog, file_name);
     atd_catalog_unref(catalog);
     return is_there;
 }

@@ -22,7 +22,8 @@ struct verdict {
     fuse_req_t req;        /* NULL: nobody to answer */
     struct staged *staged; /* a reference */
     enum asked asked;
-    bool renames; /* to `target`, once published */
+    bool renames;       /* to `target`, once published */
+    fuse_ino_t waiting; /* the directory that the kernel keeps locked meanwhile; 0: none */
     struct target target;
     struct atd_buf kept; /* a metadata.json that waits for the dataset's first shard */
 };
@@ -71,6 +72,8 @@ bool verdict_is_pending(const struct staged *staged)
 
 static void free_verdict(struct verdict *verdict)
 {
+    if (verdict->waiting)
+        notify_go_on(verdict->fs->notify, verdict->waiting);
     staged_unref(verdict->fs->staging, verdict->staged);
     target_release(&verdict->target);
     atd_buf_release(&verdict->kept);
@@ -383,6 +386,9 @@ void verdict_rename(struct fs *fs, fuse_req_t req, struct staged *staged, const 
         return;
     }
     verdict->renames = true;
+    verdict->waiting = nodes_number_of_directory(fs->nodes, to->place.directory, to->place.subject);
+    if (verdict->waiting)
+        notify_wait(fs->notify, verdict->waiting);
     publish(verdict);
 }
 

@@ -17,6 +17,7 @@ import atdata
 import redis
 import webdataset
 from atdata._cid import generate_cid
+from atdata.index import LocalDatasetEntry
 from atdata.stores import S3DataStore
 from numpy.typing import NDArray
 
@@ -161,8 +162,80 @@ def entries():
     return [_plain_entry(entry) for entry in index().list_entries()]
 
 
+def list_until(stop_path, names):
+    """Lists everything again and again until that file is there; names are looked up once they
+    were seen. Returns how often; how often a KeyError was gone at the next try; and what else went
+    wrong: (what was called, in which round, the error)."""
+    names = set(names)
+    seen = set()
+    problems = []
+    rounds = again = 0
+
+    def call(what, function, *args):
+        nonlocal again
+        for last in (False, False, True):
+            try:
+                return function(*args)
+            except Exception as error:
+                if last or not isinstance(error, KeyError):
+                    problems.append((what, rounds, f"{type(error).__name__}: {error}"))
+                    return []
+                again += 1
+
+    while not os.path.exists(stop_path):
+        rounds += 1
+        listed = [entry.name for entry in call("list_datasets", index().list_datasets)]
+        for name in seen:
+            call("get_entry_by_name", index().get_entry_by_name, name)
+            call("get_dataset", index().get_dataset, name)
+        seen |= names & set(listed)
+        call("list_schemas", index().list_schemas)
+        call("list_labels", index().list_labels)
+    return rounds, again, problems
+
+
 def cid_of(schema_ref, data_urls):
     return generate_cid({"data_urls": data_urls, "schema_ref": schema_ref})
+
+
+def everything_of(name):
+    """What the index says of a dataset: by name, by CID, from its listings."""
+    entry = index().get_entry_by_name(name)
+    again = index().get_entry(entry.cid)
+    dataset = index().get_dataset(name)
+    assert _plain_entry(entry) == _plain_entry(again) == _plain_entry(dataset)
+    assert entry.cid == cid_of(entry.schema_ref, list(entry.data_urls))
+    fresh = LocalDatasetEntry(
+        name=entry.name, schema_ref=entry.schema_ref, data_urls=list(entry.data_urls)
+    )
+    assert fresh.cid == entry.cid
+    assert [listed.cid for listed in index().list_datasets() if listed.name == name] == [entry.cid]
+    return _plain_entry(entry)
+
+
+def decode(ref):
+    """(name, [(field, has a default)]) of the class that a schema decodes to."""
+    sample_type = index().get_schema_type(ref)
+    fields = dataclasses.fields(sample_type)
+    return sample_type.__name__, [
+        (field.name, field.default is not dataclasses.MISSING) for field in fields
+    ]
+
+
+def load_decoded(name):
+    """load_dataset without a class: the samples through the one that the schema decodes to."""
+    dataset = atdata.load_dataset(f"@local/{name}", split="train", index=index())
+    return [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
+
+
+def load_files_decoded(ref, urls):
+    """Shards read as files through the class of a schema."""
+    sample_type = index().get_schema_type(ref)
+    read = []
+    for url in urls:
+        dataset = atdata.Dataset[sample_type](url)
+        read += [_plain_sample(sample) for sample in dataset.ordered(batch_size=None)]
+    return read
 
 
 # ---------------------------------------------------------------- reading files

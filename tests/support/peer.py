@@ -39,6 +39,16 @@ class Peer:
 
         return call
 
+    def begin(self, function, *args, **kwargs):
+        """As a call, whose result end() gives."""
+        self._pipe.send((function, args, kwargs))
+
+    def end(self, seconds=SECONDS):
+        assert self._pipe.poll(seconds), "the call hangs in the peer"
+        ok, result, self.committed_at = pickle.loads(self._pipe.recv_bytes())
+        assert ok, result
+        return result
+
     def __enter__(self):
         return self
 
