@@ -348,6 +348,13 @@ static bool add_write_headers(const struct atd_s3_request *request, struct atd_a
     return ok;
 }
 
+bool atd_s3_signs_payload(const struct atd_s3_site *site, const struct atd_s3_request *request)
+{
+    if (request->sign_payload || request->operation == ATD_S3_COMPLETE_UPLOAD)
+        return true;
+    return !site->https && !(site->is_this_machine && request->crc32c_base64.len > 0);
+}
+
 /* What is signed for the body: its hash in `hex`, or the word for none. */
 static struct atd_str payload_hash(const struct atd_s3_site *site,
                                    const struct atd_s3_request *request,
@@ -359,7 +366,7 @@ static struct atd_str payload_hash(const struct atd_s3_site *site,
         return ATD_STR(ATD_SIGV4_EMPTY_SHA256);
     if (request->payload_sha256_hex)
         return atd_str_from(request->payload_sha256_hex);
-    if (site->https && !request->sign_payload && request->operation != ATD_S3_COMPLETE_UPLOAD)
+    if (!atd_s3_signs_payload(site, request))
         return ATD_STR(ATD_SIGV4_UNSIGNED);
     atd_sha256_of(request->body.ptr, request->body.len, digest);
     for (size_t i = 0; i < sizeof(digest); i++)

@@ -16,6 +16,7 @@ enum atd_s3_style { ATD_S3_STYLE_AUTO, ATD_S3_STYLE_PATH, ATD_S3_STYLE_VIRTUAL }
 /* A service: AWS itself, or an endpoint. Filled by atd_s3_site_init. */
 struct atd_s3_site {
     bool https;
+    bool is_this_machine; /* "localhost", 127.0.0.0/8 or [::1]: nobody is on the line */
     bool is_aws;
     enum atd_s3_style style; /* never AUTO once initialised for a custom endpoint */
     char host[256];          /* as in the URL, with a non-default port, IPv6 in brackets; AWS: "" */
@@ -69,9 +70,8 @@ struct atd_s3_request {
      * long as the message. */
     struct atd_bytes body;
     /*
-     * NULL: computed here, over the whole body, when it must be signed: over plain http, with
-     * `sign_payload`, and always of COMPLETE_UPLOAD, which is small. Otherwise UNSIGNED-PAYLOAD
-     * is signed.
+     * NULL: computed here, over the whole body, when it must be signed (atd_s3_signs_payload).
+     * Otherwise UNSIGNED-PAYLOAD is signed.
      */
     const char *payload_sha256_hex;
     bool sign_payload;
@@ -84,6 +84,13 @@ struct atd_s3_request {
     struct atd_str upload_id; /* UPLOAD_PART, COMPLETE_UPLOAD, ABORT_UPLOAD */
     unsigned part_number;     /* UPLOAD_PART: 1 to ATD_S3_PARTS_MAX */
 };
+
+/*
+ * Whether the SHA-256 of the body is signed, which costs as much as sending it on this machine:
+ * over plain http, with `sign_payload`, and always of COMPLETE_UPLOAD, which is small. Not over
+ * TLS, nor to this machine with a CRC-32C, which is signed and finds what a wire may do.
+ */
+bool atd_s3_signs_payload(const struct atd_s3_site *site, const struct atd_s3_request *request);
 
 /*
  * Builds and signs; everything in `arena`. `credential` NULL: unsigned. `region` also for signing

@@ -124,6 +124,16 @@ static bool read_port(struct atd_str text, unsigned *ret_port)
     return text.len == 0 || port > 0;
 }
 
+/* Of a host without its port, in lower case. */
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+    return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0;
+}
+
 static int take_authority(struct atd_str authority, struct atd_s3_site *site, struct atd_error *err)
 {
     ptrdiff_t colon = atd_str_find_last(authority, ':');
@@ -145,6 +155,7 @@ static int take_authority(struct atd_str authority, struct atd_s3_site *site, st
     if (!read_port(port_text, &port))
         return atd_error_set(err, EINVAL, "endpoint: '" ATD_STR_FMT "' is not a port",
                              ATD_STR_ARG(port_text));
+    site->is_this_machine = is_loopback(site->host);
     len = strlen(site->host);
     /* libcurl leaves a default port out of the Host header. */
     if (port != 0 && port != (site->https ? 443u : 80u))

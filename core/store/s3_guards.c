@@ -29,7 +29,7 @@ static int put_probe(struct atd_s3_store *store, struct atd_str url, unsigned ti
         .is_probe = true};
     int rc;
 
-    put.request.payload_sha256_hex = atd_s3_payload_hash(store, probe_body(), hash);
+    put.request.payload_sha256_hex = atd_s3_payload_hash(store, &put.request, hash);
     rc = atd_s3_write_run(store, url, &put, NULL, timeout_ms, err);
     *ret_outcome = put.outcome;
     *ret_own = put.may_have_arrived;
@@ -54,7 +54,7 @@ static int complete_probe(struct atd_s3_store *store, struct atd_str url, struct
         .answer_timeout_ms = timeout_ms};
     int rc;
 
-    send.request.payload_sha256_hex = atd_s3_payload_hash(store, probe_body(), hash);
+    send.request.payload_sha256_hex = atd_s3_payload_hash(store, &send.request, hash);
     rc = atd_s3_write_run(store, url, &send, NULL, timeout_ms, err);
     if (rc || send.outcome != ATD_S3_OUTCOME_MADE)
         return rc;

@@ -26,11 +26,13 @@ static int settle(struct atd_s3_store *store, struct atd_str url, const struct a
 static int run_put(struct atd_s3_store *store, struct atd_str url, struct atd_s3_write *put,
                    unsigned timeout_ms, struct atd_error *err)
 {
+    char hash[ATD_S3_SHA256_HEX_MAX + 1];
     int rc = atd_s3_write_run(store, url, put, NULL, timeout_ms, err);
 
     if (rc || put->outcome != ATD_S3_OUTCOME_NO_CRC32C)
         return rc;
     put->request.crc32c_base64 = ATD_STR("");
+    put->request.payload_sha256_hex = atd_s3_payload_hash(store, &put->request, hash);
     rc = atd_s3_write_run(store, url, put, NULL, timeout_ms, err);
     if (rc == 0 && put->outcome == ATD_S3_OUTCOME_MADE)
         atomic_store(&store->refuses_crc32c, true);
@@ -52,7 +54,7 @@ int atd_s3_put(struct atd_store *base, struct atd_str url, struct atd_bytes byte
     atd_s3_crc32c_text(atd_crc32c(0, bytes.ptr, bytes.len), sent.crc32c);
     if (!atomic_load(&store->refuses_crc32c))
         put.request.crc32c_base64 = atd_str_from(sent.crc32c);
-    put.request.payload_sha256_hex = atd_s3_payload_hash(store, bytes, hash);
+    put.request.payload_sha256_hex = atd_s3_payload_hash(store, &put.request, hash);
     rc = run_put(store, url, &put, timeout_ms, &why);
     if (rc && put.may_have_arrived)
         return settle(store, url, &sent, &why, timeout_ms, ret_info, err);

@@ -139,9 +139,10 @@ int atd_s3_unknown(struct atd_str url, const struct atd_error *reason, struct at
 /* Big-endian, in base64. */
 void atd_s3_crc32c_text(uint32_t crc, char ret_text[ATD_S3_CRC32C_LEN + 1]);
 
-/* Over plain http the bytes are signed: their digest, made here and not on the loop. */
+/* The digest of the body if it is to be signed, made here and not on the loop; else NULL. */
 #define ATD_S3_SHA256_HEX_MAX 64
-const char *atd_s3_payload_hash(const struct atd_s3_store *store, struct atd_bytes bytes,
+const char *atd_s3_payload_hash(const struct atd_s3_store *store,
+                                const struct atd_s3_request *request,
                                 char into[ATD_S3_SHA256_HEX_MAX + 1]);
 
 int atd_s3_put(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,

@@ -138,10 +138,11 @@ static int s3_part(struct atd_store_upload *base, unsigned number, struct atd_by
     atd_s3_crc32c_text(part.crc32c, crc32c);
     if (atomic_load(&upload->uses_crc32c))
         write.request.crc32c_base64 = atd_str_from(crc32c);
-    write.request.payload_sha256_hex = atd_s3_payload_hash(store, bytes, hash);
+    write.request.payload_sha256_hex = atd_s3_payload_hash(store, &write.request, hash);
     rc = atd_s3_write_run(store, url_of(upload), &write, &upload->group, timeout_ms, err);
     if (rc == 0 && write.outcome == ATD_S3_OUTCOME_NO_CRC32C) {
         write.request.crc32c_base64 = ATD_STR("");
+        write.request.payload_sha256_hex = atd_s3_payload_hash(store, &write.request, hash);
         rc = atd_s3_write_run(store, url_of(upload), &write, &upload->group, timeout_ms, err);
         if (rc == 0 && write.outcome == ATD_S3_OUTCOME_MADE) {
             atomic_store(&upload->uses_crc32c, false);

@@ -23,14 +23,15 @@ void atd_s3_crc32c_text(uint32_t crc, char ret_text[ATD_S3_CRC32C_LEN + 1])
     atd_buf_release(&text);
 }
 
-const char *atd_s3_payload_hash(const struct atd_s3_store *store, struct atd_bytes bytes,
+const char *atd_s3_payload_hash(const struct atd_s3_store *store,
+                                const struct atd_s3_request *request,
                                 char into[ATD_S3_SHA256_HEX_MAX + 1])
 {
     uint8_t digest[ATD_SHA256_BYTES];
 
-    if (store->site.https)
+    if (!atd_s3_signs_payload(&store->site, request))
         return NULL;
-    atd_sha256_of(bytes.ptr, bytes.len, digest);
+    atd_sha256_of(request->body.ptr, request->body.len, digest);
     for (size_t i = 0; i < sizeof(digest); i++)
         (void)snprintf(into + 2 * i, 3, "%02x", digest[i]);
     return into;

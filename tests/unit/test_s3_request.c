@@ -493,6 +493,54 @@ Test(s3_request, lists_and_heads)
                      "https://bucket.s3.eu-west-1.amazonaws.com/?encoding-type=url&list-type=2");
 }
 
+/* Signed: over a wire without TLS. This machine's own loop is none, if a checksum goes along. */
+Test(s3_request, which_bodies_are_signed)
+{
+    static const struct {
+        const char *endpoint;
+        bool checksum, is_signed;
+    } cases[] = {
+        {"https://minio", true, false},
+        {"https://minio", false, false},
+        {"http://minio:9000", true, true},
+        {"http://10.0.0.1", true, true},
+        {"http://localhost:9000", true, false},
+        {"http://localhost:9000", false, true},
+        {"http://127.0.0.1:9000", true, false},
+        {"http://127.1.2.3", true, false},
+        {"http://[::1]:9000", true, false},
+        {"http://localhost.evil.example", true, true},
+        {"http://127.0.0.1.example", true, true},
+        {"http://128.0.0.1", true, true},
+        {"http://[::2]", true, true},
+    };
+    struct atd_credential credential = credential_of("secret");
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct atd_s3_site site = site_of(cases[i].endpoint, ATD_S3_STYLE_AUTO);
+        struct atd_s3_request request = {
+            .operation = ATD_S3_PUT,
+            .bucket = ATD_STR("bucket"),
+            .key = ATD_STR("k"),
+            .body = {(const uint8_t *)"abc", 3},
+            .crc32c_base64 = atd_str_from(cases[i].checksum ? "yZRlqg==" : ""),
+        };
+        atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1u << 20);
+        struct atd_http_message message;
+
+        cr_assert_eq(atd_s3_signs_payload(&site, &request), cases[i].is_signed, "%s",
+                     cases[i].endpoint);
+        cr_assert_eq(atd_s3_request_build(&site, &request, ATD_STR(""), &credential, NOW, &arena,
+                                          &message, NULL),
+                     0);
+        cr_assert_eq(
+            atd_str_equal(header(&message, "x-amz-content-sha256"), ATD_STR(ATD_SIGV4_UNSIGNED)),
+            !cases[i].is_signed, "%s", cases[i].endpoint);
+        request.sign_payload = true;
+        cr_assert(atd_s3_signs_payload(&site, &request));
+    }
+}
+
 Test(s3_request, secrets_and_their_bounds)
 {
     struct atd_s3_site site = site_of("http://h", ATD_S3_STYLE_AUTO);

@@ -156,7 +156,7 @@ Test(s3_upload, parts_make_an_object)
     atd_store_upload_free(upload);
 }
 
-Test(s3_upload, parts_carry_their_checksum_and_are_signed)
+Test(s3_upload, parts_carry_their_checksum)
 {
     begin_upload();
     with_header("x-amz-checksum-algorithm", "CRC32C");
@@ -167,8 +167,7 @@ Test(s3_upload, parts_carry_their_checksum_and_are_signed)
     with_header("content-length", "5");
     with_header("transfer-encoding", NULL);
     with_header("content-encoding", NULL);
-    with_header("x-amz-content-sha256",
-                "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+    with_header("x-amz-content-sha256", "UNSIGNED-PAYLOAD"); /* the server is on this machine */
     atd_store_upload_free(upload);
 }
 
@@ -197,6 +196,8 @@ Test(s3_upload, an_endpoint_without_checksums_is_remembered)
     server_say(PART_MADE);
     cr_assert_eq(send_part(1, "hello"), 0);
     asked("PUT /bucket/dir/a.tar?partNumber=1&uploadId=id%2F1%2B HTTP/1.1");
+    with_header("x-amz-content-sha256",
+                "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
     with_header("x-amz-checksum-crc32c", NULL);
     atd_store_upload_free(upload);
     begin_upload();
