@@ -92,6 +92,9 @@ static void put_index(struct fs *fs, struct atd_catalog *catalog, struct atd_jso
         put_text(json, "error", live.error);
     put_uint(json, "generation", atd_catalog_generation(catalog));
     put_time(json, "loaded_at", atd_catalog_loaded_at_s(catalog));
+    put_text(json, "coherence", live.coherence);
+    put_uint(json, "loads", live.loads);
+    put_uint(json, "updates", live.updates);
     put_uint(json, "load_failures", live.load_failures);
     put_uint(json, "datasets", atd_catalog_dataset_count(catalog));
     put_uint(json, "entries", atd_catalog_entry_count(catalog));
@@ -189,7 +192,7 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     put_uint(&json, "gid", options->gid);
     (void)snprintf(umask_text, sizeof(umask_text), "%03o", (unsigned)options->umask);
     put_text(&json, "umask", umask_text);
-    put_uint(&json, "poll_ms", ATD_LIVE_POLL_MS);
+    put_uint(&json, "poll_ms", ATD_INDEX_POLL_MS);
     put_remote_config(&json, options);
     put_publish_config(&json, options);
     atd_json_object_end(&json);

@@ -537,11 +537,19 @@ static int finish(struct atd_catalog *catalog, struct atd_error *err)
     return rc;
 }
 
+int atd_catalog_apply(struct atd_catalog *base, struct atd_index *index, uint64_t generation,
+                      struct atd_catalog **ret_catalog, struct atd_error *err)
+{
+    (void)base;
+    return atd_catalog_load(index, generation, ret_catalog, err);
+}
+
 int atd_catalog_load(struct atd_index *index, uint64_t generation, struct atd_catalog **ret_catalog,
                      struct atd_error *err)
 {
     struct builder builder = {.catalog = calloc(1, sizeof(struct atd_catalog))};
-    const struct atd_index_sink sink = {&builder, add_entry, add_label, add_schema, add_problem};
+    const struct atd_index_sink sink = {&builder,   add_entry, add_label,
+                                        add_schema, NULL,      add_problem};
     struct atd_catalog *catalog = builder.catalog;
     int rc;
 

@@ -76,6 +76,14 @@ struct atd_shard_list;
 int atd_catalog_load(struct atd_index *index, uint64_t generation, struct atd_catalog **ret_catalog,
                      struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * A generation of `base` and what atd_index_changes() reports; `base` stays as it is. Costs little
+ * more than the changes: texts are shared with the base, tables are merged, what no change touches
+ * is not looked at again. Blocks on the provider. Errors: the provider's; ENOMEM.
+ */
+int atd_catalog_apply(struct atd_catalog *base, struct atd_index *index, uint64_t generation,
+                      struct atd_catalog **ret_catalog, struct atd_error *err) ATD_MUST_USE;
+
 struct atd_catalog *atd_catalog_ref(struct atd_catalog *catalog);
 void atd_catalog_unref(struct atd_catalog *catalog);
 

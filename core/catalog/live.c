@@ -19,6 +19,8 @@
 #define SWEEP_IDLE_SHARE 50
 /* However often somebody asks for it, the index is not looked at more often than this. */
 #define REFRESH_LEAST_MS 50
+/* Without news: it could be for ever. */
+#define WAIT_MS 600000
 /* Between attempts at an index that cannot be read: a broken file must not keep a core busy. */
 #define FAILED_PAUSE_MS 1000
 
@@ -32,18 +34,19 @@ struct atd_live {
     bool sweep_wanted;   /* at once: there is a new generation */
     bool look_again;     /* soon: some file was missing */
     bool refresh_wanted; /* somebody met a name that is not there */
-    uint64_t requested;  /* loads that were asked for */
-    uint64_t served;     /* the greatest request that began before a load which is current */
+    uint64_t requested;  /* requests and barriers so far, which are numbers */
+    bool load_wanted;    /* one of them was a request */
+    uint64_t served;     /* the greatest one that began before what is current */
     uint64_t failed;     /* the same of loads that failed */
     struct atd_live_status status;
-    bool polling;    /* the thread that loads was started */
+    bool following;  /* the thread that loads was started */
     bool is_loading; /* somebody reads the index: one at a time */
 
     /* fixed after start */
     struct atd_index *index;
     struct atd_locator *locator;
     struct atd_live_watcher watcher;
-    unsigned long poll_thread;
+    unsigned long follow_thread;
     unsigned long sweep_thread;
     bool sweeping;
 };
@@ -64,6 +67,25 @@ static bool wait_ms(struct atd_live *live, unsigned timeout_ms)
     stopping = live->stopping;
     atd_lock_give(&live->lock);
     return !stopping;
+}
+
+/* Of changes alone, if the index can tell them; else not at all: rc says so. */
+static int update(struct atd_live *live, struct atd_catalog *base, struct atd_catalog **ret_catalog)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc =
+        atd_catalog_apply(base, live->index, atd_catalog_generation(base) + 1, ret_catalog, &why);
+
+    if (rc) {
+        atd_log(ATD_LOG_DEBUG, "loading all: %s", why.text);
+        return rc;
+    }
+    atd_lock_take(&live->lock);
+    live->status.updates++;
+    live->status.stale = false;
+    live->status.error[0] = '\0';
+    atd_lock_give(&live->lock);
+    return 0;
 }
 
 /* Loads, trying again while a writer is in the way. */
@@ -133,23 +155,36 @@ void atd_live_look_again(struct atd_live *live)
 
 void atd_live_refresh(struct atd_live *live)
 {
+    bool is_new;
+
     atd_lock_take(&live->lock);
-    if (!live->refresh_wanted) {
-        live->refresh_wanted = true;
-        (void)pthread_cond_broadcast(&live->wake);
-    }
+    is_new = !live->refresh_wanted;
+    live->refresh_wanted = true;
     atd_lock_give(&live->lock);
+    if (is_new)
+        atd_index_wake(live->index);
 }
 
-uint64_t atd_live_request(struct atd_live *live)
+static uint64_t ask_for(struct atd_live *live, bool load)
 {
     uint64_t request;
 
     atd_lock_take(&live->lock);
     request = ++live->requested;
-    (void)pthread_cond_broadcast(&live->wake);
+    live->load_wanted = live->load_wanted || load;
     atd_lock_give(&live->lock);
+    atd_index_wake(live->index);
     return request;
+}
+
+uint64_t atd_live_request(struct atd_live *live)
+{
+    return ask_for(live, true);
+}
+
+uint64_t atd_live_barrier(struct atd_live *live)
+{
+    return ask_for(live, false);
 }
 
 uint64_t atd_live_generation(struct atd_live *live)
@@ -166,30 +201,45 @@ void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
 {
     atd_lock_take(&live->lock);
     *ret_status = live->status;
+    ret_status->coherence = atd_index_coherence(live->index);
     atd_lock_give(&live->lock);
 }
 
-/* False when the index cannot be read now. The index is loaded by one thread at a time. */
-static bool load_alone(struct atd_live *live)
+/* Nothing changed: what is current has it all. */
+static void serve(struct atd_live *live, uint64_t request)
+{
+    atd_lock_take(&live->lock);
+    live->served = request;
+    (void)pthread_cond_broadcast(&live->wake);
+    atd_lock_give(&live->lock);
+}
+
+static bool fail(struct atd_live *live, uint64_t request, const struct atd_error *why)
+{
+    atd_log(ATD_LOG_DEBUG, "%s", why->text);
+    atd_lock_take(&live->lock);
+    live->failed = request;
+    (void)pthread_cond_broadcast(&live->wake);
+    atd_lock_give(&live->lock);
+    return false;
+}
+
+/* `request`: what this generation serves; whatever is asked for later takes another one. False
+ * when the index cannot be read now. */
+static bool make_generation(struct atd_live *live, enum atd_index_news news, uint64_t request)
 {
     struct atd_catalog *before = atd_live_get(live);
     struct atd_catalog *after = NULL;
     struct atd_error why = ATD_ERROR_INIT;
-    uint64_t request;
-    int rc;
+    int rc = -ENOTSUP;
 
-    atd_lock_take(&live->lock);
-    request = live->requested; /* what is asked for from now on takes a later load */
-    atd_lock_give(&live->lock);
-    rc = load(live, atd_catalog_generation(before) + 1, &after, &why);
+    if (news == ATD_NEWS_SOME)
+        rc = update(live, before, &after);
+    if (rc)
+        rc = load(live, atd_catalog_generation(before) + 1, &after, &why);
     if (rc) {
-        atd_log(ATD_LOG_DEBUG, "%s", why.text);
         atd_catalog_unref(before);
-        atd_lock_take(&live->lock);
-        live->failed = request;
-        (void)pthread_cond_broadcast(&live->wake);
-        atd_lock_give(&live->lock);
-        return false;
+        return fail(live, request, &why);
     }
     atd_catalog_shards_inherit(after, before);
     atd_lock_take(&live->lock);
@@ -206,21 +256,22 @@ static bool load_alone(struct atd_live *live)
     return true;
 }
 
-static bool load_next(struct atd_live *live)
+/* For who awaits while there is no thread. The index is read by one at a time. */
+static void load_here(struct atd_live *live)
 {
-    bool loaded;
+    uint64_t request;
 
     atd_lock_take(&live->lock);
     while (live->is_loading)
         atd_cond_wait(&live->wake, &live->lock);
     live->is_loading = true;
+    request = live->requested;
     atd_lock_give(&live->lock);
-    loaded = load_alone(live);
+    (void)make_generation(live, ATD_NEWS_ALL, request);
     atd_lock_take(&live->lock);
     live->is_loading = false;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
-    return loaded;
 }
 
 bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms)
@@ -230,10 +281,10 @@ bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms
     bool is_ours;
 
     atd_lock_take(&live->lock);
-    is_ours = !live->polling; /* not started: nobody else loads */
+    is_ours = !live->following; /* not started: nobody else loads */
     atd_lock_give(&live->lock);
     if (is_ours)
-        (void)load_next(live);
+        load_here(live);
     atd_lock_take(&live->lock);
     while (!live->stopping && live->served < request && live->failed < request) {
         int64_t left_ms = until_ms - atd_clock_monotonic_ms();
@@ -247,51 +298,54 @@ bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms
     return served;
 }
 
-static bool is_requested_locked(const struct atd_live *live)
-{
-    return live->requested > live->served && live->requested > live->failed;
-}
+/* What the thread is to do. */
+struct turn {
+    bool stops;
+    bool asked;       /* for a barrier, by a request or a refresh */
+    bool load_wanted; /* whatever an index says that cannot know at once */
+    uint64_t request;
+};
 
-/*
- * Waits until a poll is due or wanted; false when the view is closing. *ret_requested: a load is
- * wanted, whatever the index says of its changes. Such a one waits for no pause: it is asked for
- * once a change, by whoever made it.
- */
-static bool wait_for_poll(struct atd_live *live, unsigned pause_ms, bool *ret_requested)
+static struct turn take_turn(struct atd_live *live)
 {
-    int64_t now_ms = atd_clock_monotonic_ms();
-    int64_t until_ms = now_ms + pause_ms;
-    int64_t least_ms = pause_ms > ATD_LIVE_POLL_MS ? until_ms : now_ms + REFRESH_LEAST_MS;
-    bool stopping;
+    struct turn turn;
 
     atd_lock_take(&live->lock);
-    while (!live->stopping && !is_requested_locked(live)) {
-        int64_t left_ms;
-
-        now_ms = atd_clock_monotonic_ms();
-        left_ms = (live->refresh_wanted ? least_ms : until_ms) - now_ms;
-        if (left_ms <= 0)
-            break;
-        atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)left_ms);
-    }
-    *ret_requested = is_requested_locked(live);
+    turn.stops = live->stopping;
+    turn.request = live->requested;
+    turn.asked =
+        live->refresh_wanted || (live->requested > live->served && live->requested > live->failed);
+    turn.load_wanted = live->load_wanted && !live->index->ops->sync;
     live->refresh_wanted = false;
-    stopping = live->stopping;
+    live->load_wanted = false;
     atd_lock_give(&live->lock);
-    return !stopping;
+    return turn;
 }
 
-static void *poll_until_stopped(void *ctx)
+static enum atd_index_news look(struct atd_live *live, const struct turn *turn)
+{
+    if (turn->load_wanted)
+        return ATD_NEWS_ALL;
+    return turn->asked ? atd_index_sync(live->index) : atd_index_wait(live->index, WAIT_MS);
+}
+
+static void *follow_until_stopped(void *ctx)
 {
     struct atd_live *live = ctx;
 
-    unsigned pause_ms = ATD_LIVE_POLL_MS;
-    bool requested;
+    while (true) {
+        struct turn turn = take_turn(live);
+        enum atd_index_news news;
 
-    while (wait_for_poll(live, pause_ms, &requested)) {
-        pause_ms = ATD_LIVE_POLL_MS;
-        if ((requested || atd_index_changed(live->index)) && !load_next(live))
-            pause_ms = FAILED_PAUSE_MS;
+        if (turn.stops)
+            break;
+        news = look(live, &turn);
+        if (news == ATD_NEWS_NONE && turn.asked)
+            serve(live, turn.request);
+        if (news != ATD_NEWS_NONE && !make_generation(live, news, turn.request))
+            (void)wait_ms(live, FAILED_PAUSE_MS);
+        else if (turn.asked && !turn.load_wanted && !live->index->ops->sync)
+            (void)wait_ms(live, REFRESH_LEAST_MS);
     }
     return NULL;
 }
@@ -409,11 +463,11 @@ int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher
     if (rc)
         return rc;
     live->sweeping = true;
-    rc = atd_thread_start("atd-poll", poll_until_stopped, live, &live->poll_thread, err);
+    rc = atd_thread_start("atd-follow", follow_until_stopped, live, &live->follow_thread, err);
     if (rc)
         return rc;
     atd_lock_take(&live->lock);
-    live->polling = true;
+    live->following = true;
     atd_lock_give(&live->lock);
     return 0;
 }
@@ -426,9 +480,10 @@ bool atd_live_close(struct atd_live *live)
     live->stopping = true;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
-    if (live->polling && !atd_thread_join(live->poll_thread, JOIN_MS))
+    atd_index_wake(live->index);
+    if (live->following && !atd_thread_join(live->follow_thread, JOIN_MS))
         return false;
-    live->polling = false;
+    live->following = false;
     if (live->sweeping && !atd_thread_join(live->sweep_thread, JOIN_MS))
         return false;
     atd_catalog_unref(live->current);

@@ -1,8 +1,8 @@
 /*
- * The living view of an index: holds the current generation, notices change, loads the next one.
+ * The living view of an index: holds the current generation, notices change, makes the next one.
  *
- * A thread polls the index; when something may have changed it loads a new generation, swaps it
- * in, and tells the watcher both. Another thread follows each swap and looks every new shard up on
+ * A thread waits for news of the index; it makes a new generation of the old one and what changed,
+ * or loads all when anything may have, swaps it in, and tells the watcher both. Another thread follows each swap and looks every new shard up on
  * the disk, so that listings find sizes known; shards that were not to be had it looks for again,
  * and tells the watcher when they came. A failed load keeps the old generation and marks
  * the view stale. Threads: every function from any thread, but start and stop.
@@ -13,15 +13,14 @@
 #include "catalog/catalog.h"
 #include "catalog/locator.h"
 
-/* How soon another process's commit is noticed; the promise is a second. */
-#define ATD_LIVE_POLL_MS 200
-
 struct atd_live;
 
 struct atd_live_status {
     bool stale; /* the last load failed: what is shown may be old */
     char error[ATD_ERROR_TEXT_MAX];
+    const char *coherence; /* how the index tells of changes: "tracking (RESP2)", "polling" */
     uint64_t loads;
+    uint64_t updates; /* generations made of changes alone */
     uint64_t load_failures;
     uint64_t shards_examined; /* by the sweep */
     uint64_t shards_unreadable;
@@ -59,11 +58,14 @@ void atd_live_look_again(struct atd_live *live);
 void atd_live_refresh(struct atd_live *live);
 
 /*
- * For whoever changed the index: asks for a load that begins after this call. _await waits until
- * such a one is current; false after `timeout_ms`, or when loads fail. Blocks (await only). Before
- * atd_live_start the awaiting thread loads by itself, and must be the only one.
+ * For whoever changed the index: asks that the view has, soon, all that was committed before this
+ * call. _barrier does the same for whoever looks, and trusts the index's word that nothing changed,
+ * where _request has an index that cannot know at once loaded again. _await waits until the view
+ * has it; false after `timeout_ms`, or when loads fail. Blocks (await only). Before atd_live_start
+ * the awaiting thread loads by itself, and must be the only one.
  */
 uint64_t atd_live_request(struct atd_live *live);
+uint64_t atd_live_barrier(struct atd_live *live);
 bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms);
 
 /* The current generation, with a reference for the caller. */

@@ -121,14 +121,11 @@ struct atd_index *atd_index_memory_new(void)
     if (!memory)
         return NULL;
     memory->state = atd_memory_state_new();
-    memory->base.location = strdup("memory:");
-    if (!memory->state || !memory->base.location) {
+    if (!memory->state || atd_index_init(&memory->base, &memory_ops, "memory:", NULL) != 0) {
         atd_memory_state_unref(memory->state);
-        free(memory->base.location);
         free(memory);
         return NULL;
     }
-    memory->base.ops = &memory_ops;
     atd_lock_init(&memory->lock, ATD_RANK_INDEX);
     memory->changed = true;
     return &memory->base;

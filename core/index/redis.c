@@ -210,15 +210,17 @@ int atd_index_redis_open(const struct atd_redis_url *url, const char *ca_file,
                          struct atd_index **ret_index, struct atd_error *err)
 {
     struct redis_index *index = calloc(1, sizeof(*index));
+    int rc;
 
     if (!index)
         return atd_error_set(err, ENOMEM, "index: out of memory");
-    index->base.ops = &redis_ops;
+    rc = atd_index_init(&index->base, &redis_ops, url->shown, err);
+    if (rc) {
+        free(index);
+        return rc;
+    }
     index->url = *url;
-    index->base.location = strdup(url->shown);
-    if (ca_file)
-        index->ca_file = strdup(ca_file);
-    if (!index->base.location || (ca_file && !index->ca_file)) {
+    if (ca_file && !(index->ca_file = strdup(ca_file))) {
         atd_index_free(&index->base);
         return atd_error_set(err, ENOMEM, "index: out of memory");
     }

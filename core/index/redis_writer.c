@@ -145,7 +145,8 @@ static int talk_read(struct redis_writer *writer, void *ctx, struct atd_error *e
         [ATD_INDEX_SCHEMA] = ATD_REDIS_SCHEMA,
     };
     struct reading *reading = ctx;
-    const struct atd_index_sink sink = {reading, see_entry, see_label, see_schema, see_problem};
+    const struct atd_index_sink sink = {reading,    see_entry, see_label,
+                                        see_schema, NULL,      see_problem};
     const enum atd_redis_kind kind = kinds[reading->kind];
     struct atd_str key = atd_redis_key_of(reading->arena, reading->kind, reading->key);
     redisReply *reply = NULL;

@@ -216,14 +216,18 @@ static const struct atd_index_ops sqlite_ops = {
 int atd_index_sqlite_open(const char *path, struct atd_index **ret_index, struct atd_error *err)
 {
     struct sqlite_index *index = calloc(1, sizeof(*index));
+    int rc;
 
     atd_assert(path[0] == '/');
     if (!index)
         return atd_error_set(err, ENOMEM, "index: out of memory");
-    index->base.ops = &sqlite_ops;
+    rc = atd_index_init(&index->base, &sqlite_ops, path, err);
+    if (rc) {
+        free(index);
+        return rc;
+    }
     index->path = strdup(path);
-    index->base.location = strdup(path);
-    if (!index->path || !index->base.location) {
+    if (!index->path) {
         atd_index_free(&index->base);
         return atd_error_set(err, ENOMEM, "index: out of memory");
     }

@@ -60,8 +60,6 @@ enum atd_index_expect {
     ATD_INDEX_SAME,
 };
 
-enum atd_index_kind { ATD_INDEX_ENTRY, ATD_INDEX_LABEL, ATD_INDEX_SCHEMA };
-
 /* One record; the one that `kind` (or the action) says. Its key is in it: entry.cid, label.name and
  * version, schema.name and version. */
 union atd_index_record {

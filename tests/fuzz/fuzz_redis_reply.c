@@ -74,7 +74,8 @@ static void take_problem(void *ctx, const char *what, struct atd_str key, const 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct atd_index_sink sink = {NULL, take_entry, take_label, take_schema, take_problem};
+    const struct atd_index_sink sink = {NULL,        take_entry, take_label,
+                                        take_schema, NULL,       take_problem};
     static const struct atd_redis_url url = {.user = "u", .password = "p", .db = 1};
     struct atd_redis_load_result result;
     struct atd_redis_link *link = NULL;

@@ -75,7 +75,7 @@ static inline int seen_compare(const void *a, const void *b)
 /* Loads and puts all lines, sorted, into `text`. */
 static inline int see(struct atd_index *index, struct seen *seen, struct atd_error *err)
 {
-    const struct atd_index_sink sink = {seen, see_entry, see_label, see_schema, see_problem};
+    const struct atd_index_sink sink = {seen, see_entry, see_label, see_schema, NULL, see_problem};
     size_t len = 0;
     int rc;
 

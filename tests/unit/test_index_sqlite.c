@@ -98,7 +98,7 @@ static void see_problem(void *ctx, const char *what, struct atd_str key, const c
 
 static int load(struct atd_index *index, struct seen *seen, struct atd_error *err)
 {
-    const struct atd_index_sink sink = {seen, see_entry, see_label, see_schema, see_problem};
+    const struct atd_index_sink sink = {seen, see_entry, see_label, see_schema, NULL, see_problem};
     int rc = -EAGAIN;
 
     /* EAGAIN: the file was written within the last clock ticks. */

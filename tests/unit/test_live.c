@@ -81,8 +81,7 @@ static void open_scene(struct scene *scene, bool start)
     static const struct atd_live_watcher watcher = {0};
 
     memset(scene, 0, sizeof(*scene));
-    scene->gate.base.ops = &gate_ops;
-    scene->gate.base.location = strdup("gate:");
+    cr_assert_eq(atd_index_init(&scene->gate.base, &gate_ops, "gate:", NULL), 0);
     (void)pthread_mutex_init(&scene->gate.mutex, NULL);
     (void)pthread_cond_init(&scene->gate.cond, NULL);
     cr_assert_eq(atd_file_store_new(roots, 1, &scene->files, NULL), 0);
