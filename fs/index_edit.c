@@ -245,6 +245,7 @@ static void notify_renamed(struct fs *fs, const char *name, const char *new_name
         {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(name)},
         {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(new_name)}};
 
+    staging_note_rename(fs->staging, places[0].leaf, places[1].leaf);
     for (size_t i = 0; i < ATD_ARRAY_LEN(places); i++)
         notify_place(fs, &places[i]);
 }

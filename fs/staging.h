@@ -201,6 +201,13 @@ bool staging_remove_dataset(struct staging *staging, struct atd_str file_name);
 /* Errors: ENOENT; EEXIST; as _add. Staged files in it do not move: see staging_list first. */
 int staging_rename_dataset(struct staging *staging, struct atd_str from, struct atd_str to,
                            struct atd_error *err) ATD_MUST_USE;
+/*
+ * Notes that a dataset (published or not) was renamed. _renamed tells what the one that was called
+ * so is called now; false: nothing is known of it, and ret_name is of no use. staging_renames.c.
+ */
+void staging_note_rename(struct staging *staging, struct atd_str from, struct atd_str to);
+bool staging_renamed(struct staging *staging, struct atd_str file_name,
+                     char ret_name[ATD_FILE_NAME_MAX + 1]);
 /* Copies of the names, in byte order: free with staging_datasets_free. */
 int staging_datasets(struct staging *staging, char ***ret_names, size_t *ret_count,
                      struct atd_error *err) ATD_MUST_USE;
