@@ -19,11 +19,6 @@
 #include "reply.h"
 #include "verdict.h"
 
-static int refuse_read_only(struct atd_error *err)
-{
-    return atd_error_set(err, EROFS, "mounted read only (-o ro)");
-}
-
 static void reply_refused(fuse_req_t req, const char *operation, const struct node *directory,
                           const char *name, const struct atd_error *why)
 {
@@ -141,7 +136,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     if (!directory) {
         (void)fuse_reply_err(req, ESTALE);
     } else if (!fs->publisher) {
-        (void)refuse_read_only(&why);
+        (void)publishing_refuse(fs, &why);
         reply_refused(req, "create", directory, name, &why);
     } else {
         defer(req, &(struct deferred_args){.number = parent, .name = name, .info = info},
@@ -242,7 +237,7 @@ void op_write_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *inf
     if (!node) {
         (void)fuse_reply_err(req, ESTALE);
     } else if (!fs->publisher) {
-        (void)refuse_read_only(&why);
+        (void)publishing_refuse(fs, &why);
         reply_node_error(fs, req, "open for writing", node, &why);
     } else if (node->kind == NODE_STAGED) {
         open_staged(req, node, info);

@@ -359,6 +359,13 @@ int publishing_start(struct fs *fs, struct atd_error *err)
     return 0;
 }
 
+int publishing_refuse(const struct fs *fs, struct atd_error *err)
+{
+    if (!fs->publishing)
+        return atd_error_set(err, EROFS, "mounted read only (-o ro)");
+    return atd_error_set(err, EROFS, "nothing can be published: %.400s", fs->publishing->why.text);
+}
+
 bool publishing_stop(struct fs *fs)
 {
     struct publishing *publishing = fs->publishing;
@@ -432,10 +439,8 @@ void publishing_write_status(struct fs *fs, struct atd_json_writer *json)
         atd_publisher_stats(fs->publisher, &stats);
         if (atd_publisher_ready(fs->publisher, &why) == 0)
             why.code = 0;
-    } else if (publishing) {
-        why = publishing->why;
     } else {
-        (void)atd_error_set(&why, EROFS, "mounted read only (-o ro)");
+        (void)publishing_refuse(fs, &why);
     }
     atd_json_key(json, "publishing");
     atd_json_object_begin(json);

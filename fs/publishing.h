@@ -14,6 +14,8 @@ struct publishing;
 /* Sets fs->publisher, which stays NULL for a mount that is read only, and for one without a usable
  * state directory, unless the user named it: that fails. */
 int publishing_start(struct fs *fs, struct atd_error *err) ATD_MUST_USE;
+/* Where fs->publisher is NULL: why. Returns -EROFS. */
+int publishing_refuse(const struct fs *fs, struct atd_error *err);
 /* Ends its thread. False when it hangs. */
 bool publishing_stop(struct fs *fs);
 /* Ends what is under way, when every file is closed and has no name any more, and takes back what

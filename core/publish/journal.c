@@ -32,9 +32,10 @@
 /*
  * A job's file: one line of numbers, then the four texts that they measure, all under a checksum:
  *
- *     atdatafs-job 1 CRC STATE SIZE MTIME LEN(dataset) LEN(url) LEN(id) LEN(etag)\n
+ *     atdatafs-job 1 CRC STATE SIZE MTIME LEN(dataset) LEN(url) LEN(id) LEN(etag) [SEEN SEEN]\n
  *
- * CRC (CRC-32C, hex) is of everything behind it.
+ * CRC (CRC-32C, hex) is of everything behind it. SEEN, by the wall's clock and since the boot, is
+ * there once the object was seen; releases that do not know it read over it.
  */
 #define MAGIC "atdatafs-job 1 "
 #define CRC_DIGITS 8u
@@ -194,8 +195,11 @@ static void encode(const struct atd_job *job, struct atd_buf *out)
     char crc[CRC_DIGITS + 1];
 
     atd_buf_printf(out, MAGIC "%0*x", (int)CRC_DIGITS, 0u);
-    atd_buf_printf(out, " %u %" PRIu64 " %" PRId64 " %zu %zu %zu %zu\n", (unsigned)job->state,
+    atd_buf_printf(out, " %u %" PRIu64 " %" PRId64 " %zu %zu %zu %zu", (unsigned)job->state,
                    job->info.size_bytes, job->info.mtime_s, dataset.len, url.len, id.len, etag.len);
+    if (!atd_sighting_same(&job->seen, &(struct atd_sighting){0}))
+        atd_buf_printf(out, " %" PRId64 " %" PRId64, job->seen.wall_ms, job->seen.boot_ms);
+    atd_buf_append_str(out, ATD_STR("\n"));
     atd_buf_append_str(out, dataset);
     atd_buf_append_str(out, url);
     atd_buf_append_str(out, id);
@@ -229,33 +233,38 @@ static void job_name(uint64_t number, const char *suffix, char ret_name[NAME_MAX
 
 /* No fsync: what must survive is the death of the process, not of the machine; an upload that a
  * power cut leaves behind costs what the store's own expiry of uploads costs. */
-int atd_journal_put(struct atd_journal *journal, const struct atd_job *job, struct atd_error *err)
+static int write_job(int dir_fd, const char *dir, const struct atd_job *job, struct atd_error *err)
 {
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JOB_BYTES_MAX);
     atd_auto_fd int fd = -1;
     char name[NAME_MAX_BYTES];
     char fresh[NAME_MAX_BYTES];
-    const struct run *run;
     int rc;
 
     encode(job, &text);
     rc = atd_buf_finish(&text, "the journal", err);
-    if (rc == 0)
-        rc = get_run(journal, &run, err);
     if (rc)
         return rc;
     job_name(job->number, "", name);
     job_name(job->number, PART_SUFFIX, fresh);
-    fd = openat(run->fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    fd = openat(dir_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     rc = fd < 0 ? -errno : write_all(fd, atd_buf_bytes(&text));
-    if (rc == 0 && renameat(run->fd, fresh, run->fd, name))
+    if (rc == 0 && renameat(dir_fd, fresh, dir_fd, name))
         rc = -errno;
     if (rc == 0)
         return 0;
-    (void)unlinkat(run->fd, fresh, 0);
+    (void)unlinkat(dir_fd, fresh, 0);
     /* Not ENOSPC: some tools delete the file that they replace then (TOOLS 2b). */
-    return atd_error_set(err, rc == -ENOSPC ? EDQUOT : -rc, "cannot write '%s/%s': %s", run->path,
-                         name, strerror(-rc));
+    return atd_error_set(err, rc == -ENOSPC ? EDQUOT : -rc, "cannot write '%s/%s': %s", dir, name,
+                         strerror(-rc));
+}
+
+int atd_journal_put(struct atd_journal *journal, const struct atd_job *job, struct atd_error *err)
+{
+    const struct run *run;
+    int rc = get_run(journal, &run, err);
+
+    return rc ? rc : write_job(run->fd, run->path, job, err);
 }
 
 void atd_journal_remove(struct atd_journal *journal, uint64_t number)
@@ -295,16 +304,18 @@ static bool decode(struct atd_str text, struct atd_job *ret_job)
     struct atd_job job = {.number = 0};
     char *id;
     char *etag;
+    int fields;
 
     if (line < (ptrdiff_t)BODY_AT || (size_t)line >= sizeof(head))
         return false;
     memcpy(head, text.ptr, (size_t)line);
-    if (sscanf(head, MAGIC "%8x %u %" SCNu64 " %" SCNd64 " %zu %zu %zu %zu", &crc, &state,
-               &job.info.size_bytes, &job.info.mtime_s, &lens[0], &lens[1], &lens[2],
-               &lens[3]) != 8 ||
-        state > ATD_JOB_COMMITTING || lens[0] > ATD_NAME_BYTES_MAX || lens[1] > URL_BYTES_MAX ||
-        lens[2] > ATD_UPLOAD_ID_MAX || lens[3] > ATD_ETAG_MAX ||
-        crc != atd_crc32c(0, text.ptr + BODY_AT, text.len - BODY_AT))
+    fields =
+        sscanf(head, MAGIC "%8x %u %" SCNu64 " %" SCNd64 " %zu %zu %zu %zu %" SCNd64 " %" SCNd64,
+               &crc, &state, &job.info.size_bytes, &job.info.mtime_s, &lens[0], &lens[1], &lens[2],
+               &lens[3], &job.seen.wall_ms, &job.seen.boot_ms);
+    if ((fields != 8 && fields != 10) || state > ATD_JOB_COMMITTING ||
+        lens[0] > ATD_NAME_BYTES_MAX || lens[1] > URL_BYTES_MAX || lens[2] > ATD_UPLOAD_ID_MAX ||
+        lens[3] > ATD_ETAG_MAX || crc != atd_crc32c(0, text.ptr + BODY_AT, text.len - BODY_AT))
         return false;
     text = atd_str_from_byte(text, (size_t)line + 1);
     if (text.len != lens[0] + lens[1] + lens[2] + lens[3])
@@ -363,6 +374,7 @@ static bool settle_file(const struct recovery *recovery, int dir_fd, const char 
                         const char *name)
 {
     struct atd_error err = ATD_ERROR_INIT;
+    struct atd_sighting seen;
     struct atd_job job;
     int rc = read_job(dir_fd, name, &job);
 
@@ -373,7 +385,11 @@ static bool settle_file(const struct recovery *recovery, int dir_fd, const char 
         return true;
     }
     job.number = strtoull(name + sizeof(JOB_PREFIX) - 1, NULL, 10);
+    seen = job.seen;
     rc = recovery->settle(recovery->ctx, &job, &err);
+    /* When it cannot be written, the next look is the first one again. */
+    if (rc && !atd_sighting_same(&seen, &job.seen))
+        (void)write_job(dir_fd, dir, &job, NULL);
     release_job(&job);
     return rc == 0;
 }

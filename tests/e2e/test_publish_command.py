@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import termios
@@ -17,6 +18,7 @@ import time
 import pytest
 
 from bounded import run, wait_until
+from crash import COMMITTING, ORPHAN_SECONDS, age_sightings, jobs, run_dirs
 from mounting import ATDATAFS, environment, make_state, sanitizer_reports
 from proxy import WRITING
 
@@ -335,6 +337,38 @@ def test_killed_in_the_middle_and_run_again(team_world, team_publish):
     jobs = b"".join(path.read_bytes() for path in team_world.state.rglob("*") if path.is_file())
     for url in team_world.objects() - set(entry["data_urls"]):
         assert url.encode() in jobs, f"{url} is forgotten"
+
+
+def test_what_a_killed_commit_left_goes_with_a_later_run(disk_world):
+    """Each run is too short to look twice, a minute apart: the first look is written down."""
+    publish = Command(disk_world)
+    first = disk_world.shard("a.tar")
+    publish(first, "mnist")
+    named = disk_world.objects()
+
+    def left():
+        return jobs(run_dirs(disk_world.state))
+
+    index = sqlite3.connect(disk_world.path, isolation_level=None)
+    index.execute("BEGIN IMMEDIATE")
+    try:
+        process = publish.start(disk_world.shard("b.tar", seed=1), "mnist")
+        wait_until(lambda: any(job.state == COMMITTING for job in left()), 20, "it is at its commit")
+        process.kill()
+        process.communicate(timeout=SECONDS)
+    finally:
+        index.close()
+    orphans = disk_world.objects() - named
+    assert len(orphans) == 1 and {job.url for job in left()} == orphans
+    for _ in range(2):
+        publish(first, "mnist")
+        assert disk_world.objects() == named | orphans
+        assert [len(job.seen) for job in left()] == [2]
+    age_sightings(run_dirs(disk_world.state), ORPHAN_SECONDS + 1)
+    publish(first, "mnist")
+    assert disk_world.objects() == named
+    disk_world.assert_clean()
+    assert not run_dirs(disk_world.state)
 
 
 def test_a_reader_that_leaves_stops_nothing(world, publish):

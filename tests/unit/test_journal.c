@@ -7,13 +7,14 @@
 
 struct settled {
     unsigned count;
+    struct atd_sighting sight; /* noted, unless it is all 0 */
     struct atd_job last;
     char dataset[64];
     char url[256];
     int rc;
 };
 
-static int settle(void *ctx, const struct atd_job *job, struct atd_error *err)
+static int settle(void *ctx, struct atd_job *job, struct atd_error *err)
 {
     struct settled *settled = ctx;
 
@@ -22,6 +23,8 @@ static int settle(void *ctx, const struct atd_job *job, struct atd_error *err)
     settled->last = *job;
     (void)snprintf(settled->dataset, sizeof(settled->dataset), "%s", job->dataset);
     (void)snprintf(settled->url, sizeof(settled->url), "%s", job->url);
+    if (settled->sight.wall_ms)
+        job->seen = settled->sight;
     return settled->rc;
 }
 
@@ -149,6 +152,73 @@ Test(journal, tells_what_the_dead_left)
     cr_assert_eq(rmdir(dir), 0); /* nothing else is left */
 }
 
+/* What a look noted is there for the next, with all the rest of the job. */
+Test(journal, a_sighting_is_kept)
+{
+    struct settled settled = {.rc = -EAGAIN, .sight = {1700000000123, -5}};
+    struct atd_error warning = ATD_ERROR_INIT;
+    char dir[64];
+
+    make_dir(dir);
+    die_after(dir, leave_a_job);
+    recover(dir, &settled, &warning);
+    cr_assert(atd_sighting_same(&settled.last.seen, &(struct atd_sighting){0}));
+    settled.sight.wall_ms = 0;
+    for (int i = 0; i < 2; i++) {
+        recover(dir, &settled, &warning);
+        cr_assert_eq(settled.last.seen.wall_ms, 1700000000123);
+        cr_assert_eq(settled.last.seen.boot_ms, -5);
+        cr_assert_eq(settled.last.state, ATD_JOB_COMMITTING);
+        cr_assert_str_eq(settled.url, "s3://bucket/pre/d/x.tar");
+        cr_assert_str_eq(settled.last.info.etag, "abc-2");
+        cr_assert_eq(files_in(dir), 1);
+    }
+    settled.sight = (struct atd_sighting){9, 9};
+    settled.rc = 0; /* nothing is written of what is over */
+    recover(dir, &settled, &warning);
+    cr_assert_eq(files_in(dir), 0);
+    cr_assert_eq(warning.code, 0);
+    cr_assert_eq(rmdir(dir), 0);
+}
+
+static void leave_old_text(struct atd_journal *journal)
+{
+    /* As written before there were sightings: SENDING, by hand. */
+    static const char text[] = "atdatafs-job 1 c82db918 3 4096 -1 1 23 6 5\n"
+                               "ds3://bucket/pre/d/x.tarthe idabc-2";
+    uint64_t number;
+    char *path;
+    FILE *file;
+
+    if (atd_journal_spool_path(journal, &number, &path, NULL))
+        _exit(1);
+    (void)strcpy(strrchr(path, '/'), "/job-1");
+    file = fopen(path, "w");
+    (void)fputs(text, file);
+    (void)fclose(file);
+}
+
+Test(journal, reads_what_earlier_releases_left)
+{
+    struct settled settled = {.rc = -EAGAIN, .sight = {7, 8}};
+    struct atd_error warning = ATD_ERROR_INIT;
+    char dir[64];
+
+    make_dir(dir);
+    die_after(dir, leave_old_text);
+    recover(dir, &settled, &warning);
+    cr_assert_eq(settled.count, 1);
+    cr_assert_eq(warning.code, 0, "%s", warning.text);
+    cr_assert_eq(settled.last.state, ATD_JOB_COMMITTING);
+    cr_assert_str_eq(settled.last.info.etag, "abc-2");
+    cr_assert_eq(settled.last.seen.wall_ms, 0);
+    recover(dir, &settled, &warning);
+    cr_assert_eq(settled.last.seen.wall_ms, 7);
+    settled.rc = 0;
+    recover(dir, &settled, &warning);
+    cr_assert_eq(rmdir(dir), 0);
+}
+
 Test(journal, the_living_are_left_alone)
 {
     struct settled settled = {0};
@@ -169,7 +239,7 @@ Test(journal, the_living_are_left_alone)
 }
 
 /* Every shorter file, and every changed byte, is noticed. */
-Test(journal, damage_is_noticed)
+static void check_damage(struct atd_sighting seen)
 {
     struct atd_job job = job_of(ATD_JOB_SENT);
     struct atd_journal *journal;
@@ -179,6 +249,7 @@ Test(journal, damage_is_noticed)
     size_t len;
     FILE *file;
 
+    job.seen = seen;
     make_dir(dir);
     for (size_t cut = 0;; cut++) {
         struct settled settled = {0};
@@ -217,6 +288,12 @@ Test(journal, damage_is_noticed)
         cr_assert_neq(warning.code, 0, "at %zu", cut);
     }
     cr_assert_eq(rmdir(dir), 0);
+}
+
+Test(journal, damage_is_noticed)
+{
+    check_damage((struct atd_sighting){0});
+    check_damage((struct atd_sighting){1700000000123, 4711});
 }
 
 /* ------------------------------------------------------------------ a publisher after a kill */
@@ -294,6 +371,73 @@ Test(journal, a_publisher_settles_what_a_kill_left)
         cr_assert_eq(stats.recovered, 1, "case %zu", i);
         rig_close(&rig);
         free(left_job.dataset);
+        drop_tar(tar);
+    }
+}
+
+/* ------------------------------------------------------------------ looks of several processes */
+
+#define LONG_MS 3600000
+
+struct look_case {
+    /* The earlier look, so long ago by each clock; both 0: there was none. */
+    int64_t wall_ago_ms;
+    int64_t boot_ago_ms;
+    bool is_deleted;
+    bool is_noted; /* as the first look */
+};
+
+static const struct look_case look_cases[] = {
+    {0, 0, false, true},
+    {LONG_MS, LONG_MS, true, false},
+    {LONG_MS - LONG_MS / 100, LONG_MS - LONG_MS / 100, true, false}, /* clocks are steered */
+    {LONG_MS / 2, LONG_MS / 2, false, false},
+    {30 * (int64_t)LONG_MS, 1000, false, false}, /* the wall's clock was set forwards */
+    {1000, 30 * (int64_t)LONG_MS, false, false}, /* another machine's boot, long ago */
+    {-LONG_MS, LONG_MS, false, true},            /* it was set back */
+    {LONG_MS, -LONG_MS, false, true},            /* there was a boot */
+};
+
+/* Each look is one process's, of a publisher that looks again after an hour. */
+Test(journal, looks_of_several_processes_make_two)
+{
+    static const enum atd_job_state states[] = {ATD_JOB_SENDING, ATD_JOB_COMMITTING};
+
+    for (size_t i = 0; i < 2 * ATD_ARRAY_LEN(look_cases); i++) {
+        const struct look_case *one = &look_cases[i / 2];
+        struct rig rig = {.recover_every_ms = LONG_MS};
+        struct settled settled = {.rc = -EAGAIN};
+        struct atd_error warning = ATD_ERROR_INIT;
+        struct atd_bytes tar = make_tar(4096, i);
+        int64_t wall_ms = atd_clock_wall_ms();
+        int64_t boot_ms = atd_clock_boot_ms();
+
+        rig_open(&rig);
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        WORKS(atd_store_memory_put(rig.memory, ATD_STR(URL), tar, err));
+        left_job = job_of(states[i % 2]);
+        WORKS(atd_store_stat(rig.memory, ATD_STR(URL), 1000, &left_job.info, err));
+        if (one->wall_ago_ms)
+            left_job.seen =
+                (struct atd_sighting){wall_ms - one->wall_ago_ms, boot_ms - one->boot_ago_ms};
+        die_after(rig.dir, leave_the_job);
+        rig_start(&rig);
+        atd_publisher_recover_wait(rig.publisher, DEADLINE_MS);
+        cr_assert_eq(rig_leftovers(&rig), one->is_deleted ? 0u : 1u, "case %zu", i);
+        cr_assert_eq(objects(&rig), one->is_deleted ? 0u : 1u, "case %zu", i);
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        recover(rig.dir, &settled, &warning);
+        cr_assert_eq(settled.count, one->is_deleted ? 0u : 1u, "case %zu", i);
+        if (one->is_noted) {
+            cr_assert_geq(settled.last.seen.wall_ms, wall_ms, "case %zu", i);
+            cr_assert_leq(settled.last.seen.wall_ms, atd_clock_wall_ms(), "case %zu", i);
+            cr_assert_geq(settled.last.seen.boot_ms, boot_ms, "case %zu", i);
+            cr_assert_leq(settled.last.seen.boot_ms, atd_clock_boot_ms(), "case %zu", i);
+        } else if (!one->is_deleted) {
+            cr_assert(atd_sighting_same(&settled.last.seen, &left_job.seen), "case %zu", i);
+        }
+        rig_start(&rig);
+        rig_close(&rig);
         drop_tar(tar);
     }
 }
