@@ -6,6 +6,8 @@
  * ATDATA-FORMATS 1.8). The label `NAME@` is what two writers meet at. An entry that another one
  * superseded is renamed in the same change, to `NAME@VERSION` when a versioned label points to it,
  * else to `NAME@superseded:CID`, and deleted a minute later (a listing Python would stumble).
+ * Only where a name has versioned labels too the library's releases over Redis find, by label and
+ * without a version, any of what these lead to (1.7), whoever wrote them.
  *
  * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries, and while it cannot be
  * reached up to patience_ms, plus one commit. Threads: one at a time.
