@@ -48,6 +48,9 @@ struct atd_edit {
     struct atd_index_operation operations[ATD_INDEX_OPERATIONS_MAX];
     size_t count;
     bool was_sent; /* the answer to an earlier try was lost: it may have been done */
+    /* What this try, or that one, supersedes; "" nothing. Only when it is done is it the editor's.
+     */
+    char superseded[ATD_CID_TEXT_LEN + 1];
 };
 
 typedef int (*atd_edit_plan)(struct atd_edit *edit, void *ctx, struct atd_error *err);
@@ -55,6 +58,8 @@ typedef int (*atd_edit_plan)(struct atd_edit *edit, void *ctx, struct atd_error 
 /* Plans and commits until it is done. Errors: the plan's; EAGAIN; EREMOTEIO. */
 int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx,
                  struct atd_error *err) ATD_MUST_USE;
+
+struct atd_edit_now;
 
 int atd_edit_no_memory(struct atd_error *err);
 int64_t atd_editor_now_us(struct atd_editor *editor);
@@ -84,6 +89,10 @@ int atd_edit_set_name(struct atd_edit *edit, const struct atd_index_entry *befor
 /* Nothing when it is the same already. `metadata` is copied. */
 int atd_edit_put_metadata(struct atd_edit *edit, const struct atd_index_entry *before,
                           struct atd_bytes metadata, struct atd_error *err) ATD_MUST_USE;
+/* The same for what `name` means now, and only if it still does. */
+int atd_edit_put_metadata_of(struct atd_edit *edit, struct atd_str name,
+                             const struct atd_edit_now *now, struct atd_bytes metadata,
+                             struct atd_error *err) ATD_MUST_USE;
 int atd_edit_delete_entry(struct atd_edit *edit, const struct atd_index_entry *before,
                           struct atd_error *err) ATD_MUST_USE;
 /* before NULL: there must be none. The time is later than `before`'s and all other labels' of that
@@ -170,8 +179,10 @@ int atd_edit_settle_schema(struct atd_edit *edit, struct atd_str name,
 
 /* ------------------------------------------------------------------ edit_sweep.c */
 
-/* Notes that this editor supersedes the entry. */
+/* Notes that this editor superseded the entry. */
 void atd_editor_own(struct atd_editor *editor, struct atd_str cid);
+/* The opposite: it is in use again. */
+void atd_editor_disown(struct atd_editor *editor, struct atd_str cid);
 bool atd_editor_is_own(const struct atd_editor *editor, struct atd_str cid);
 
 #endif

@@ -161,11 +161,12 @@ static int plan_rename(struct atd_edit *edit, void *ctx, struct atd_error *err)
         label.description = from.label.description;
     label.cid = from.entry.cid;
     if (rc == 0)
+        rc = move_versions(edit, want, err);
+    /* Behind its versions, so that it is later than they are. */
+    if (rc == 0)
         rc = atd_edit_put_label(edit, to.has_label ? &to.label : NULL, &label, err);
     if (rc == 0 && from.has_label)
         rc = atd_edit_delete_label(edit, &from.label, err);
-    if (rc == 0)
-        rc = move_versions(edit, want, err);
     return rc ? rc : move_hangers(edit, want, from.entry.cid, err);
 }
 

@@ -164,7 +164,7 @@ static int plan_add(struct atd_edit *edit, void *ctx, struct atd_error *err)
         want->result.was_there = !edit->was_sent;
         want->result.is_new_dataset = edit->was_sent && want->was_new;
         note_result(want, now.entry.cid, now.entry.schema_ref);
-        return atd_edit_put_metadata(edit, &now.entry, atd_buf_bytes(&metadata), err);
+        return atd_edit_put_metadata_of(edit, want->name, &now, atd_buf_bytes(&metadata), err);
     }
     successor.urls = urls;
     successor.url_count = count;
@@ -372,7 +372,7 @@ static int plan_mtime(struct atd_edit *edit, void *ctx, struct atd_error *err)
         rc = atd_metadata_put_mtime(now.entry.metadata, want->url, want->mtime_ns, &out, err);
     if (rc == 0)
         rc = atd_buf_finish(&out, "the metadata", err);
-    return rc ? rc : atd_edit_put_metadata(edit, &now.entry, atd_buf_bytes(&out), err);
+    return rc ? rc : atd_edit_put_metadata_of(edit, want->name, &now, atd_buf_bytes(&out), err);
 }
 
 int atd_edit_set_mtime(struct atd_editor *editor, struct atd_str name, struct atd_str url,

@@ -3,6 +3,7 @@
  * finds the old one or the new one, never none and never both.
  */
 #include <errno.h>
+#include <stdio.h>
 
 #include "atdata/cid.h"
 #include "atdata/entry.h"
@@ -124,13 +125,20 @@ int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct
  * another dataset that lists the same shards under the same schema (the index has one record for
  * both, ATDATA-FORMATS 0.8). *ret_is_shared: that one keeps its name, and a label leads to it.
  */
-static int take_existing(struct atd_str name, const struct atd_index_entry *there,
-                         struct atd_bytes metadata, bool *ret_is_shared, struct atd_error *err)
+static int take_existing(struct atd_edit *edit, struct atd_str name,
+                         const struct atd_index_entry *there, struct atd_bytes metadata,
+                         bool *ret_is_shared, struct atd_error *err)
 {
+    const struct atd_catalog_entry *known = atd_catalog_find_cid(edit->catalog, there->cid);
+
     *ret_is_shared = false;
     if (atd_str_equal(there->name, name) || atd_edit_is_superseded(there->name, there->cid, NULL) ||
         (atd_str_starts_with(there->name, name) && there->name.len > name.len &&
          there->name.ptr[name.len] == '@'))
+        return 0;
+    /* A version of another dataset: its label leads there whatever it is called. */
+    if (known && atd_str_equal(known->name, there->name) &&
+        atd_catalog_is_superseded(edit->catalog, known))
         return 0;
     *ret_is_shared = true;
     if (!metadata.ptr || atd_str_equal(atd_bytes_str(metadata), atd_bytes_str(there->metadata)))
@@ -156,9 +164,10 @@ static int put_entry(struct atd_edit *edit, struct atd_str name,
     int rc = atd_edit_find_entry(edit->editor, cid, &edit->arena, &is_there, &there, err);
 
     if (rc == 0 && is_there)
-        rc = take_existing(name, &there, successor->metadata, &is_shared, err);
+        rc = take_existing(edit, name, &there, successor->metadata, &is_shared, err);
     if (rc)
         return rc;
+    atd_editor_disown(edit->editor, cid);
     if (is_shared)
         return atd_edit_check_entry(edit, &there, err);
     atd_urls_encode(successor->urls, successor->url_count, &urls);
@@ -169,6 +178,21 @@ static int put_entry(struct atd_edit *edit, struct atd_str name,
     if (!after.data_urls.ptr)
         return atd_edit_no_memory(err);
     return atd_edit_put_entry(edit, is_there ? &there : NULL, &after, err);
+}
+
+static int replace(struct atd_edit *edit, struct atd_str name, const struct atd_index_entry *entry,
+                   struct atd_error *err)
+{
+    int rc;
+
+    /* An entry of another name, which only a label brought here, stays that one's. */
+    if (!atd_str_equal(entry->name, name))
+        return atd_edit_check_entry(edit, entry, err);
+    rc = atd_edit_supersede(edit, name, entry, err);
+    if (rc == 0 && entry->cid.len == ATD_CID_TEXT_LEN)
+        (void)snprintf(edit->superseded, sizeof(edit->superseded), ATD_STR_FMT,
+                       ATD_STR_ARG(entry->cid));
+    return rc;
 }
 
 int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct atd_edit_now *now,
@@ -190,13 +214,8 @@ int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct at
     rc = put_entry(edit, name, successor, label.cid, err);
     if (rc == 0)
         rc = atd_edit_put_label(edit, now->has_label ? &now->label : NULL, &label, err);
-    /* An entry of another name, which only a label brought here, stays that one's. */
-    if (rc == 0 && now->exists && atd_str_equal(now->entry.name, name) &&
-        !atd_str_equal(old_cid, label.cid)) {
-        rc = atd_edit_supersede(edit, name, &now->entry, err);
-        if (rc == 0)
-            atd_editor_own(edit->editor, old_cid);
-    }
+    if (rc == 0 && now->exists && !atd_str_equal(old_cid, label.cid))
+        rc = replace(edit, name, &now->entry, err);
     if (rc == 0)
         rc = atd_edit_supersede_others(edit, name, old_cid, label.cid, err);
     if (rc == 0)

@@ -108,15 +108,22 @@ static int try_once(struct atd_edit *edit, atd_edit_plan plan, void *ctx, bool *
                     struct atd_error *err)
 {
     struct atd_editor *editor = edit->editor;
+    char earlier[sizeof(edit->superseded)];
     int rc;
 
     edit->count = 0;
+    memcpy(earlier, edit->superseded, sizeof(earlier));
+    edit->superseded[0] = '\0';
     atd_arena_init(&edit->arena, ATD_EDIT_BYTES_MAX);
     edit->catalog = atd_live_get(editor->options.live);
     rc = plan(edit, ctx, err);
     *ret_sent = rc == 0 && edit->count > 0;
     if (*ret_sent)
         rc = atd_index_commit(editor->options.writer, edit->operations, edit->count, NULL, err);
+    else if (rc == 0 && edit->was_sent)
+        memcpy(edit->superseded, earlier, sizeof(earlier)); /* that try has done it */
+    if (rc == 0)
+        atd_editor_own(editor, atd_str_from(edit->superseded));
     atd_catalog_unref(edit->catalog);
     edit->catalog = NULL;
     atd_arena_release(&edit->arena);
@@ -271,6 +278,20 @@ int atd_edit_put_metadata(struct atd_edit *edit, const struct atd_index_entry *b
     if (metadata.ptr && !operation.after.entry.metadata.ptr)
         return atd_edit_no_memory(err);
     return add(edit, &operation, err);
+}
+
+int atd_edit_put_metadata_of(struct atd_edit *edit, struct atd_str name,
+                             const struct atd_edit_now *now, struct atd_bytes metadata,
+                             struct atd_error *err)
+{
+    size_t before = edit->count;
+    int rc = atd_edit_put_metadata(edit, &now->entry, metadata, err);
+
+    /* An entry of that name is renamed when another takes its place; one that only the label
+     * brought here stays as it is. */
+    if (rc || edit->count == before || !now->has_label || atd_str_equal(now->entry.name, name))
+        return rc;
+    return atd_edit_check_label(edit, &now->label, err);
 }
 
 int atd_edit_delete_entry(struct atd_edit *edit, const struct atd_index_entry *before,
