@@ -103,6 +103,19 @@ int atd_edit_remove_shards(struct atd_editor *editor, struct atd_str name,
                            const struct atd_str *urls, size_t count,
                            struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * Deleting in two steps, with a grace between them: a shard that is leaving is marked so in its
+ * record, and taken out later only if it still is. Whoever publishes it again meanwhile, anywhere,
+ * takes the mark away, so that a shard that "is there already" stays there.
+ * URLs that are not listed are passed over; of a dataset that is not there, all.
+ */
+int atd_edit_mark_leaving(struct atd_editor *editor, struct atd_str name,
+                          const struct atd_str *urls, size_t count,
+                          struct atd_error *err) ATD_MUST_USE;
+int atd_edit_remove_leaving(struct atd_editor *editor, struct atd_str name,
+                            const struct atd_str *urls, size_t count,
+                            struct atd_error *err) ATD_MUST_USE;
+
 /* The time of a listed shard. Errors: ENOENT. */
 int atd_edit_set_mtime(struct atd_editor *editor, struct atd_str name, struct atd_str url,
                        int64_t mtime_ns, struct atd_error *err) ATD_MUST_USE;

@@ -270,3 +270,77 @@ Test(editor_lost, what_a_change_superseded_whose_answer_was_lost_is_deleted_too)
     cr_assert_eq(count_entries(&rig), 1);
     rig_close(&rig);
 }
+
+/* ------------------------------------------------------------------ unlinked, published again */
+
+static bool has_shard(struct rig *rig, const char *url)
+{
+    struct atd_arena arena;
+    struct atd_edit_dataset dataset;
+    bool found = false;
+
+    atd_arena_init(&arena, (size_t)1 << 20);
+    WORKS(atd_edit_read(rig->editor, S("d"), &arena, &dataset, err));
+    for (size_t i = 0; i < dataset.url_count; i++)
+        found = found || atd_str_equal(dataset.urls[i], atd_str_from(url));
+    atd_arena_release(&arena);
+    return found;
+}
+
+/* Within the grace: with the same record, as another's of another URL, by a pattern's shard. */
+Test(editor_lost, an_unlinked_shard_that_is_published_again_stays)
+{
+    struct rig rig;
+    struct atd_editor *other;
+    struct atd_edit_result result;
+    char before[4096];
+    char after[4096];
+    const struct atd_str urls[] = {S("s3://b/d/c.tar"), S("s3://b/d/a.tar"), S("s3://b/d/b.tar"),
+                                   S("s3://b/d/none.tar")};
+
+    rig_open(&rig);
+    other = rig_editor(&rig, rig.hook.inner, false);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    WORKS(rig_add(rig.editor, "d", "c.tar", 'c', NULL, err));
+    rows_metadata(&rig, "d", before);
+    WORKS(atd_edit_remove_leaving(rig.editor, S("d"), urls, 4, err));
+    rows_expect(&rig, "d", "s3://b/d/a.tar s3://b/d/b.tar s3://b/d/c.tar");
+    WORKS(atd_edit_mark_leaving(rig.editor, S("d"), urls, 4, err));
+    WORKS(atd_edit_mark_leaving(rig.editor, S("none"), urls, 4, err));
+    WORKS(rig_add(other, "d", "a.tar", 'a', &result, err));
+    cr_assert(result.was_there);
+    {
+        /* The same bytes, sent elsewhere. */
+        struct atd_edit_shard again = {.record = {.url = S("s3://b/elsewhere/b.tar")}};
+
+        memset(again.record.sha256, 'b', 64);
+        WORKS(atd_edit_add_shard(other, S("d"), S("b.tar"), &again, &result, err));
+        cr_assert(result.was_there);
+    }
+    WORKS(atd_edit_remove_leaving(rig.editor, S("d"), urls, 4, err));
+    rows_expect(&rig, "d", "s3://b/d/a.tar s3://b/d/b.tar");
+    WORKS(rig_add(rig.editor, "d", "c.tar", 'c', NULL, err));
+    rows_metadata(&rig, "d", after);
+    cr_assert_str_eq(after, before, "%s", after);
+    atd_editor_free(other);
+    rig_close(&rig);
+}
+
+Test(editor_lost, a_shard_of_a_pattern_is_marked_too)
+{
+    static const uint8_t pattern[] = "\x91\xb0/data/{0..2}.tar";
+    const struct atd_str one = S("/data/1.tar");
+    const struct atd_index_entry entry = {
+        .cid = S("c1"), .name = S("d"), .schema_ref = S(CLASS_REF), .data_urls = {pattern, 18}};
+    struct rig rig;
+
+    rig_open(&rig);
+    atd_index_memory_set(rig.index, &entry, 1, NULL, 0, NULL, 0);
+    rig_refresh(&rig);
+    WORKS(atd_edit_mark_leaving(rig.editor, S("d"), &one, 1, err));
+    WORKS(atd_edit_remove_leaving(rig.editor, S("d"), &one, 1, err));
+    cr_assert(has_shard(&rig, "/data/0.tar") && has_shard(&rig, "/data/2.tar"));
+    cr_assert_not(has_shard(&rig, "/data/1.tar"));
+    rig_close(&rig);
+}
