@@ -48,9 +48,10 @@ struct atd_edit {
     struct atd_index_operation operations[ATD_INDEX_OPERATIONS_MAX];
     size_t count;
     bool was_sent; /* the answer to an earlier try was lost: it may have been done */
-    /* What this try, or that one, supersedes; "" nothing. Only when it is done is it the editor's.
-     */
+    /* What this try supersedes, and what that one did; "" nothing. When it is done it is the
+     * editor's to delete. */
     char superseded[ATD_CID_TEXT_LEN + 1];
+    char superseded_when_sent[ATD_CID_TEXT_LEN + 1];
 };
 
 typedef int (*atd_edit_plan)(struct atd_edit *edit, void *ctx, struct atd_error *err);

@@ -9,8 +9,8 @@
  * Only where a name has versioned labels too the library's releases over Redis find, by label and
  * without a version, any of what these lead to (1.7), whoever wrote them.
  *
- * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries, and while it cannot be
- * reached up to patience_ms, plus one commit. Threads: one at a time.
+ * Blocks: on the index (atd_index_commit), while others are in the way (at least ATD_EDIT_TRIES
+ * times) or it cannot be reached, up to patience_ms, plus one commit. Threads: one at a time.
  * Errors of all: EAGAIN too many others at the same record; EREMOTEIO the index did not answer and
  * nobody can say whether it was done; those of the writer, with what was to be done in front.
  */
@@ -23,6 +23,7 @@
 #include "codec/metadata_edit.h"
 #include "index/writer.h"
 
+/* So many conflicts in a row are no reason to give up, however long they took. */
 #define ATD_EDIT_TRIES 30u
 /* How long an index that does not answer is asked again. */
 #define ATD_EDIT_PATIENCE_MS 10000u

@@ -344,3 +344,104 @@ Test(editor_lost, a_shard_of_a_pattern_is_marked_too)
     cr_assert_not(has_shard(&rig, "/data/1.tar"));
     rig_close(&rig);
 }
+
+/* ------------------------------------------------------------------ honest answers */
+
+static int add_to_e(struct atd_editor *editor, struct atd_error *err)
+{
+    struct atd_schema_inferrer *seen = rig_seen("txt");
+    struct atd_edit_shard shard = {.record = {.url = S("s3://b/e/new.tar")}, .seen = seen};
+    struct atd_edit_result result;
+    int rc = atd_edit_add_shard(editor, S("e"), S("new.tar"), &shard, &result, err);
+
+    atd_schema_inferrer_free(seen);
+    return rc;
+}
+
+static int add_to_d(struct atd_editor *editor, struct atd_error *err)
+{
+    return rig_add(editor, "d", "new.tar", 'n', NULL, err);
+}
+
+/* The answer to a rename is lost, and before the editor looks somebody publishes to the new name,
+ * or to the old one. */
+static void rename_and_meet(int (*second)(struct atd_editor *, struct atd_error *))
+{
+    struct rig rig;
+    struct meeting meeting = {.rig = &rig, .run = second};
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    rig_refresh(&rig);
+    meeting.editor = rig_editor(&rig, rig.hook.inner, false);
+    rig.hook.fault = HOOK_LOST_DONE;
+    rig.hook.fault_at = rig.hook.commits + 1;
+    rig.hook.fault_count = 1;
+    rig.hook.after = meet;
+    rig.hook.after_ctx = &meeting;
+    WORKS(atd_edit_rename(rig.editor, S("d"), S("e"), err));
+    cr_assert(meeting.met);
+    atd_editor_free(meeting.editor);
+    rig_close(&rig);
+}
+
+Test(editor_lost, a_rename_whose_answer_was_lost_is_no_failure_because_others_went_on)
+{
+    rename_and_meet(add_to_e);
+    rename_and_meet(add_to_d);
+}
+
+/* An index that was away for a while, and then one conflict. */
+static void conflict_once(void *ctx)
+{
+    struct rig *rig = ctx;
+
+    rig->hook.fault = HOOK_CONFLICT;
+}
+
+Test(editor_lost, a_conflict_after_an_outage_is_not_the_last_of_many)
+{
+    struct atd_editor_options options = {.patience_ms = 60000};
+    struct atd_editor *editor;
+    struct rig rig;
+    unsigned steps;
+
+    rig_open(&rig);
+    options.writer = &rig.hook.base;
+    options.live = rig.live;
+    options.now_us = rig_now;
+    options.now_ctx = &rig;
+    WORKS(atd_editor_new(&options, &editor, err));
+    WORKS(rig_add(editor, "probe", "p.tar", 'p', NULL, err));
+    steps = rig.hook.steps;
+    rig.hook.fault = HOOK_DOWN;
+    rig.hook.fault_at = 2;
+    rig.hook.fault_count = ATD_EDIT_TRIES + 2;
+    rig.hook.before = conflict_once;
+    rig.hook.before_ctx = &rig;
+    rig.hook.before_at = steps + steps * (ATD_EDIT_TRIES + 2);
+    WORKS(rig_add(editor, "d", "a.tar", 'a', NULL, err));
+    rows_expect(&rig, "d", "s3://b/d/a.tar");
+    atd_editor_free(editor);
+    rig_close(&rig);
+}
+
+/* Each conflict is somebody's success: with many publishers there are many in a row. */
+Test(editor_lost, many_conflicts_in_a_row_are_no_failure_while_there_is_time)
+{
+    struct atd_editor_options options = {.patience_ms = 60000};
+    struct atd_editor *editor;
+    struct rig rig;
+
+    rig_open(&rig);
+    options.writer = &rig.hook.base;
+    options.live = rig.live;
+    WORKS(atd_editor_new(&options, &editor, err));
+    rig.hook.fault = HOOK_CONFLICT;
+    rig.hook.fault_at = 1;
+    rig.hook.fault_count = ATD_EDIT_TRIES + 10;
+    WORKS(rig_add(editor, "d", "a.tar", 'a', NULL, err));
+    rows_expect(&rig, "d", "s3://b/d/a.tar");
+    atd_editor_free(editor);
+    rig_close(&rig);
+}
