@@ -235,7 +235,8 @@ static int on_label(void *ctx, const struct atd_index_label *label, struct atd_e
 {
     struct load *load = ((const struct report *)ctx)->load;
 
-    atd_redis_missed_note_label(&load->missed, label);
+    if (!atd_redis_missed_note_label(&load->missed, label))
+        return 0;
     return load->sink->label(load->sink->ctx, label, err);
 }
 

@@ -170,20 +170,26 @@ void atd_redis_missed_note_gone(struct atd_redis_missed *missed, struct atd_str 
 }
 
 /* A label: u32 length of the entry's key, u32 length of its own name or NO_NAME; the two texts. */
-void atd_redis_missed_note_label(struct atd_redis_missed *missed,
+bool atd_redis_missed_note_label(struct atd_redis_missed *missed,
                                  const struct atd_index_label *label)
 {
     size_t key_len = strlen(ENTRY_PREFIX) + label->cid.len;
     size_t name_len = label->version.len ? 0 : label->name.len;
+    size_t start = missed->labels.len + 2 * sizeof(uint32_t);
+    struct atd_str key;
 
     if (!has_room(&missed->labels, 2 * sizeof(uint32_t) + key_len + name_len))
-        return;
+        return true;
     append_length(&missed->labels, key_len);
     append_length(&missed->labels, label->version.len ? NO_NAME : name_len);
     atd_buf_append_text(&missed->labels, ENTRY_PREFIX);
     atd_buf_append_str(&missed->labels, label->cid);
     if (name_len)
         atd_buf_append_str(&missed->labels, label->name);
+    if (missed->rounds == 0 || missed->labels.failed)
+        return true;
+    key = (struct atd_str){(const char *)missed->labels.ptr + start, key_len};
+    return !has(missed, KNOWN_DOUBTED, label->name, key);
 }
 
 /* The label at `at`, which moves behind it; false: it has a version, so that *ret_name is none. */

@@ -11,7 +11,7 @@
  *   entries get (NAME@superseded:CID, NAME@VERSION), and when a superseded entry of NAME was met;
  *   and so on with what these lead to, a few times.
  *
- * What is read again is reported again, and counts for more than what was reported first.
+ * What changed meanwhile is reported again, and counts for more than what was reported first.
  */
 #ifndef ATD_INDEX_REDIS_MISSED_H
 #define ATD_INDEX_REDIS_MISSED_H
@@ -51,8 +51,8 @@ void atd_redis_missed_note_name(struct atd_redis_missed *missed, struct atd_str 
                                 struct atd_str name);
 /* `key`: of an entry that was asked for and is not there. */
 void atd_redis_missed_note_gone(struct atd_redis_missed *missed, struct atd_str key);
-/* Not while entries are asked for. */
-void atd_redis_missed_note_label(struct atd_redis_missed *missed,
+/* Not while entries are asked for. False: it was read again, and leads where it led before. */
+bool atd_redis_missed_note_label(struct atd_redis_missed *missed,
                                  const struct atd_index_label *label);
 
 /* ------------------------------------------------------------------ what is to be read */

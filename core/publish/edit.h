@@ -17,6 +17,8 @@
 /* Entries that this editor superseded and that wait for their deletion; the oldest are forgotten.
  */
 #define ATD_EDIT_OWN_MAX 4096u
+/* Entries that one edit put and nobody knows whether they are there. */
+#define ATD_EDIT_SENT_MAX 16u
 /* Superseded entries whose time is kept; the others are met again when some of these are gone. */
 #define ATD_EDIT_WAITING_MAX 16384u
 
@@ -52,6 +54,10 @@ struct atd_edit {
      * editor's to delete. */
     char superseded[ATD_CID_TEXT_LEN + 1];
     char superseded_when_sent[ATD_CID_TEXT_LEN + 1];
+    /* New entries of tries whose answer was lost: they may be there (a cluster makes changes in
+     * parts), and a later try may plan others. The oldest are forgotten. */
+    char sent[ATD_EDIT_SENT_MAX][ATD_CID_TEXT_LEN + 1];
+    size_t sent_count; /* ever noted */
 };
 
 typedef int (*atd_edit_plan)(struct atd_edit *edit, void *ctx, struct atd_error *err);
@@ -156,6 +162,11 @@ int atd_edit_set_superseded(struct atd_edit *edit, struct atd_str name,
  * empty). As many as one commit takes. */
 int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str but,
                               struct atd_str and_but, struct atd_error *err) ATD_MUST_USE;
+/* *ret_former: the entry is called so because it is a former state of `name`: NAME@superseded:CID,
+ * or NAME@VERSION and that label leads to it. Names of Python's may begin so too. */
+int atd_edit_find_former(struct atd_edit *edit, struct atd_str name,
+                         const struct atd_index_entry *entry, bool *ret_former,
+                         struct atd_error *err) ATD_MUST_USE;
 /* True for NAME@superseded:CID of that entry; *ret_name (may be NULL) is NAME. */
 bool atd_edit_is_superseded(struct atd_str entry_name, struct atd_str cid,
                             struct atd_str *ret_name);

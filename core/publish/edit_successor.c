@@ -28,6 +28,28 @@ bool atd_edit_is_superseded(struct atd_str entry_name, struct atd_str cid, struc
     return true;
 }
 
+int atd_edit_find_former(struct atd_edit *edit, struct atd_str name,
+                         const struct atd_index_entry *entry, bool *ret_former,
+                         struct atd_error *err)
+{
+    struct atd_index_label label;
+    struct atd_str base;
+    int rc;
+
+    *ret_former = false;
+    if (!atd_str_starts_with(entry->name, name) || entry->name.len <= name.len + 1 ||
+        entry->name.ptr[name.len] != '@')
+        return 0;
+    if (atd_edit_is_superseded(entry->name, entry->cid, &base) && atd_str_equal(base, name)) {
+        *ret_former = true;
+        return 0;
+    }
+    rc = atd_edit_find_label(edit->editor, name, atd_str_from_byte(entry->name, name.len + 1),
+                             &edit->arena, ret_former, &label, err);
+    *ret_former = rc == 0 && *ret_former && atd_str_equal(label.cid, entry->cid);
+    return rc;
+}
+
 /*
  * A versioned label of the name that points to the entry: *ret_found, and an operation that checks
  * that it still does when the entry is renamed after it.
@@ -118,6 +140,28 @@ int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct
     return rc;
 }
 
+/* Entries that earlier tries of this edit left under the name (on a cluster). */
+static int supersede_sent(struct atd_edit *edit, struct atd_str name, struct atd_str but,
+                          struct atd_str and_but, struct atd_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < edit->sent_count && i < ATD_EDIT_SENT_MAX; i++) {
+        struct atd_str cid = atd_str_from(edit->sent[i]);
+        struct atd_index_entry entry;
+        bool is_there;
+
+        /* The catalog's are done with (supersede_others). */
+        if (atd_str_equal(cid, but) || atd_str_equal(cid, and_but) ||
+            atd_catalog_find_cid(edit->catalog, cid))
+            continue;
+        rc = atd_edit_find_entry(edit->editor, cid, &edit->arena, &is_there, &entry, err);
+        if (rc == 0 && is_there && atd_str_equal(entry.name, name))
+            rc = atd_edit_set_superseded(edit, name, &entry, err);
+    }
+    return rc;
+}
+
 /* ------------------------------------------------------------------ the new entry */
 
 /*
@@ -130,12 +174,13 @@ static int take_existing(struct atd_edit *edit, struct atd_str name,
                          bool *ret_is_shared, struct atd_error *err)
 {
     const struct atd_catalog_entry *known = atd_catalog_find_cid(edit->catalog, there->cid);
+    bool is_former;
+    int rc = atd_edit_find_former(edit, name, there, &is_former, err);
 
     *ret_is_shared = false;
-    if (atd_str_equal(there->name, name) || atd_edit_is_superseded(there->name, there->cid, NULL) ||
-        (atd_str_starts_with(there->name, name) && there->name.len > name.len &&
-         there->name.ptr[name.len] == '@'))
-        return 0;
+    if (rc || is_former || atd_str_equal(there->name, name) ||
+        atd_edit_is_superseded(there->name, there->cid, NULL))
+        return rc;
     /* A version of another dataset: its label leads there whatever it is called. */
     if (known && atd_str_equal(known->name, there->name) &&
         atd_catalog_is_superseded(edit->catalog, known))
@@ -218,6 +263,8 @@ int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct at
         rc = replace(edit, name, &now->entry, err);
     if (rc == 0)
         rc = atd_edit_supersede_others(edit, name, old_cid, label.cid, err);
+    if (rc == 0)
+        rc = supersede_sent(edit, name, old_cid, label.cid, err);
     if (rc == 0)
         *ret_cid = cid;
     return rc;

@@ -117,6 +117,21 @@ static bool is_about_the_edit(int rc)
     }
 }
 
+/* Nobody knows whether it was done, or how much of it. */
+static void note_sent(struct atd_edit *edit)
+{
+    edit->was_sent = true;
+    memcpy(edit->superseded_when_sent, edit->superseded, sizeof(edit->superseded));
+    for (size_t i = 0; i < edit->count; i++) {
+        const struct atd_index_operation *operation = &edit->operations[i];
+
+        if (operation->action == ATD_INDEX_PUT_ENTRY && operation->expect == ATD_INDEX_ABSENT)
+            (void)snprintf(edit->sent[edit->sent_count++ % ATD_EDIT_SENT_MAX],
+                           sizeof(edit->sent[0]), ATD_STR_FMT,
+                           ATD_STR_ARG(operation->after.entry.cid));
+    }
+}
+
 /* One try, with the memory of the one before gone. *ret_sent: a commit was tried. */
 static int try_once(struct atd_edit *edit, atd_edit_plan plan, void *ctx, bool *ret_sent,
                     struct atd_error *err)
@@ -132,7 +147,9 @@ static int try_once(struct atd_edit *edit, atd_edit_plan plan, void *ctx, bool *
     *ret_sent = rc == 0 && edit->count > 0;
     if (*ret_sent)
         rc = atd_index_commit(editor->options.writer, edit->operations, edit->count, NULL, err);
-    else if (rc == 0 && edit->was_sent)
+    if (rc == -EREMOTEIO && *ret_sent)
+        note_sent(edit);
+    else if (rc == 0 && !*ret_sent && edit->was_sent)
         atd_editor_own(editor, atd_str_from(edit->superseded_when_sent)); /* it was done */
     if (rc == 0)
         atd_editor_own(editor, atd_str_from(edit->superseded));
@@ -161,10 +178,6 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
 
         why = (struct atd_error)ATD_ERROR_INIT;
         rc = try_once(edit, plan, ctx, &sent, &why);
-        if (rc == -EREMOTEIO && sent) {
-            edit->was_sent = true;
-            memcpy(edit->superseded_when_sent, edit->superseded, sizeof(edit->superseded));
-        }
         if (rc == 0 && sent)
             (void)atomic_fetch_add(&editor->commits, 1);
         if (rc == -ESTALE) {

@@ -445,3 +445,91 @@ Test(editor_lost, many_conflicts_in_a_row_are_no_failure_while_there_is_time)
     atd_editor_free(editor);
     rig_close(&rig);
 }
+
+/* ------------------------------------------------------------------ one entry for a name */
+
+static void add_in_between(void *ctx)
+{
+    struct meeting *meeting = ctx;
+
+    if (!meeting->met)
+        meet(ctx);
+}
+
+/* What is left under a new key is not found under the dataset's name. */
+Test(editor_lost, a_change_that_a_cluster_made_in_part_leaves_no_second_entry)
+{
+    struct rig rig;
+    struct meeting meeting = {.rig = &rig, .run = add_to_d};
+    struct rows rows;
+    unsigned steps;
+    int64_t next_s;
+
+    rig_open(&rig);
+    meeting.editor = rig_editor(&rig, rig.hook.inner, false);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    rig_refresh(&rig);
+    steps = rig.hook.steps;
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    rig_refresh(&rig);
+    rig.hook.before = add_in_between;
+    rig.hook.before_ctx = &meeting;
+    rig.hook.before_at = 2 * rig.hook.steps - steps; /* the commit */
+    rig.hook.fault = HOOK_TORN;
+    rig.hook.fault_at = 3;
+    rig.hook.fault_count = 1;
+    WORKS(rig_add(rig.editor, "d", "c.tar", 'c', NULL, err));
+    cr_assert(meeting.met);
+    rows_expect(&rig, "d", "s3://b/d/a.tar s3://b/d/b.tar s3://b/d/c.tar s3://b/d/new.tar");
+    rig_refresh(&rig);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    pass(&rig, ATD_SUPERSEDED_KEEP_S);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 1, "%zu entries", rows.entry_count);
+    rows_release(&rows);
+    atd_editor_free(meeting.editor);
+    rig_close(&rig);
+}
+
+/* Python's names may have an '@': what is called NAME@x is a version of NAME only when the label of
+ * that version leads there. */
+Test(editor_lost, a_dataset_whose_name_begins_with_anothers_is_not_taken_for_its_version)
+{
+    struct rig rig;
+    struct rows rows;
+    struct atd_edit_result first;
+    struct atd_str b = S("s3://b/d/b.tar");
+    struct atd_index_entry there;
+    struct atd_index_label label = {.name = S("d@x"), .version = S("")};
+    struct atd_arena arena;
+
+    rig_open(&rig);
+    atd_arena_init(&arena, (size_t)1 << 20);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
+    WORKS(atd_index_read_entry(rig.hook.inner, atd_str_from(first.cid.text), &arena, &there, err));
+    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
+    rig_refresh(&rig);
+    {
+        /* Python inserts the same shards under another name: one record (ATDATA-FORMATS 0.8). */
+        struct atd_index_operation operations[2] = {
+            {.action = ATD_INDEX_PUT_ENTRY, .kind = ATD_INDEX_ENTRY, .before.entry = there},
+            {.action = ATD_INDEX_PUT_LABEL, .kind = ATD_INDEX_LABEL},
+        };
+
+        operations[0].after.entry = there;
+        operations[0].after.entry.name = S("d@x");
+        operations[0].after.entry.metadata = user;
+        label.cid = there.cid;
+        operations[1].before.label = operations[1].after.label = label;
+        WORKS(atd_index_commit(rig.hook.inner, operations, 2, NULL, err));
+    }
+    rig_refresh(&rig);
+    FAILS(EEXIST, atd_edit_remove_shards(rig.editor, S("d"), &b, 1, err));
+    WORKS(atd_edit_label(rig.editor, S("d"), S(""), there.cid, err));
+    rows_take(&rig, &rows);
+    cr_assert(atd_str_equal(rows_named(&rows, "d@x", NULL)->cid, there.cid));
+    rows_release(&rows);
+    atd_arena_release(&arena);
+    rig_close(&rig);
+}
