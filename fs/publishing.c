@@ -239,12 +239,7 @@ static bool delete_doomed(struct publishing *publishing, const struct doomed *do
 
 static void delete_or_wait(struct publishing *publishing, struct doomed *doomed)
 {
-    bool is_being_marked;
-
-    atd_lock_take(&publishing->lock);
-    is_being_marked = publishing->is_marking && !doomed->is_marked;
-    atd_lock_give(&publishing->lock);
-    if (!is_being_marked && delete_doomed(publishing, doomed)) {
+    if (delete_doomed(publishing, doomed)) {
         free_doomed(doomed);
         return;
     }
@@ -373,6 +368,21 @@ static bool take_sweep_locked(struct publishing *publishing, int64_t now_ms)
     return true;
 }
 
+/* The first whose time has come; one that is being marked just now waits once more. */
+static struct doomed *take_due_locked(struct publishing *publishing, int64_t now_ms)
+{
+    struct doomed *doomed;
+
+    while ((doomed = publishing->doomed) && doomed->due_ms <= now_ms) {
+        publishing->doomed = doomed->next;
+        if (doomed->is_marked || !publishing->is_marking)
+            return doomed;
+        doomed->due_ms = now_ms + STAGED_GRACE_MS;
+        append_locked(publishing, doomed);
+    }
+    return NULL;
+}
+
 static void *tidy(void *ctx)
 {
     struct publishing *publishing = ctx;
@@ -381,13 +391,10 @@ static void *tidy(void *ctx)
     atd_lock_take(&publishing->lock);
     while (!publishing->stopping) {
         int64_t now_ms = atd_clock_monotonic_ms();
-        struct doomed *doomed =
-            publishing->doomed && publishing->doomed->due_ms <= now_ms ? publishing->doomed : NULL;
+        struct doomed *doomed = take_due_locked(publishing, now_ms);
         bool sweeps = take_sweep_locked(publishing, now_ms);
         int64_t next_ms = staging_at_ms;
 
-        if (doomed)
-            publishing->doomed = doomed->next;
         if (publishing->doomed && publishing->doomed->due_ms < next_ms)
             next_ms = publishing->doomed->due_ms;
         if (!publishing->is_sweeping && publishing->sweep_at_ms < next_ms)
