@@ -36,7 +36,8 @@ struct atd_index_schema {
 
 /*
  * Receives a load. Views are valid during the call only. A callback returns 0, or a negative
- * errno with `err` set, which ends the load.
+ * errno with `err` set, which ends the load. Of a record that is reported twice the last one
+ * counts.
  */
 struct atd_index_sink {
     void *ctx;

@@ -19,6 +19,7 @@ import pytest
 
 from bounded import run, wait_until
 from crash import COMMITTING, ORPHAN_SECONDS, age_sightings, jobs, run_dirs
+from bounded import ls, run, wait_until
 from mounting import ATDATAFS, environment, make_state, sanitizer_reports
 from proxy import WRITING
 
@@ -449,6 +450,27 @@ def test_a_terminal_sees_progress(team_world, team_publish):
             assert any(re.search(r"MiB/s  0:\d\d left  0 of 1 files$", line) for line in lines), lines
         # It is gone when something else is said, and at the end.
         assert shown.endswith(f"\r\x1b[Kpublished {name} (76.5 MiB)\r\n"), shown[-400:]
+
+
+def test_what_was_unlinked_just_now_stays_when_it_is_published_again(world, publish):
+    """Within the grace of an unlink in a mount: "was there" is a promise."""
+    mount = world.mount(**world.flags("allow_delete"))
+    directory = mount / "datasets" / "d"
+    a, b = world.shard("a.tar"), world.shard("b.tar", seed=1)
+    publish(a, b, "d")
+    wait_until(lambda: directory.exists() and "b.tar" in ls(directory), SECONDS, "it shows")
+    run("rm", directory / "a.tar", directory / "b.tar")
+
+    def records():
+        return world.entry("d")["metadata"]["atdatafs"]["shards"].values()
+
+    wait_until(lambda: all(record.get("leaving") for record in records()), SECONDS, "the marks")
+    assert "was there a.tar" in publish(a, "d").stdout
+    wait_until(lambda: len(records()) == 1, SECONDS, "b.tar is out of the index")
+    wait_until(lambda: "a.tar" in ls(directory), SECONDS, "a.tar shows again")
+    mount.unmount()
+    world.assert_published("d", a)
+    assert not any("leaving" in record for record in records())
 
 
 def test_the_first_line_does_not_wait_for_anything(team_world, team_publish):
