@@ -17,9 +17,8 @@ import time
 
 import pytest
 
-from bounded import run, wait_until
-from crash import COMMITTING, ORPHAN_SECONDS, age_sightings, jobs, run_dirs
 from bounded import ls, run, wait_until
+from crash import COMMITTING, ORPHAN_SECONDS, age_sightings, jobs, run_dirs
 from mounting import ATDATAFS, environment, make_state, sanitizer_reports
 from proxy import WRITING
 
