@@ -77,6 +77,7 @@ void atd_publication_status(struct atd_publication *publication,
 struct atd_publication_wait {
     void (*done)(struct atd_publication_wait *wait, const struct atd_error *why); /* NULL: fine */
     struct atd_publication_wait *next;
+    bool is_given_up; /* atd_publication_give_up(); false at first */
 };
 
 /*
@@ -119,9 +120,16 @@ void atd_publication_publish(struct atd_publication *publication, struct atd_str
                              struct atd_str file_name, struct atd_str replaces,
                              struct atd_publication_wait *wait);
 
-/* Somebody killed the process that waits: end it soon (ECANCELED). False: it is COMMITTING or
- * PUBLISHED, and goes on. */
+/* What is asked now ends soon (ECANCELED). False: it is COMMITTING or PUBLISHED, and goes on. */
 bool atd_publication_cancel(struct atd_publication *publication);
+
+/*
+ * Somebody killed the process that waits for this answer, or is about to: the same, and a write is
+ * not held. Unlike _cancel it may come before the wait is asked with: what a signal handler knows
+ * is the wait only. Not once `done` was called, which the caller sees to.
+ */
+void atd_publication_give_up(struct atd_publication *publication,
+                             struct atd_publication_wait *wait);
 
 /* A schema that the user dropped for a dataset that is not in the index yet; copied. NULL: none.
  * Used by the first shard that is published there. */

@@ -251,6 +251,89 @@ Test(publication_faults, cancelled_in_each_state)
     }
 }
 
+/* A signal comes when it likes: before what it is about was asked, or behind somebody else's. */
+Test(publication_faults, given_up_before_it_asked)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(SMALL, 2);
+    struct atd_publication *publication;
+    struct waiter killed;
+    struct waiter other;
+
+    rig_open(&rig);
+    for (int as_check = 0; as_check < 2; as_check++) {
+        publication = begin(&rig, "d", "x.tar");
+        put_bytes(publication, 0, tar);
+        atd_publication_give_up(publication, waiter_start(&killed));
+        (void)usleep(1000); /* a turn: either order is right */
+        if (as_check)
+            atd_publication_check(publication, false, &killed.wait);
+        else
+            atd_publication_publish(publication, ATD_STR("d"), ATD_STR("x.tar"), ATD_STR(""),
+                                    &killed.wait);
+        cr_assert_eq(waiter_code(&killed), ECANCELED);
+        finish(&rig, publication);
+        check_tidy(&rig, 0);
+    }
+    /* One who asks later is not taken for a new beginning. */
+    atomic_store(&rig.hook.is_deaf, true);
+    publication = begin(&rig, "d", "x.tar");
+    put_bytes(publication, 0, tar);
+    atd_publication_check(publication, false, waiter_start(&killed));
+    atd_publication_give_up(publication, &killed.wait);
+    atd_publication_check(publication, true, waiter_start(&other));
+    cr_assert_eq(waiter_code(&killed), ECANCELED);
+    (void)waiter_code(&other);
+    atomic_store(&rig.hook.is_deaf, false);
+    finish(&rig, publication);
+    LISTS(&rig, "d", "");
+    check_tidy(&rig, 0);
+    rig_close(&rig);
+    drop_tar(tar);
+}
+
+/* The store is silent, and whoever is killed is not made to wait for it. */
+Test(publication_faults, given_up_before_it_was_held)
+{
+    struct rig rig = {0};
+    const size_t size = 112 * MIB;
+    struct atd_bytes tar = make_tar(size, 2);
+    struct atd_publication *publication;
+    struct atd_error err = ATD_ERROR_INIT;
+    struct waiter waiters[2];
+    int64_t began;
+    size_t at = 0;
+
+    atomic_store(&rig.stalls, true);
+    rig_open(&rig);
+    publication = begin(&rig, "d", "x.tar");
+    for (; at < size; at += MIB) {
+        int rc = atd_publication_write(publication, at, (struct atd_bytes){tar.ptr + at, MIB},
+                                       waiter_start(&waiters[0]), &err);
+
+        if (rc == -EINPROGRESS)
+            break;
+        cr_assert_eq(rc, 0, "%s", err.text);
+        (void)usleep(2000);
+    }
+    cr_assert_lt(at, size - MIB, "nobody was held");
+    at += MIB;
+    waiter_start(&waiters[1])->is_given_up = true;
+    cr_assert_eq(atd_publication_write(publication, at, (struct atd_bytes){tar.ptr + at, MIB},
+                                       &waiters[1].wait, &err),
+                 0);
+    cr_assert_not(atomic_load(&waiters[0].done));
+    began = atd_clock_monotonic_ms();
+    atd_publication_give_up(publication, &waiters[0].wait);
+    cr_assert_eq(waiter_code(&waiters[0]), 0);
+    cr_assert_lt(atd_clock_monotonic_ms() - began, 2000);
+    atomic_store(&rig.stalls, false);
+    finish(&rig, publication);
+    check_tidy(&rig, 0);
+    rig_close(&rig);
+    drop_tar(tar);
+}
+
 Test(publication_faults, let_go_while_it_waits)
 {
     struct rig rig = {0};
