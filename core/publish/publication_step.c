@@ -248,9 +248,7 @@ static int open_upload(struct atd_publication *publication, struct atd_error *er
                                           job->upload_id, &sending->upload, err),
                    err);
     if (rc) {
-        /* A lost answer: somebody has to look whether it was begun. */
-        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO &&
-            rc != -ECANCELED)
+        if (rc != -EREMOTEIO) /* else somebody has to look whether it was begun */
             drop_key(publication);
         return rc;
     }

@@ -29,6 +29,7 @@ static int put_probe(struct atd_s3_store *store, struct atd_str url, unsigned ti
         .is_probe = true};
     int rc;
 
+    put.request.maker = atd_str_from(store->maker);
     put.request.payload_sha256_hex = atd_s3_payload_hash(store, probe_body(), hash);
     rc = atd_s3_write_run(store, url, &put, NULL, timeout_ms, err);
     *ret_outcome = put.outcome;
@@ -73,7 +74,9 @@ static int complete_probe(struct atd_s3_store *store, struct atd_str url, struct
 static int upload_probe(struct atd_s3_store *store, struct atd_str url, unsigned timeout_ms,
                         bool *ret_guards, struct atd_error *err)
 {
-    struct atd_s3_write create = {.request = {.operation = ATD_S3_CREATE_UPLOAD}, .is_probe = true};
+    struct atd_s3_write create = {
+        .request = {.operation = ATD_S3_CREATE_UPLOAD, .maker = atd_str_from(store->maker)},
+        .is_probe = true};
     struct atd_error ignored = ATD_ERROR_INIT;
     int rc = atd_s3_write_run(store, url, &create, NULL, timeout_ms, err);
 

@@ -79,6 +79,7 @@ class Object:
     data: bytes
     etag: str
     crc32c: str = ""
+    meta: dict = field(default_factory=dict)  # x-amz-meta-...: value
     modified: float = field(default_factory=time.time)
 
 
@@ -87,7 +88,12 @@ class Upload:
     bucket: str
     key: str
     wants_crc32c: bool
+    meta: dict = field(default_factory=dict)
     parts: dict = field(default_factory=dict)  # number: (data, etag, crc32c)
+
+
+def meta_of(headers):
+    return {n: value for n, value in headers.items() if n.startswith("x-amz-meta-")}
 
 
 class StrictS3:
@@ -186,7 +192,7 @@ class StrictS3:
 
     def put_object(self, bucket, key, headers, data):
         said = self.check_checksum(headers, data)
-        made = Object(data, self.etag(data), said)
+        made = Object(data, self.etag(data), said, meta_of(headers))
         guarded = headers.get("if-none-match") == "*"
         self.store(bucket, key, made, guarded, self.ignore_if_none_match)
         return made.etag
@@ -198,7 +204,7 @@ class StrictS3:
         if algorithm not in ("", "CRC32C"):
             raise Refused(400, "InvalidRequest", "only CRC32C")
         upload_id = uuid.uuid4().hex
-        self.uploads[upload_id] = Upload(bucket, key, bool(algorithm))
+        self.uploads[upload_id] = Upload(bucket, key, bool(algorithm), meta_of(headers))
         return upload_id
 
     def put_part(self, bucket, key, query, headers, data):
@@ -241,6 +247,7 @@ class StrictS3:
             b"".join(data for data, _, _ in parts),
             f"{self.etag(b'')}-{len(parts)}",
             f"{crc32c_text(sums)}-{len(parts)}" if upload.wants_crc32c else "",
+            upload.meta,
         )
         guarded = headers.get("if-none-match") == "*"
         self.store(bucket, key, made, guarded, self.ignore_at_complete)
@@ -380,6 +387,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Last-Modified": email.utils.formatdate(made.modified, usegmt=True),
             "Accept-Ranges": "bytes",
             "Content-Type": "binary/octet-stream",
+            **made.meta,
         }
         if made.crc32c and headers.get("x-amz-checksum-mode") == "ENABLED":
             reply["x-amz-checksum-crc32c"] = made.crc32c
