@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "atdata/shard_url.h"
 #include "base/check.h"
@@ -55,6 +56,7 @@ static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struc
     atd_auto_buf struct atd_buf url = ATD_BUF_INIT(SCRATCH_NAME_MAX + prefix_len);
     atd_auto_free char *unused = NULL;
     struct atd_job job = {.state = ATD_JOB_SENDING, .info = {.size_bytes = SCRATCH_BYTES}};
+    size_t len;
     int rc;
 
     atd_buf_append_text(&name, ".atdatafs-probe-");
@@ -70,6 +72,8 @@ static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struc
     if (rc == 0)
         rc = atd_journal_spool_path(publisher->journal, &job.number, &unused, err);
     job.url = (char *)url.ptr;
+    (void)snprintf(job.info.maker, sizeof(job.info.maker), "%s",
+                   atd_store_maker(publisher->options.store));
     if (rc == 0)
         rc = atd_journal_put(publisher->journal, &job, err);
     if (rc)
@@ -78,7 +82,16 @@ static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struc
                atd_store_guards(publisher->options.store, atd_str_from(prefix), atd_buf_str(&name),
                                 timeout_ms(publisher), ret_guards, err),
                err);
-    atd_journal_remove(publisher->journal, job.number);
+    if (rc == 0 || rc == -EACCES) { /* who may not write has left nothing */
+        atd_journal_remove(publisher->journal, job.number);
+        return rc;
+    }
+    job.url = (char *)atd_buf_take(&url, &len);
+    job.dataset = strdup("");
+    if (job.dataset)
+        atd_publisher_leave(publisher, &job);
+    else
+        free(job.url); /* the journal has it, for the next start */
     return rc;
 }
 
@@ -222,6 +235,19 @@ static void drop_key(struct atd_publication *publication)
     job->state = ATD_JOB_SPOOLING;
 }
 
+/* From now on the object may be there: how to know it. */
+static void describe_object(struct atd_publication *publication, bool is_written)
+{
+    const struct atd_publisher *publisher = publication->publisher;
+    struct atd_object_info *info = &publication->sending.job.info;
+
+    info->size_bytes = publication->step.size_bytes;
+    (void)snprintf(info->maker, sizeof(info->maker), "%s",
+                   atd_store_maker(publisher->options.store));
+    if (publisher->is_disk && is_written)
+        info->mtime_s = (int64_t)time(NULL);
+}
+
 static int put_job(struct atd_publication *publication, enum atd_job_state state,
                    struct atd_error *err)
 {
@@ -293,7 +319,7 @@ static int put_at_key(struct atd_publication *publication, struct atd_bytes byte
     struct atd_object_info info;
     int rc;
 
-    job->info.size_bytes = step->size_bytes;
+    describe_object(publication, step->what == ATD_STEP_ADOPT);
     (void)snprintf(job->upload_id, sizeof(job->upload_id), "%s", ATD_JOB_NO_UPLOAD);
     rc = put_job(publication, ATD_JOB_SENDING, err);
     if (rc == 0 && step->what == ATD_STEP_ADOPT)
@@ -347,7 +373,7 @@ static int finish_upload(struct atd_publication *publication, struct atd_error *
     struct atd_object_info info;
     int rc;
 
-    sending->job.info.size_bytes = publication->step.size_bytes;
+    describe_object(publication, true);
     rc = put_job(publication, ATD_JOB_SENDING, err);
     if (rc)
         return rc;

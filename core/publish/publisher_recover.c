@@ -15,8 +15,9 @@
  * there SENT         an object, known by its ETag, that no commit was begun for COMMITTING   the
  * same, and the index may name it, or may be about to
  *
- * An object is deleted only when it is the one that the job tells of, and no entry names it: not in
- * the catalog, and not in its dataset as it is now. Where a commit, or somebody else's, may still
+ * An object is deleted only when it is the one that the job tells of (its label says who made it),
+ * nobody here is writing to its URL, and no entry names it: not in the catalog, and not in its
+ * dataset as it is now. Where a commit, or somebody else's, may still
  * be on its way, it must stay unnamed from one look to another.
  */
 
@@ -153,8 +154,35 @@ static bool is_old_orphan(struct atd_publisher *publisher, const char *url)
     return true;
 }
 
-static int settle_object(struct atd_publisher *publisher, const struct atd_job *job,
-                         struct atd_error *err)
+/* What is told of this URL from now on is about another object. */
+static void forget_orphan(struct atd_publisher *publisher, const char *url)
+{
+    for (struct atd_orphan **at = &publisher->orphans; *at; at = &(*at)->next) {
+        struct atd_orphan *orphan = *at;
+
+        if (strcmp(orphan->url, url) == 0) {
+            *at = orphan->next;
+            free(orphan);
+            return;
+        }
+    }
+}
+
+/* Not somebody else's, who was faster, or came later with the same file. */
+static bool is_of_job(const struct atd_publisher *publisher, const struct atd_job *job,
+                      const struct atd_object_info *found)
+{
+    if (strcmp(found->maker, job->info.maker) != 0)
+        return false;
+    if (job->state != ATD_JOB_SENDING)
+        return atd_object_info_same(found, &job->info);
+    /* Local files are not labelled; but what was written afterwards is another. */
+    return found->size_bytes == job->info.size_bytes &&
+           !(publisher->is_disk && job->info.mtime_s && found->mtime_s > job->info.mtime_s);
+}
+
+static int look_at_object(struct atd_publisher *publisher, const struct atd_job *job,
+                          struct atd_error *err)
 {
     struct atd_store *store = publisher->options.store;
     struct atd_str url = atd_str_from(job->url);
@@ -170,9 +198,7 @@ static int settle_object(struct atd_publisher *publisher, const struct atd_job *
         return rc;
     if (named)
         return 0;
-    /* Somebody else's, who was faster. */
-    if (job->state == ATD_JOB_SENDING ? found.size_bytes != job->info.size_bytes
-                                      : !atd_object_info_same(&found, &job->info))
+    if (!is_of_job(publisher, job, &found))
         return 0;
     if (job->state != ATD_JOB_SENT && !is_old_orphan(publisher, job->url))
         return atd_error_set(err, EAGAIN, "'%s' may still be named", job->url);
@@ -180,6 +206,16 @@ static int settle_object(struct atd_publisher *publisher, const struct atd_job *
         atd_object_table_drop(publisher->options.table, atd_str_from(publisher->options.scope),
                               url);
     return atd_store_delete(store, url, publisher->timeout_ms, err);
+}
+
+static int settle_object(struct atd_publisher *publisher, const struct atd_job *job,
+                         struct atd_error *err)
+{
+    int rc = look_at_object(publisher, job, err);
+
+    if (rc == 0)
+        forget_orphan(publisher, job->url);
+    return rc;
 }
 
 static int settle(void *ctx, const struct atd_job *job, struct atd_error *err)
@@ -280,8 +316,14 @@ struct round {
 static int settle_dead(void *ctx, const struct atd_job *job, struct atd_error *err)
 {
     struct round *round = ctx;
-    int rc = settle(round->publisher, job, err);
+    struct atd_publisher *publisher = round->publisher;
+    /* Meanwhile nobody here begins to write there; and who does already is not disturbed. */
+    int rc = atd_publisher_claim_url(publisher, job->url, err);
 
+    if (rc == 0) {
+        rc = settle(publisher, job, err);
+        atd_publisher_release_url(publisher, job->url);
+    }
     if (rc)
         round->something_stays = true;
     return rc;
@@ -294,12 +336,12 @@ static bool recover_dead(struct atd_publisher *publisher)
     struct atd_error warning = ATD_ERROR_INIT;
     struct atd_error err = ATD_ERROR_INIT;
 
-    if (atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err))
-        return true;
+    int rc = atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err);
+
     if (warning.code)
         atd_publisher_tell(publisher, "recovery", ATD_STR(""), ATD_STR(""), ATD_STR(""),
                            ATD_STR(""), &warning);
-    return round.something_stays;
+    return rc || round.something_stays;
 }
 
 void *atd_publisher_recover_thread(void *ctx)
