@@ -259,7 +259,8 @@ static int begin_change(struct atd_publication *publication, bool heals, struct 
     if (publication->state == ATD_PUBLICATION_COMMITTING ||
         publication->state == ATD_PUBLICATION_PUBLISHED)
         code = EPERM;
-    else if (atd_publication_is_spoiled_locked(publication) && !heals)
+    else if (publication->is_given_away ||
+             (atd_publication_is_spoiled_locked(publication) && !heals))
         code = EIO;
     if (code == 0) {
         publication->writers++;

@@ -88,7 +88,8 @@ struct atd_publication_wait {
 int atd_publication_write(struct atd_publication *publication, uint64_t offset,
                           struct atd_bytes bytes, struct atd_publication_wait *wait,
                           struct atd_error *err) ATD_MUST_USE;
-/* Truncation to 0 heals a poisoned or refused one. The rest as write. */
+/* Truncation to 0 heals a poisoned or refused one, unless its file may be a shard by now. The rest
+ * as write. */
 int atd_publication_truncate(struct atd_publication *publication, uint64_t size_bytes,
                              struct atd_error *err) ATD_MUST_USE;
 int atd_publication_allocate(struct atd_publication *publication, int mode, uint64_t offset,

@@ -149,8 +149,9 @@ struct atd_publication {
     uint64_t change;         /* goes up with every change of the bytes */
     uint64_t checked_change; /* of the last verdict */
     bool has_name;
-    bool poison; /* a write failed */
-    bool heal;   /* truncated to 0 since it was spoiled */
+    bool poison;        /* a write failed */
+    bool heal;          /* truncated to 0 since it was spoiled */
+    bool is_given_away; /* an entry may name the spool file itself: it is never written again */
     bool cancel;
     bool looks_like_tar; /* a scratch file over its limit */
     int64_t mtime_ns;

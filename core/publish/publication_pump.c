@@ -190,8 +190,12 @@ static void end_commit(struct atd_publication *publication)
         return;
     }
     /* What the index may name is not taken back before it is known that it does not. */
-    if (publication->commit_unknown && !publication->is_reused)
+    if (publication->commit_unknown && !publication->is_reused) {
+        atd_lock_take(&publication->lock);
+        publication->is_given_away = publication->publisher->is_disk;
+        atd_lock_give(&publication->lock);
         atd_sending_leave(publication);
+    }
     atd_publication_refuse(publication, &why, true);
 }
 

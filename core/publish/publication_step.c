@@ -177,13 +177,14 @@ static int claim_key(struct atd_publication *publication, enum atd_key key, bool
         return rc;
     rc = atd_publisher_claim_url(publisher, url, err);
     if (rc == 0 && guards && key != ATD_KEY_RANDOM) {
-        /* finish would notice too, but only after everything was sent. */
-        rc = heard(publisher,
-                   atd_store_stat(publisher->options.store, atd_str_from(url),
-                                  timeout_ms(publisher), &found, err),
-                   err);
+        /* finish would notice too, but only after everything was sent. Who may write and not list
+         * is told 403 of what is not there. */
+        rc = atd_store_stat(publisher->options.store, atd_str_from(url), timeout_ms(publisher),
+                            &found, err);
+        if (rc != -EACCES)
+            (void)heard(publisher, rc, err);
         rc = rc == 0 ? atd_error_set(err, EEXIST, "'%s' is there already", url)
-                     : (rc == -ENOENT ? 0 : rc);
+                     : (rc == -ENOENT || rc == -EACCES ? 0 : rc);
         if (rc)
             atd_publisher_release_url(publisher, url);
     }

@@ -22,6 +22,11 @@ static const struct store_case store_cases[] = {
     {LARGE, {{ATD_WRITE_GUARDS, 1, FAULT(UNAVAILABLE, 0)}}, 0},
     {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(FORBIDDEN, 0)}}, 0},
     {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(UNAVAILABLE, 0)}}, 0},
+    {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(UNKNOWN, 0)}}, 0},
+    {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(UNKNOWN, 1)}}, 0},
+    {LARGE,
+     {{ATD_WRITE_BEGIN, 1, FAULT(UNKNOWN, 1)}, {ATD_WRITE_DISCARD, 1, FAULT(UNAVAILABLE, 0)}},
+     0},
     {LARGE, {{ATD_WRITE_PART, 1, FAULT(UNAVAILABLE, 0)}}, 0},
     {LARGE, {{ATD_WRITE_PART, 2, FAULT(UNAVAILABLE, 0)}}, 0},
     {LARGE, {{ATD_WRITE_PART, 3, FAULT(UNAVAILABLE, 0)}}, 0},
@@ -193,6 +198,49 @@ Test(publication_faults, what_may_be_named_is_not_deleted)
     }
 }
 
+/*
+ * On a disk the spool file itself becomes the shard. When the index may name it by now, who begins
+ * again with the same handle must not write into it.
+ */
+Test(publication_faults, a_shard_that_may_be_named_is_not_written_again)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(SMALL, 1);
+    struct atd_publication *publication;
+    struct atd_file_store *files;
+    struct atd_store *store;
+    char root[] = "/tmp/atd-publish-disk-XXXXXX";
+    const char *roots[] = {root};
+    char url[128];
+    struct waiter waiter;
+
+    cr_assert_not_null(mkdtemp(root));
+    WORKS(atd_file_store_new(roots, 1, &files, err));
+    WORKS(atd_store_file_new(files, &store, err));
+    rig_open_over(&rig, store, root, root);
+    (void)snprintf(url, sizeof(url), "%s/d/x.tar", root);
+    rig.hook.at_commit = go_deaf;
+    rig.hook.at_commit_ctx = &rig;
+    atomic_store(&rig.hook.fault, INDEX_LOST_DONE);
+    publication = begin(&rig, "d", "x.tar");
+    put_bytes(publication, 0, tar);
+    cr_assert_eq(ask_publish(publication, "d", "x.tar"), EREMOTEIO);
+    cr_assert_eq(atd_publication_truncate(publication, 0, &(struct atd_error)ATD_ERROR_INIT), -EIO);
+    cr_assert_eq(atd_publication_write(publication, 0, (struct atd_bytes){tar.ptr, 512},
+                                       waiter_start(&waiter), &(struct atd_error)ATD_ERROR_INIT),
+                 -EIO);
+    finish(&rig, publication);
+    rig.hook.at_commit = NULL;
+    atomic_store(&rig.hook.fault, INDEX_NONE);
+    atomic_store(&rig.hook.is_deaf, false);
+    COMES(rig_leftovers(&rig) == 0);
+    check_object(&rig, url, tar);
+    rig_close(&rig);
+    atd_file_store_free(files);
+    remove_tree(root);
+    drop_tar(tar);
+}
+
 /* ------------------------------------------------------------------ cancelled, let go, closed */
 
 Test(publication_faults, cancelled_in_each_state)
@@ -256,6 +304,7 @@ Test(publication_faults, given_up_before_it_asked)
 {
     struct rig rig = {0};
     struct atd_bytes tar = make_tar(SMALL, 2);
+    struct atd_bytes large = make_tar(LARGE, 2);
     struct atd_publication *publication;
     struct waiter killed;
     struct waiter other;
@@ -276,19 +325,20 @@ Test(publication_faults, given_up_before_it_asked)
         check_tidy(&rig, 0);
     }
     /* One who asks later is not taken for a new beginning. */
-    atomic_store(&rig.hook.is_deaf, true);
+    atomic_store(&rig.stalls, true);
     publication = begin(&rig, "d", "x.tar");
-    put_bytes(publication, 0, tar);
+    put_bytes(publication, 0, large);
     atd_publication_check(publication, false, waiter_start(&killed));
     atd_publication_give_up(publication, &killed.wait);
     atd_publication_check(publication, true, waiter_start(&other));
     cr_assert_eq(waiter_code(&killed), ECANCELED);
     (void)waiter_code(&other);
-    atomic_store(&rig.hook.is_deaf, false);
+    atomic_store(&rig.stalls, false);
     finish(&rig, publication);
     LISTS(&rig, "d", "");
     check_tidy(&rig, 0);
     rig_close(&rig);
+    drop_tar(large);
     drop_tar(tar);
 }
 
