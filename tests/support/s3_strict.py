@@ -104,6 +104,7 @@ class StrictS3:
         ignore_if_none_match=False,
         ignore_at_complete=False,
         no_checksums=False,
+        hides_missing=False,
         region="",
         clock_offset_s=0,
     ):
@@ -111,6 +112,7 @@ class StrictS3:
         self.ignore_if_none_match = ignore_if_none_match
         self.ignore_at_complete = ignore_at_complete or ignore_if_none_match
         self.no_checksums = no_checksums
+        self.hides_missing = hides_missing  # S3 without s3:ListBucket
         self.region = region
         self.clock_offset_s = clock_offset_s
         self.refused = 0  # requests, for how they were signed
@@ -379,6 +381,8 @@ class _Handler(BaseHTTPRequestHandler):
         made = self.store.objects.get((bucket, key))
         headers = self.headers_lower
         if not made:
+            if self.store.hides_missing:
+                raise Refused(403, "AccessDenied")
             raise Refused(404, "NoSuchKey")
         if headers.get("if-match", f'"{made.etag}"') not in (f'"{made.etag}"', "*"):
             raise Refused(412, "PreconditionFailed")
