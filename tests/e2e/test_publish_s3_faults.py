@@ -102,7 +102,11 @@ def test_what_cannot_be_taken_back_at_once_is_later(team):
     for one in together(made):
         one.must_fail(errno="Invalid argument")
         assert one.seconds < END_SECONDS
-    assert len({r.key for r in world.remote.proxy.requests() if r.fault}) == len(TAKING_BACK)
+    wait_until(  # not before the answers, which nobody makes wait for it
+        lambda: len({r.key for r in world.remote.proxy.requests() if r.fault}) == len(TAKING_BACK),
+        END_SECONDS,
+        "each was asked to be taken back",
+    )
     settled(world, [])
     assert all(world.entry(name) is None for name in TAKING_BACK)
 
