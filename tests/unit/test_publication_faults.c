@@ -87,6 +87,69 @@ Test(publication_faults, of_the_store, .timeout = 240)
     }
 }
 
+/* ------------------------------------------------------------------ the journal fails */
+
+static struct atd_publication *jammed; /* whose job cannot be written from some moment on */
+
+/* A directory has the name of what is written first: as good as a full disk. */
+static void jam(struct atd_publication *publication, char path[256])
+{
+    const char *spool = atd_spool_path(publication->spool);
+
+    (void)snprintf(path, 256, "%.*s/job-%llu.new", (int)(strrchr(spool, '/') - spool), spool,
+                   (unsigned long long)publication->sending.job.number);
+    cr_assert_eq(mkdir(path, 0700), 0);
+}
+
+static char jam_path[256];
+static enum atd_write_step jam_step;
+
+static struct atd_write_fault_rule jam_at(void *ctx, const struct atd_write_event *event)
+{
+    if (jammed && event->step == jam_step) {
+        jam(jammed, jam_path);
+        jammed = NULL;
+    }
+    return rig_decide(ctx, event);
+}
+
+/* At each of its writes: the publish fails, and in the end nothing is left. */
+Test(publication_faults, of_the_journal, .timeout = 60)
+{
+    static const struct {
+        size_t size;
+        enum atd_write_step step; /* in which it is jammed; ABORT: once it was sent */
+    } cases[] = {{SMALL, ATD_WRITE_GUARDS}, {SMALL, ATD_WRITE_PUT},   {SMALL, ATD_WRITE_ABORT},
+                 {LARGE, ATD_WRITE_GUARDS}, {LARGE, ATD_WRITE_BEGIN}, {LARGE, ATD_WRITE_PART},
+                 {LARGE, ATD_WRITE_FINISH}, {LARGE, ATD_WRITE_ABORT}};
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(cases); i++) {
+        struct rig rig = {0};
+        struct atd_bytes tar = make_tar(cases[i].size, i);
+        struct atd_publication *publication;
+
+        rig_open(&rig);
+        atd_store_fault_writes(rig.store, jam_at, &rig);
+        jam_step = cases[i].step;
+        publication = begin(&rig, "d", "x.tar");
+        jammed = jam_step == ATD_WRITE_ABORT ? NULL : publication;
+        put_bytes(publication, 0, tar);
+        if (jam_step == ATD_WRITE_ABORT) {
+            cr_assert_eq(ask_check(publication, false), 0);
+            jam(publication, jam_path);
+        }
+        cr_assert_neq(ask_publish(publication, "d", "x.tar"), 0, "case %zu", i);
+        LISTS(&rig, "d", "");
+        finish(&rig, publication);
+        cr_assert_eq(rmdir(jam_path), 0, "case %zu", i);
+        check_tidy(&rig, 0);
+        cr_assert_eq(copy_in(&rig, "d", "x.tar", tar), 0);
+        check_tidy(&rig, 1);
+        rig_close(&rig);
+        drop_tar(tar);
+    }
+}
+
 /* ------------------------------------------------------------------ the index fails */
 
 Test(publication_faults, of_the_index)
