@@ -384,6 +384,27 @@ Test(journal, an_object_of_the_same_size_is_not_yet_ours)
     }
 }
 
+/* One that was seen unnamed is gone: the next object of that URL has its own time to be named. */
+Test(journal, what_was_seen_unnamed_is_forgotten_with_its_object)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(4096, 1);
+
+    rig_open(&rig);
+    cr_assert(atd_publisher_close(rig.publisher, 10000));
+    WORKS(atd_store_memory_put(rig.memory, ATD_STR(URL), tar, err));
+    left_job = job_of(ATD_JOB_COMMITTING);
+    WORKS(atd_store_stat(rig.memory, ATD_STR(URL), 1000, &left_job.info, err));
+    die_after(rig.dir, leave_the_job);
+    rig_start(&rig);
+    COMES(((struct atd_orphan *volatile *)&rig.publisher->orphans)[0] || objects(&rig) == 0);
+    WORKS(atd_store_delete(rig.memory, ATD_STR(URL), 1000, err));
+    COMES(rig_leftovers(&rig) == 0);
+    COMES(!((struct atd_orphan *volatile *)&rig.publisher->orphans)[0]);
+    rig_close(&rig);
+    drop_tar(tar);
+}
+
 /* The dead one's job waits for the store; meanwhile the same file is copied again, to the same
  * place, and its rename takes its time. */
 Test(journal, who_writes_there_now_is_not_disturbed)
