@@ -397,10 +397,10 @@ Test(journal, what_was_seen_unnamed_is_forgotten_with_its_object)
     WORKS(atd_store_stat(rig.memory, ATD_STR(URL), 1000, &left_job.info, err));
     die_after(rig.dir, leave_the_job);
     rig_start(&rig);
-    COMES(((struct atd_orphan *volatile *)&rig.publisher->orphans)[0] || objects(&rig) == 0);
+    COMES(((struct atd_orphan *const volatile *)&rig.publisher->orphans)[0] || objects(&rig) == 0);
     WORKS(atd_store_delete(rig.memory, ATD_STR(URL), 1000, err));
     COMES(rig_leftovers(&rig) == 0);
-    COMES(!((struct atd_orphan *volatile *)&rig.publisher->orphans)[0]);
+    COMES(!((struct atd_orphan *const volatile *)&rig.publisher->orphans)[0]);
     rig_close(&rig);
     drop_tar(tar);
 }
