@@ -198,8 +198,12 @@ static int look_at_object(struct atd_publisher *publisher, const struct atd_job 
         return rc;
     if (named)
         return 0;
-    if (!is_of_job(publisher, job, &found))
+    if (!is_of_job(publisher, job, &found)) {
+        /* An answer without a label may be a proxy's: it must be the same another time. */
+        if (job->info.maker[0] && !found.maker[0] && !is_old_orphan(publisher, job->url))
+            return atd_error_set(err, EAGAIN, "nobody can say who made '%s'", job->url);
         return 0;
+    }
     if (job->state != ATD_JOB_SENT && !is_old_orphan(publisher, job->url))
         return atd_error_set(err, EAGAIN, "'%s' may still be named", job->url);
     if (publisher->options.table)

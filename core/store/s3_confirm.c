@@ -143,8 +143,12 @@ int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct 
     case ATD_S3_FOUND_OTHER:
         break;
     }
-    if (!is_what_was_made(store, sent, &info))
+    if (info.maker[0] && !is_what_was_made(store, sent, &info))
         return atd_error_set(err, EIO, "%s is not what was sent: somebody else wrote it", what);
+    if (!is_what_was_made(store, sent, &info)) {
+        (void)atd_error_set(&why, EIO, "what is there is not what was sent, nor ours to delete");
+        return atd_s3_unknown(url, &why, err);
+    }
     rc = atd_s3_remove(&store->remote.store, url, timeout_ms, &why);
     after = rc ? ", and could not be deleted: " : "; it was deleted";
     if (info.size_bytes == sent->size_bytes)

@@ -106,7 +106,7 @@ struct atd_s3_sent {
 
 /*
  * The object was made, says the store: confirms it. Errors: EIO it is not what was sent, and was
- * deleted, unless it is somebody else's by now; EREMOTEIO nobody can say.
+ * deleted, unless it is somebody else's by now; EREMOTEIO nobody can say, or whose it is.
  */
 int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct atd_s3_sent *sent,
                    unsigned timeout_ms, struct atd_object_info *ret_info,

@@ -450,18 +450,21 @@ Test(s3_upload, what_is_not_what_was_sent_is_deleted)
 /* It was written over meanwhile, by somebody who asks nobody. */
 Test(s3_upload, what_is_somebody_elses_by_now_is_not_deleted)
 {
-    static const char *const heads[] = {
-        HEAD_BY(SOMEBODY, "8", "other-2", MADE_CRC),
-        HEAD_BY(SOMEBODY, "7", "whole-2", MADE_CRC),
-        HEAD_WITHOUT("7", "other-2"),
-        HEAD_WITHOUT("8", "other"),
+    static const struct {
+        const char *head;
+        int code;
+    } cases[] = {
+        {HEAD_BY(SOMEBODY, "8", "other-2", MADE_CRC), EIO},
+        {HEAD_BY(SOMEBODY, "7", "whole-2", MADE_CRC), EIO},
+        {HEAD_WITHOUT("7", "other-2"), EREMOTEIO}, /* or a proxy's answer */
+        {HEAD_WITHOUT("8", "other"), EREMOTEIO},
     };
 
     ready();
-    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         server_say(COMPLETED);
-        server_say(heads[i]);
-        cr_assert_eq(finish(), -EIO, "case %zu", i);
+        server_say(cases[i].head);
+        cr_assert_eq(finish(), -cases[i].code, "case %zu", i);
         asked(COMPLETE_LINE);
         asked(HEAD_LINE);
         asked_nothing_more();
