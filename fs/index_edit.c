@@ -239,15 +239,17 @@ static int run_rename(struct atd_publisher_edit *base, struct atd_editor *editor
     return atd_edit_rename(editor, atd_buf_str(&edit->name), atd_buf_str(&edit->other), err);
 }
 
-/* The kernel takes what it knows as the old one for the new one now: it is to look again. Before
- * the answer: it is told as soon as it lets go of the directory. */
-static void notify_renamed(struct fs *fs, const char *name, const char *new_name)
+/* What is known of it here alone goes with it. The kernel takes what it knows as the old one for
+ * the new one now: it is to look again. Before the answer: it is told as soon as it lets go of the
+ * directory. */
+static void follow_rename(struct fs *fs, const char *name, const char *new_name)
 {
     const struct staged_place places[] = {
         {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(name)},
         {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(new_name)}};
 
     staging_note_rename(fs->staging, places[0].leaf, places[1].leaf);
+    staging_move_notes(fs->staging, atd_str_from(name), atd_str_from(new_name));
     for (size_t i = 0; i < ATD_ARRAY_LEN(places); i++)
         notify_place(fs, &places[i]);
 }
@@ -257,7 +259,7 @@ static void done_rename(struct atd_publisher_edit *base, const struct atd_error 
     struct index_edit *edit = (struct index_edit *)base;
 
     if (!why)
-        notify_renamed(edit->fs, edit->subject, edit->leaf);
+        follow_rename(edit->fs, edit->subject, edit->leaf);
     done_plain(base, why);
 }
 
@@ -306,7 +308,7 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
         /* It exists here alone. */
         rc = staging_rename_dataset(fs->staging, atd_str_from(name), atd_str_from(new_name), &why);
         if (rc == 0) {
-            notify_renamed(fs, name, new_name);
+            follow_rename(fs, name, new_name);
             (void)fuse_reply_err(req, 0);
             free_edit(edit);
             return;

@@ -150,6 +150,9 @@ int staging_rename(struct staging *staging, struct staged *staged, const struct 
 void staging_put_note(struct staging *staging, const struct staged_place *place, const char *text);
 /* And takes it away: after a success. True when there was one. */
 bool staging_drop_note(struct staging *staging, const struct staged_place *place);
+/* The dataset has another name now: its notes go with it, as all that is in a directory does. What
+ * there is no memory for stays behind, and is forgotten one day. */
+void staging_move_notes(struct staging *staging, struct atd_str from, struct atd_str to);
 /* The note's name in the same directory, for notify_staged. */
 void staged_note_place(const struct staged_place *place, struct staged_where *ret_where);
 

@@ -45,8 +45,9 @@ struct atd_job {
     char *dataset;                         /* the index's name */
     char *url;                             /* SENDING and later */
     char upload_id[ATD_UPLOAD_ID_MAX + 1]; /* SENDING: "" while nobody knows */
-    struct atd_object_info info; /* SENT and later: what was made; SENDING: size_bytes, once
-                                    it is being finished, so that it may be there */
+    struct atd_object_info info; /* SENT and later: what was made; SENDING: once it is being
+                                    finished, so that it may be there, what is known of it:
+                                    size_bytes, maker, of a local file the latest mtime_s */
     struct atd_sighting seen;
 };
 
@@ -69,8 +70,9 @@ void atd_journal_remove(struct atd_journal *journal, uint64_t number);
 /*
  * The jobs of processes that died. `settle` is called for each and returns 0 when the job is done
  * with (its file goes), else the job stays for another start, with what `settle` put into its
- * `seen`. Then the dead process's spool files and its directory go. What cannot be read is reported
- * as *ret_warning and removed.
+ * `seen`. Then the dead process's spool files and its directory go. What is damaged is reported as
+ * *ret_warning and removed; what another version wrote is reported and stays. Errors: EAGAIN
+ * something could not be read now, and stays.
  */
 typedef int (*atd_journal_settle_fn)(void *ctx, struct atd_job *job, struct atd_error *err);
 int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, void *ctx,

@@ -16,10 +16,11 @@
  *     SENT         an object, known by its ETag, that no commit was begun for
  *     COMMITTING   the same, and the index may name it, or may be about to
  *
- * An object is deleted only when it is the one that the job tells of, and no entry names it: not in
- * the catalog, and not in its dataset as it is now. Where a commit, or somebody else's, may still
- * be on its way, it must stay unnamed from one look to another. The first look is written into the
- * job, so that processes too short for two share them.
+ * An object is deleted only when it is the one that the job tells of (its label says who made it),
+ * nobody here is writing to its URL, and no entry names it: not in the catalog, and not in its
+ * dataset as it is now. Where a commit, or somebody else's, may still be on its way, it must stay
+ * unnamed from one look to another. The first look is written into the job, so that processes too
+ * short for two share them.
  */
 
 #define LOOK_ARENA_MAX ((size_t)512 << 20)
@@ -147,6 +148,19 @@ static bool is_old_orphan(const struct atd_publisher *publisher, struct atd_job 
     return now.wall_ms - wait_ms >= seen->wall_ms && now.boot_ms - wait_ms >= seen->boot_ms;
 }
 
+/* Not somebody else's, who was faster, or came later with the same file. */
+static bool is_of_job(const struct atd_publisher *publisher, const struct atd_job *job,
+                      const struct atd_object_info *found)
+{
+    if (strcmp(found->maker, job->info.maker) != 0)
+        return false;
+    if (job->state != ATD_JOB_SENDING)
+        return atd_object_info_same(found, &job->info);
+    /* Local files are not labelled; but what was written afterwards is another. */
+    return found->size_bytes == job->info.size_bytes &&
+           !(publisher->is_disk && job->info.mtime_s && found->mtime_s > job->info.mtime_s);
+}
+
 static int settle_object(struct atd_publisher *publisher, struct atd_job *job,
                          struct atd_error *err)
 {
@@ -164,10 +178,12 @@ static int settle_object(struct atd_publisher *publisher, struct atd_job *job,
         return rc;
     if (named)
         return 0;
-    /* Somebody else's, who was faster. */
-    if (job->state == ATD_JOB_SENDING ? found.size_bytes != job->info.size_bytes
-                                      : !atd_object_info_same(&found, &job->info))
+    if (!is_of_job(publisher, job, &found)) {
+        /* An answer without a label may be a proxy's: it must be the same another time. */
+        if (job->info.maker[0] && !found.maker[0] && !is_old_orphan(publisher, job))
+            return atd_error_set(err, EAGAIN, "nobody can say who made '%s'", job->url);
         return 0;
+    }
     if (job->state != ATD_JOB_SENT && !is_old_orphan(publisher, job))
         return atd_error_set(err, EAGAIN, "'%s' may still be named", job->url);
     if (publisher->options.table)
@@ -275,8 +291,14 @@ struct round {
 static int settle_dead(void *ctx, struct atd_job *job, struct atd_error *err)
 {
     struct round *round = ctx;
-    int rc = settle(round->publisher, job, err);
+    struct atd_publisher *publisher = round->publisher;
+    /* Meanwhile nobody here begins to write there; and who does already is not disturbed. */
+    int rc = atd_publisher_claim_url(publisher, job->url, err);
 
+    if (rc == 0) {
+        rc = settle(publisher, job, err);
+        atd_publisher_release_url(publisher, job->url);
+    }
     if (rc)
         round->something_stays = true;
     return rc;
@@ -289,12 +311,12 @@ static bool recover_dead(struct atd_publisher *publisher)
     struct atd_error warning = ATD_ERROR_INIT;
     struct atd_error err = ATD_ERROR_INIT;
 
-    if (atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err))
-        return true;
+    int rc = atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err);
+
     if (warning.code)
         atd_publisher_tell(publisher, "recovery", ATD_STR(""), ATD_STR(""), ATD_STR(""),
                            ATD_STR(""), &warning);
-    return round.something_stays;
+    return rc || round.something_stays;
 }
 
 static void note_recovered_locked(struct atd_publisher *publisher)

@@ -234,6 +234,25 @@ def test_who_is_in_a_dataset_that_is_renamed_is_in_it_afterwards(world):
     assert ls(mount / "datasets") == ["newer"]
 
 
+@pytest.mark.parametrize("has_shards", [False, True], ids=["empty", "with-shards"])
+def test_the_reason_of_a_failure_goes_with_its_dataset(world, has_shards):
+    mount = world.mount()
+    directory = mount / "datasets" / "before"
+    new = mount / "datasets" / "after"
+    directory.mkdir()
+    if has_shards:
+        run("cp", world.shard("a.tar"), directory)
+    bad = world.sources / "bad.tar"
+    bad.write_bytes(b"no tar at all\n" * 1000)
+    assert run("cp", bad, directory, check=False).returncode == 1
+    why = read(directory / "bad.tar.error.txt")
+    bounded(os.rename, directory, new)
+    wait_until(lambda: "bad.tar.error.txt" in ls(new), 5, "it shows")
+    assert read(new / "bad.tar.error.txt") == why
+    bounded(directory.mkdir)
+    assert "bad.tar.error.txt" not in ls(directory)
+
+
 def test_a_file_that_is_being_published_is_neither_renamed_nor_unlinked(disk_world):
     path = disk_world.shard("a.tar")
     mount = disk_world.mount()
