@@ -205,6 +205,15 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
                        edit->was_sent || rc != -ESTALE ? DOWN_PAUSE_MAX_MS
                                                        : pause_after_conflict(began_ms));
     }
+    /* Asked again it refuses, perhaps because of what was done: so nothing may be taken back. */
+    if (rc && edit->was_sent && rc != -EREMOTEIO) {
+        char refused[ATD_ERROR_TEXT_MAX];
+
+        (void)snprintf(refused, sizeof(refused), "%s", why.text);
+        rc = atd_error_set(&why, EREMOTEIO,
+                           "the index did not answer whether the change was made; asked again: %s",
+                           refused);
+    }
     free(edit);
     if (rc && err)
         *err = why;

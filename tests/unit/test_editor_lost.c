@@ -391,6 +391,34 @@ Test(editor_lost, a_rename_whose_answer_was_lost_is_no_failure_because_others_we
     rename_and_meet(add_to_d);
 }
 
+static int rename_d(struct atd_editor *editor, struct atd_error *err)
+{
+    return atd_edit_rename(editor, S("d"), S("e"), err);
+}
+
+/* What was done may be why it is refused now: who takes a definite no for "not done" would take
+ * back what the index names. */
+Test(editor_lost, a_refusal_after_a_lost_answer_is_no_definite_one)
+{
+    struct rig rig;
+    struct meeting meeting = {.rig = &rig, .run = rename_d};
+    struct atd_error why = ATD_ERROR_INIT;
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    rig_refresh(&rig);
+    meeting.editor = rig_editor(&rig, rig.hook.inner, false);
+    rig.hook.fault = HOOK_LOST_DONE;
+    rig.hook.fault_at = rig.hook.commits + 1;
+    rig.hook.fault_count = 1;
+    rig.hook.after = meet;
+    rig.hook.after_ctx = &meeting;
+    cr_assert_eq(set_metadata(rig.editor, &why), -EREMOTEIO, "%s", why.text);
+    cr_assert(meeting.met);
+    atd_editor_free(meeting.editor);
+    rig_close(&rig);
+}
+
 /* An index that was away for a while, and then one conflict. */
 static void conflict_once(void *ctx)
 {
