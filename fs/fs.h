@@ -50,7 +50,7 @@ struct fs {
     struct atd_live *live;
     struct nodes *nodes;
     struct staging *staging;         /* never NULL; empty when nothing can be written */
-    struct atd_publisher *publisher; /* NULL: mounted read only */
+    struct atd_publisher *publisher; /* NULL: see publishing_refuse() */
     struct publishing *publishing;   /* the same, and who tidies */
     const char *spool_path;          /* where what is written takes room; NULL with no publisher */
     struct handles handles;

@@ -11,6 +11,7 @@
 #include "layout.h"
 #include "publish/editor.h"
 #include "publish/publisher.h"
+#include "publishing.h"
 #include "reply.h"
 #include "staging.h"
 #include "target.h"
@@ -26,6 +27,7 @@ struct index_edit {
     struct atd_buf name;    /* the index's: of the dataset or label */
     struct atd_buf version; /* label */
     struct atd_buf other;   /* the new name, the CID, the URL */
+    bool if_leaving;
     int64_t mtime_ns;
     struct stat shown; /* mtime: how the file was shown before */
     fuse_ino_t number; /* the node to answer with: the parent of a link, the shard */
@@ -237,14 +239,17 @@ static int run_rename(struct atd_publisher_edit *base, struct atd_editor *editor
     return atd_edit_rename(editor, atd_buf_str(&edit->name), atd_buf_str(&edit->other), err);
 }
 
-/* The kernel takes what it knows as the old one for the new one now: it is to look again. Before
- * the answer: it is told as soon as it lets go of the directory. */
-static void notify_renamed(struct fs *fs, const char *name, const char *new_name)
+/* What is known of it here alone goes with it. The kernel takes what it knows as the old one for
+ * the new one now: it is to look again. Before the answer: it is told as soon as it lets go of the
+ * directory. */
+static void follow_rename(struct fs *fs, const char *name, const char *new_name)
 {
     const struct staged_place places[] = {
         {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(name)},
         {.directory = NODE_DATASETS, .subject = ATD_STR(""), .leaf = atd_str_from(new_name)}};
 
+    staging_note_rename(fs->staging, places[0].leaf, places[1].leaf);
+    staging_move_notes(fs->staging, atd_str_from(name), atd_str_from(new_name));
     for (size_t i = 0; i < ATD_ARRAY_LEN(places); i++)
         notify_place(fs, &places[i]);
 }
@@ -254,7 +259,7 @@ static void done_rename(struct atd_publisher_edit *base, const struct atd_error 
     struct index_edit *edit = (struct index_edit *)base;
 
     if (!why)
-        notify_renamed(edit->fs, edit->subject, edit->leaf);
+        follow_rename(edit->fs, edit->subject, edit->leaf);
     done_plain(base, why);
 }
 
@@ -303,7 +308,7 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
         /* It exists here alone. */
         rc = staging_rename_dataset(fs->staging, atd_str_from(name), atd_str_from(new_name), &why);
         if (rc == 0) {
-            notify_renamed(fs, name, new_name);
+            follow_rename(fs, name, new_name);
             (void)fuse_reply_err(req, 0);
             free_edit(edit);
             return;
@@ -312,27 +317,59 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
     submit(edit, rc, &why);
 }
 
+static int compare_urls(const void *a, const void *b)
+{
+    return atd_str_compare(*(const struct atd_str *)a, *(const struct atd_str *)b);
+}
+
+/* Of texts with a NUL behind each: sorted. */
+static int split_urls(const struct atd_buf *texts, struct atd_str **ret_urls, size_t *ret_count,
+                      struct atd_error *err)
+{
+    struct atd_str *urls = calloc(STAGED_HIDDEN_MAX, sizeof(*urls));
+    size_t count = 0;
+
+    if (!urls)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    for (size_t at = 0; at < texts->len && count < STAGED_HIDDEN_MAX; at += urls[count++].len + 1)
+        urls[count] = atd_str_from((const char *)texts->ptr + at);
+    qsort(urls, count, sizeof(*urls), compare_urls);
+    *ret_urls = urls;
+    *ret_count = count;
+    return 0;
+}
+
 /* The shards that were unlinked in it go first: nobody overwrites them in a directory that is being
  * removed, so that their grace is over (rm -r). */
 static int remove_hidden(struct index_edit *edit, struct atd_editor *editor, struct atd_error *err)
 {
-    const char *at = (const char *)edit->other.ptr;
-    const char *end = at + edit->other.len;
-    struct atd_str *urls;
+    atd_auto_buf struct atd_buf marked_texts = ATD_BUF_INIT(HIDDEN_URLS_MAX);
+    atd_auto_free struct atd_str *marked = NULL;
+    atd_auto_free struct atd_str *urls = NULL;
+    size_t marked_count = 0;
     size_t count = 0;
+    size_t kept = 0;
     int rc;
 
     if (edit->other.len == 0)
         return 0;
-    urls = calloc(STAGED_HIDDEN_MAX, sizeof(*urls));
-    if (!urls)
-        return atd_error_set(err, ENOMEM, "out of memory");
-    while (at < end && count < STAGED_HIDDEN_MAX) {
-        urls[count] = atd_str_from(at);
-        at += urls[count++].len + 1;
+    publishing_marked_urls(edit->fs, atd_str_from(edit->subject), &marked_texts);
+    rc = atd_buf_finish(&marked_texts, "the URLs of unlinked shards", err);
+    if (rc == 0)
+        rc = split_urls(&marked_texts, &marked, &marked_count, err);
+    if (rc == 0)
+        rc = split_urls(&edit->other, &urls, &count, err);
+    if (rc)
+        return rc;
+    /* Those that are marked go if they still are: somebody may have published them again. */
+    for (size_t i = 0; i < count; i++) {
+        if (!bsearch(&urls[i], marked, marked_count, sizeof(*marked), compare_urls))
+            urls[kept++] = urls[i];
     }
-    rc = atd_edit_remove_shards(editor, atd_buf_str(&edit->name), urls, count, err);
-    free(urls);
+    if (marked_count)
+        rc = atd_edit_remove_leaving(editor, atd_buf_str(&edit->name), marked, marked_count, err);
+    if (rc == 0 && kept)
+        rc = atd_edit_remove_shards(editor, atd_buf_str(&edit->name), urls, kept, err);
     return rc;
 }
 
@@ -458,7 +495,9 @@ static int run_remove_shard(struct atd_publisher_edit *base, struct atd_editor *
     struct index_edit *edit = (struct index_edit *)base;
     struct atd_str url = atd_buf_str(&edit->other);
 
-    return atd_edit_remove_shards(editor, atd_buf_str(&edit->name), &url, 1, err);
+    return edit->if_leaving
+               ? atd_edit_remove_leaving(editor, atd_buf_str(&edit->name), &url, 1, err)
+               : atd_edit_remove_shards(editor, atd_buf_str(&edit->name), &url, 1, err);
 }
 
 /* Deleted or not: what is in the index shows again. */
@@ -477,7 +516,7 @@ static void done_remove_shard(struct atd_publisher_edit *base, const struct atd_
 }
 
 void index_edit_remove_shard(struct fs *fs, struct atd_str subject, struct atd_str leaf,
-                             struct atd_str url)
+                             struct atd_str url, bool if_leaving)
 {
     struct index_edit *edit = make(fs, NULL, run_remove_shard, done_remove_shard);
     struct atd_error why = ATD_ERROR_INIT;
@@ -490,6 +529,7 @@ void index_edit_remove_shard(struct fs *fs, struct atd_str subject, struct atd_s
     (void)snprintf(edit->subject, sizeof(edit->subject), ATD_STR_FMT, ATD_STR_ARG(subject));
     (void)snprintf(edit->leaf, sizeof(edit->leaf), ATD_STR_FMT, ATD_STR_ARG(leaf));
     atd_buf_append_str(&edit->other, url);
+    edit->if_leaving = if_leaving;
     rc = target_dataset_name(fs, subject, &edit->name, &why);
     submit(edit, rc, &why);
 }

@@ -124,9 +124,9 @@ static bool may_be_shard(const struct atd_catalog_entry *entry, struct atd_str n
 }
 
 /* `name`: of what is staged only this is wanted; ptr NULL: all. */
-static int open_view(struct fs *fs, enum node_kind kind, struct atd_str subject,
-                     struct atd_str name, enum view_need need, enum atd_effort effort,
-                     struct view *ret_view, struct atd_error *err)
+static int try_view(struct fs *fs, enum node_kind kind, struct atd_str subject, struct atd_str name,
+                    enum view_need need, enum atd_effort effort, struct view *ret_view,
+                    struct atd_error *err)
 {
     struct view view = {.kind = kind, .staging = fs->staging};
     bool only_staged;
@@ -149,6 +149,21 @@ static int open_view(struct fs *fs, enum node_kind kind, struct atd_str subject,
     }
     *ret_view = view;
     return 0;
+}
+
+/* The same for a directory that may have been renamed since somebody opened it. */
+static int open_view(struct fs *fs, enum node_kind kind, struct atd_str subject,
+                     struct atd_str name, enum view_need need, enum atd_effort effort,
+                     struct view *ret_view, struct atd_error *err)
+{
+    int rc = try_view(fs, kind, subject, name, need, effort, ret_view, err);
+    char renamed[ATD_FILE_NAME_MAX + 1];
+
+    if (rc != -ENOENT || kind != NODE_DATASET || !staging_renamed(fs->staging, subject, renamed))
+        return rc;
+    if (err)
+        *err = (struct atd_error)ATD_ERROR_INIT;
+    return try_view(fs, kind, atd_str_from(renamed), name, need, effort, ret_view, err);
 }
 
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,

@@ -161,7 +161,7 @@ static void *send_until_stopped(void *ctx)
 {
     struct notify *notify = ctx;
 
-    notify_device_own(fuse_session_fd(notify->fs->session));
+    notify_device_own(fuse_session_fd(notify->fs->session), notify->fs->options->foreground);
     for (;;) {
         struct notice *notice = NULL;
         int64_t wait_ms;

@@ -44,18 +44,26 @@ static int clone_device(int device)
     return 0; /* what stands elsewhere is closed with all the rest */
 }
 
-void notify_device_own(int device)
+/* Nobody reads ours at their ends: a pipe's reader would wait for the mount's. */
+static void leave_stdio(void)
 {
-    int rc;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        (void)(null >= 0 ? dup2(null, fd) : close(fd));
+}
+
+void notify_device_own(int device, bool keep_stdio)
+{
     if (close_from_to(UINT_MAX, UINT_MAX) != 0 || unshare(CLONE_FILES) != 0) {
         atd_log(ATD_LOG_DEBUG, "notifications share the device: %s", strerror(errno));
         return;
     }
-    /* A copy of all that was open: none of it may be kept open by us. */
-    rc = clone_device(device);
+    /* A copy of all that was open: none of it may be kept open by us. No word of a failed clone:
+     * what syslog opens here has a number that means another file to the other threads. */
+    if (!keep_stdio)
+        leave_stdio();
+    (void)clone_device(device);
     (void)close_from_to(STDERR_FILENO + 1, (unsigned)device - 1);
     (void)close_from_to((unsigned)device + 1, UINT_MAX);
-    if (rc)
-        atd_log(ATD_LOG_DEBUG, "notifications share the device: %s", strerror(-rc));
 }

@@ -11,10 +11,13 @@
 #ifndef ATD_FS_NOTIFY_DEVICE_H
 #define ATD_FS_NOTIFY_DEVICE_H
 
+#include <stdbool.h>
+
 /*
  * From now on `device` is the clone for the calling thread, which may open and close nothing that
- * others see. Where that is not possible all stays as it was.
+ * others see, and log nothing. Where that is not possible all stays as it was. `keep_stdio`: in the
+ * foreground.
  */
-void notify_device_own(int device);
+void notify_device_own(int device, bool keep_stdio);
 
 #endif

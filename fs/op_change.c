@@ -38,7 +38,7 @@ static bool reply_if_fixed(fuse_req_t req, const char *operation, const struct n
         return true;
     }
     if (!fs->publisher)
-        (void)atd_error_set(&why, EROFS, "mounted read only (-o ro)");
+        (void)publishing_refuse(fs, &why);
     else if (directory->kind == NODE_BY_CID || directory->kind == NODE_CID)
         (void)atd_error_set(&why, EROFS, "by-cid/ shows entries as they are and never changes");
     else if (directory->kind == NODE_ROOT || directory->kind == NODE_CONTROL)

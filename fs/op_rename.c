@@ -200,7 +200,7 @@ static int check(struct rename_work *work, const struct node *directory,
     struct fs *fs = fs_of(work->req);
 
     if (!fs->publisher)
-        return atd_error_set(err, EROFS, "mounted read only (-o ro)");
+        return publishing_refuse(fs, err);
     if (directory->kind == NODE_CID || new_directory->kind == NODE_CID ||
         directory->kind == NODE_BY_CID || new_directory->kind == NODE_BY_CID)
         return atd_error_set(err, EROFS, "by-cid/ shows entries as they are and never changes");

@@ -19,11 +19,6 @@
 #include "reply.h"
 #include "verdict.h"
 
-static int refuse_read_only(struct atd_error *err)
-{
-    return atd_error_set(err, EROFS, "mounted read only (-o ro)");
-}
-
 static void reply_refused(fuse_req_t req, const char *operation, const struct node *directory,
                           const char *name, const struct atd_error *why)
 {
@@ -141,7 +136,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     if (!directory) {
         (void)fuse_reply_err(req, ESTALE);
     } else if (!fs->publisher) {
-        (void)refuse_read_only(&why);
+        (void)publishing_refuse(fs, &why);
         reply_refused(req, "create", directory, name, &why);
     } else {
         defer(req, &(struct deferred_args){.number = parent, .name = name, .info = info},
@@ -242,7 +237,7 @@ void op_write_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *inf
     if (!node) {
         (void)fuse_reply_err(req, ESTALE);
     } else if (!fs->publisher) {
-        (void)refuse_read_only(&why);
+        (void)publishing_refuse(fs, &why);
         reply_node_error(fs, req, "open for writing", node, &why);
     } else if (node->kind == NODE_STAGED) {
         open_staged(req, node, info);
@@ -260,6 +255,7 @@ void op_write_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *inf
 struct held_write {
     struct atd_publication_wait wait; /* first */
     fuse_req_t req;
+    struct atd_publication *publication; /* the file's, which is open */
     const struct node *node;
     size_t size;
 };
@@ -304,8 +300,10 @@ static void on_written(struct atd_publication_wait *wait, const struct atd_error
 /* Who is being killed while the store is slow cannot end before the answer (TOOLS 4.9). */
 static void on_interrupt(fuse_req_t req, void *data)
 {
+    struct held_write *held = data;
+
     if (process_is_dying(fuse_req_ctx(req)->pid))
-        atd_publication_cancel(data);
+        atd_publication_give_up(held->publication, &held->wait);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size, off_t offset,
@@ -328,11 +326,14 @@ void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size,
         (void)fuse_reply_err(req, EIO);
         return;
     }
-    *held =
-        (struct held_write){.wait = {.done = on_written}, .req = req, .node = node, .size = size};
+    *held = (struct held_write){.wait = {.done = on_written},
+                                .req = req,
+                                .publication = file->staged->publication,
+                                .node = node,
+                                .size = size};
     atomic_store(&file->has_written, true);
     (void)atomic_fetch_add(&file->staged->writes, 1);
-    fuse_req_interrupt_func(req, on_interrupt, file->staged->publication);
+    fuse_req_interrupt_func(req, on_interrupt, held);
     rc = atd_publication_write(file->staged->publication, (uint64_t)offset,
                                (struct atd_bytes){(const uint8_t *)bytes, size}, &held->wait, &why);
     if (rc == -EINPROGRESS)

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/dirs.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/workers.h"
 #include "index_edit.h"
@@ -23,10 +24,15 @@
 #define END_MS 4000u
 /* A mount that nobody publishes in still looks for forgotten files now and then. */
 #define SWEEP_MS 600000
+/* Unlinked shards that are marked in one change: each costs a copy of the dataset's metadata. */
+#define MARKED_AT_ONCE_MAX 256u
+#define MARKED_URLS_MAX (64u << 20)
 
 struct doomed {
     struct doomed *next;
     int64_t due_ms;
+    uint64_t batch; /* that it is, or was, marked in; 0: none yet */
+    bool is_marked; /* in the index, so that whoever publishes it again can be seen */
     char *subject;
     char *leaf;
     char *url;
@@ -39,6 +45,7 @@ struct publishing {
     bool has_thread;
     struct atd_error why; /* code not 0: why nothing can be published */
     struct atd_publisher_edit sweep;
+    struct atd_publisher_edit mark;
     struct atd_publisher_edit last; /* after the deletions that the end hurries */
 
     struct atd_lock lock;
@@ -46,6 +53,8 @@ struct publishing {
     /* guarded by lock */
     bool stopping;
     bool is_sweeping;
+    bool is_marking;
+    uint64_t batches; /* of doomed ones, ever taken */
     bool is_last_done;
     int64_t sweep_at_ms;   /* of superseded entries; INT64_MAX: nothing waits */
     struct doomed *doomed; /* in the order of their time */
@@ -73,11 +82,112 @@ static void append_locked(struct publishing *publishing, struct doomed *doomed)
     *end = doomed;
 }
 
+/* ------------------------------------------------------------------ marks in the index */
+
+/*
+ * What was unlinked is marked in the index at once (editor.h), by the commit thread, as many as
+ * there are together. What could not be marked is deleted without asking when its time comes.
+ */
+
+static void end_marking(struct publishing *publishing)
+{
+    atd_lock_take(&publishing->lock);
+    publishing->is_marking = false;
+    atd_lock_give(&publishing->lock);
+}
+
+/* The next ones of one dataset: its file name, and their URLs, each with a NUL behind; 0: none. */
+static size_t take_batch(struct publishing *publishing, struct atd_buf *subject,
+                         struct atd_buf *urls)
+{
+    size_t count = 0;
+
+    atd_buf_clear(subject);
+    atd_buf_clear(urls);
+    atd_lock_take(&publishing->lock);
+    publishing->batches++;
+    for (struct doomed *at = publishing->doomed; at && count < MARKED_AT_ONCE_MAX; at = at->next) {
+        if (at->batch || (count && !atd_str_equal(atd_buf_str(subject), atd_str_from(at->subject))))
+            continue;
+        if (count++ == 0)
+            atd_buf_append_text(subject, at->subject);
+        atd_buf_append(urls, at->url, strlen(at->url) + 1);
+        at->batch = publishing->batches;
+    }
+    publishing->is_marking = count > 0;
+    atd_lock_give(&publishing->lock);
+    return count;
+}
+
+static void note_marked(struct publishing *publishing)
+{
+    atd_lock_take(&publishing->lock);
+    for (struct doomed *at = publishing->doomed; at; at = at->next)
+        at->is_marked = at->is_marked || at->batch == publishing->batches;
+    atd_lock_give(&publishing->lock);
+}
+
+static int run_mark(struct atd_publisher_edit *edit, struct atd_editor *editor,
+                    struct atd_error *err)
+{
+    struct publishing *publishing =
+        (struct publishing *)(void *)((char *)edit - offsetof(struct publishing, mark));
+    atd_auto_buf struct atd_buf subject = ATD_BUF_INIT(ATD_NAME_BYTES_MAX);
+    atd_auto_buf struct atd_buf texts = ATD_BUF_INIT(MARKED_URLS_MAX);
+    struct atd_str urls[MARKED_AT_ONCE_MAX];
+    size_t count;
+    int rc = 0;
+
+    while (rc == 0 && (count = take_batch(publishing, &subject, &texts)) > 0) {
+        atd_auto_buf struct atd_buf name = ATD_BUF_INIT(ATD_NAME_BYTES_MAX);
+        const char *at = (const char *)texts.ptr;
+
+        rc = atd_buf_finish(&texts, "the URLs of unlinked shards", err);
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            urls[i] = atd_str_from(at);
+            at += urls[i].len + 1;
+        }
+        if (rc == 0)
+            rc = target_dataset_name(publishing->fs, atd_buf_str(&subject), &name, err);
+        if (rc == 0)
+            rc = atd_edit_mark_leaving(editor, atd_buf_str(&name), urls, count, err);
+        if (rc == 0)
+            note_marked(publishing);
+    }
+    return rc;
+}
+
+static void done_mark(struct atd_publisher_edit *edit, const struct atd_error *why)
+{
+    struct publishing *publishing =
+        (struct publishing *)(void *)((char *)edit - offsetof(struct publishing, mark));
+
+    if (!why)
+        return; /* the last look, that found nothing to mark, has ended it */
+    atd_log(ATD_LOG_DEBUG, "unlinked shards are not marked: %s", why->text);
+    end_marking(publishing);
+}
+
+void publishing_marked_urls(struct fs *fs, struct atd_str subject, struct atd_buf *out)
+{
+    struct publishing *publishing = fs->publishing;
+
+    atd_lock_take(&publishing->lock);
+    for (const struct doomed *at = publishing->doomed; at; at = at->next) {
+        if (at->is_marked && atd_str_equal(atd_str_from(at->subject), subject))
+            atd_buf_append(out, at->url, strlen(at->url) + 1);
+    }
+    atd_lock_give(&publishing->lock);
+}
+
+/* ------------------------------------------------------------------ when its time has come */
+
 int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_str leaf,
                             struct atd_str url, struct atd_error *err)
 {
     struct publishing *publishing = fs->publishing;
     struct doomed *doomed = calloc(1, sizeof(*doomed));
+    bool marks;
     int rc;
 
     if (doomed) {
@@ -97,8 +207,12 @@ int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_st
     }
     atd_lock_take(&publishing->lock);
     append_locked(publishing, doomed);
+    marks = !publishing->is_marking;
+    publishing->is_marking = true;
     (void)pthread_cond_signal(&publishing->wake);
     atd_lock_give(&publishing->lock);
+    if (marks && atd_publisher_edit(publishing->parts.publisher, &publishing->mark, NULL) != 0)
+        end_marking(publishing);
     return 0;
 }
 
@@ -118,7 +232,8 @@ static bool delete_doomed(struct publishing *publishing, const struct doomed *do
     }
     if (staging_hidden_url(publishing->fs->staging, subject, leaf, &url) &&
         atd_str_equal(atd_buf_str(&url), atd_str_from(doomed->url)))
-        index_edit_remove_shard(publishing->fs, subject, leaf, atd_str_from(doomed->url));
+        index_edit_remove_shard(publishing->fs, subject, leaf, atd_str_from(doomed->url),
+                                doomed->is_marked);
     return true;
 }
 
@@ -157,18 +272,29 @@ static void done_last(struct atd_publisher_edit *edit, const struct atd_error *w
     atd_lock_give(&publishing->lock);
 }
 
+static struct doomed *take_doomed(struct publishing *publishing)
+{
+    struct doomed *doomed;
+
+    atd_lock_take(&publishing->lock);
+    doomed = publishing->doomed;
+    if (doomed)
+        publishing->doomed = doomed->next;
+    atd_lock_give(&publishing->lock);
+    return doomed;
+}
+
 /* What was unlinked must not be back at the next mount. The thread has ended. */
 static void delete_all_now(struct publishing *publishing)
 {
+    struct doomed *doomed;
     int64_t until_ms = atd_clock_monotonic_ms() + STOP_MS;
     int64_t left_ms = STOP_MS;
 
-    if (!publishing->doomed)
+    doomed = take_doomed(publishing);
+    if (!doomed)
         return;
-    while (publishing->doomed) {
-        struct doomed *doomed = publishing->doomed;
-
-        publishing->doomed = doomed->next;
+    for (; doomed; doomed = take_doomed(publishing)) {
         (void)delete_doomed(publishing, doomed);
         free_doomed(doomed);
     }
@@ -242,6 +368,21 @@ static bool take_sweep_locked(struct publishing *publishing, int64_t now_ms)
     return true;
 }
 
+/* The first whose time has come; one that is being marked just now waits once more. */
+static struct doomed *take_due_locked(struct publishing *publishing, int64_t now_ms)
+{
+    struct doomed *doomed;
+
+    while ((doomed = publishing->doomed) && doomed->due_ms <= now_ms) {
+        publishing->doomed = doomed->next;
+        if (doomed->is_marked || !publishing->is_marking)
+            return doomed;
+        doomed->due_ms = now_ms + STAGED_GRACE_MS;
+        append_locked(publishing, doomed);
+    }
+    return NULL;
+}
+
 static void *tidy(void *ctx)
 {
     struct publishing *publishing = ctx;
@@ -250,13 +391,10 @@ static void *tidy(void *ctx)
     atd_lock_take(&publishing->lock);
     while (!publishing->stopping) {
         int64_t now_ms = atd_clock_monotonic_ms();
-        struct doomed *doomed =
-            publishing->doomed && publishing->doomed->due_ms <= now_ms ? publishing->doomed : NULL;
+        struct doomed *doomed = take_due_locked(publishing, now_ms);
         bool sweeps = take_sweep_locked(publishing, now_ms);
         int64_t next_ms = staging_at_ms;
 
-        if (doomed)
-            publishing->doomed = doomed->next;
         if (publishing->doomed && publishing->doomed->due_ms < next_ms)
             next_ms = publishing->doomed->due_ms;
         if (!publishing->is_sweeping && publishing->sweep_at_ms < next_ms)
@@ -338,8 +476,11 @@ int publishing_start(struct fs *fs, struct atd_error *err)
     if (!publishing)
         return atd_error_set(err, ENOMEM, "out of memory");
     publishing->fs = fs;
+    publishing->mark.run = run_mark;
+    publishing->mark.done = done_mark;
+    publishing->mark.only_reads = true; /* nobody waits for it to show */
     publishing->sweep.run = run_sweep;
-    /* Nobody waits for what it deletes. Were the index loaded after each sweep, that would make for
+    /* Nor for what the sweep deletes. Were the index loaded after each sweep, that would make for
      * the next one. */
     publishing->sweep.only_reads = true;
     publishing->sweep.done = done_sweep;
@@ -357,6 +498,13 @@ int publishing_start(struct fs *fs, struct atd_error *err)
     publishing->why = why;
     atd_log(ATD_LOG_WARNING, "nothing can be published: %s", why.text);
     return 0;
+}
+
+int publishing_refuse(const struct fs *fs, struct atd_error *err)
+{
+    if (!fs->publishing)
+        return atd_error_set(err, EROFS, "mounted read only (-o ro)");
+    return atd_error_set(err, EROFS, "nothing can be published: %.400s", fs->publishing->why.text);
 }
 
 bool publishing_stop(struct fs *fs)
@@ -432,10 +580,8 @@ void publishing_write_status(struct fs *fs, struct atd_json_writer *json)
         atd_publisher_stats(fs->publisher, &stats);
         if (atd_publisher_ready(fs->publisher, &why) == 0)
             why.code = 0;
-    } else if (publishing) {
-        why = publishing->why;
     } else {
-        (void)atd_error_set(&why, EROFS, "mounted read only (-o ro)");
+        (void)publishing_refuse(fs, &why);
     }
     atd_json_key(json, "publishing");
     atd_json_object_begin(json);

@@ -14,6 +14,8 @@ struct publishing;
 /* Sets fs->publisher, which stays NULL for a mount that is read only, and for one without a usable
  * state directory, unless the user named it: that fails. */
 int publishing_start(struct fs *fs, struct atd_error *err) ATD_MUST_USE;
+/* Where fs->publisher is NULL: why. Returns -EROFS. */
+int publishing_refuse(const struct fs *fs, struct atd_error *err);
 /* Ends its thread. False when it hangs. */
 bool publishing_stop(struct fs *fs);
 /* Ends what is under way, when every file is closed and has no name any more, and takes back what
@@ -26,6 +28,10 @@ bool publishing_free(struct fs *fs);
  * staging_hide. */
 int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_str leaf,
                             struct atd_str url, struct atd_error *err) ATD_MUST_USE;
+
+/* The URLs of those in a dataset that are marked in the index as leaving, each with a NUL behind;
+ * appended. */
+void publishing_marked_urls(struct fs *fs, struct atd_str subject, struct atd_buf *out);
 
 /* A new generation is current, or something was published: there may be something to tidy. */
 void publishing_index_changed(struct fs *fs);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,6 +251,9 @@ static int serve_mounted(struct fs *fs, struct atd_error *err)
         rc = atd_error_set(err, EIO, "cannot handle signals");
     if (rc == 0) {
         rc = loop(fs, err);
+        /* It is ending: who unmounts and then says so, as systemd does, is not to cut short what is
+         * taken back now. */
+        (void)signal(SIGTERM, SIG_IGN);
         fuse_remove_signal_handlers(fs->session);
     }
     unmount_session(fs);

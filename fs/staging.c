@@ -469,3 +469,32 @@ bool staging_drop_note(struct staging *staging, const struct staged_place *place
     staged_unref(staging, note);
     return had_one;
 }
+
+static void move_note(struct staging *staging, struct staged *note, const struct staged_place *to)
+{
+    struct staged *replaced = NULL;
+    atd_auto_free char *subject = strndup(to->subject.ptr, to->subject.len);
+    atd_auto_free char *leaf = strndup(to->leaf.ptr, to->leaf.len);
+
+    if (!subject || !leaf)
+        return;
+    atd_lock_take(&staging->lock);
+    (void)rename_locked(staging, note, to, &subject, &leaf, &replaced); /* else it went meanwhile */
+    atd_lock_give(&staging->lock);
+    staged_unref(staging, replaced);
+}
+
+void staging_move_notes(struct staging *staging, struct atd_str from, struct atd_str to)
+{
+    struct staged_list list;
+
+    if (staging_list(staging, NODE_DATASET, from, &list, NULL) != 0)
+        return;
+    for (size_t i = 0; i < list.count; i++) {
+        const struct staged_place place = {NODE_DATASET, to, atd_str_from(list.items[i].leaf)};
+
+        if (list.items[i].staged->kind == STAGED_NOTE)
+            move_note(staging, list.items[i].staged, &place);
+    }
+    staging_list_free(staging, &list);
+}

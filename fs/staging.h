@@ -150,6 +150,9 @@ int staging_rename(struct staging *staging, struct staged *staged, const struct 
 void staging_put_note(struct staging *staging, const struct staged_place *place, const char *text);
 /* And takes it away: after a success. True when there was one. */
 bool staging_drop_note(struct staging *staging, const struct staged_place *place);
+/* The dataset has another name now: its notes go with it, as all that is in a directory does. What
+ * there is no memory for stays behind, and is forgotten one day. */
+void staging_move_notes(struct staging *staging, struct atd_str from, struct atd_str to);
 /* The note's name in the same directory, for notify_staged. */
 void staged_note_place(const struct staged_place *place, struct staged_where *ret_where);
 
@@ -201,6 +204,13 @@ bool staging_remove_dataset(struct staging *staging, struct atd_str file_name);
 /* Errors: ENOENT; EEXIST; as _add. Staged files in it do not move: see staging_list first. */
 int staging_rename_dataset(struct staging *staging, struct atd_str from, struct atd_str to,
                            struct atd_error *err) ATD_MUST_USE;
+/*
+ * Notes that a dataset (published or not) was renamed. _renamed tells what the one that was called
+ * so is called now; false: nothing is known of it, and ret_name is of no use. staging_renames.c.
+ */
+void staging_note_rename(struct staging *staging, struct atd_str from, struct atd_str to);
+bool staging_renamed(struct staging *staging, struct atd_str file_name,
+                     char ret_name[ATD_FILE_NAME_MAX + 1]);
 /* Copies of the names, in byte order: free with staging_datasets_free. */
 int staging_datasets(struct staging *staging, char ***ret_names, size_t *ret_count,
                      struct atd_error *err) ATD_MUST_USE;

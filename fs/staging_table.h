@@ -16,6 +16,14 @@
 struct hidden;        /* staging_hidden.c */
 struct empty_dataset; /* staging_datasets.c */
 
+/* Renamed datasets that are remembered. */
+#define STAGED_RENAMES_KEPT 32u
+
+struct staging_rename {
+    char from[ATD_FILE_NAME_MAX + 1];
+    char to[ATD_FILE_NAME_MAX + 1];
+};
+
 struct staging {
     struct atd_lock lock;
 
@@ -35,6 +43,8 @@ struct staging {
     struct empty_dataset **datasets; /* by name */
     size_t dataset_count;
     size_t dataset_room;
+    struct staging_rename renames[STAGED_RENAMES_KEPT]; /* a ring */
+    size_t rename_count;                                /* of all that there were */
 };
 
 /* staging_place.c. The length of "DIRECTORY/" in a leaf of a scratch directory, else 0. */

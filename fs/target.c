@@ -136,6 +136,7 @@ int target_find(struct fs *fs, const struct node *directory, const char *name,
 {
     struct staged_where storage;
     struct staged_place place;
+    char renamed[ATD_FILE_NAME_MAX + 1];
 
     init(ret_target);
     if (strlen(name) > ATD_FILE_NAME_MAX)
@@ -144,6 +145,9 @@ int target_find(struct fs *fs, const struct node *directory, const char *name,
     if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
                          &place))
         return refuse_directory(directory, err);
+    if (directory->kind == NODE_DATASET && !has_dataset(fs, place.subject) &&
+        staging_renamed(fs->staging, place.subject, renamed))
+        place.subject = atd_str_from(renamed);
     if (place.directory != NODE_SCHEMAS && !has_dataset(fs, place.subject))
         return atd_error_set(err, ESTALE, "the dataset '" ATD_STR_FMT "' is gone",
                              ATD_STR_ARG(place.subject));

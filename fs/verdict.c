@@ -243,7 +243,7 @@ static void on_interrupt(fuse_req_t req, void *data)
     struct verdict *verdict = data;
 
     if (process_is_dying(fuse_req_ctx(req)->pid))
-        (void)atd_publication_cancel(verdict->staged->publication);
+        atd_publication_give_up(verdict->staged->publication, &verdict->wait);
 }
 
 /* ------------------------------------------------------------------ asking */

@@ -2,12 +2,27 @@
 
 #include <stdio.h>
 
-int64_t atd_clock_monotonic_ms(void)
+static int64_t read_ms(clockid_t clock)
 {
     struct timespec now;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t atd_clock_monotonic_ms(void)
+{
+    return read_ms(CLOCK_MONOTONIC);
+}
+
+int64_t atd_clock_wall_ms(void)
+{
+    return read_ms(CLOCK_REALTIME);
+}
+
+int64_t atd_clock_boot_ms(void)
+{
+    return read_ms(CLOCK_BOOTTIME);
 }
 
 /* Reads exactly `digits` digits at `at`; false when there are other characters. */

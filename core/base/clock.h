@@ -1,5 +1,6 @@
 /*
- * Time: the monotonic clock for durations, and the two text forms of time in an index.
+ * Time: the monotonic clock for durations, two that outlive a process, and the two text forms of
+ * time in an index.
  */
 #ifndef ATD_BASE_CLOCK_H
 #define ATD_BASE_CLOCK_H
@@ -9,6 +10,10 @@
 #include "atdata/str.h"
 
 int64_t atd_clock_monotonic_ms(void);
+/* Since 1970: may be set, forwards and backwards. */
+int64_t atd_clock_wall_ms(void);
+/* Since this machine's boot, sleep included: the same for all processes, nobody sets it. */
+int64_t atd_clock_boot_ms(void);
 
 /*
  * Seconds since 1970 of "YYYY-MM-DD HH:MM:SS" (SQLite's datetime('now'), UTC) or ISO 8601 with a

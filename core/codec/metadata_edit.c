@@ -317,10 +317,10 @@ static struct atd_bytes find_record(struct atd_bytes map, struct atd_str url)
     return EMPTY_MAP;
 }
 
-int atd_metadata_put_mtime(struct atd_bytes metadata, struct atd_str url, int64_t mtime_ns,
-                           struct atd_buf *out, struct atd_error *err)
+/* Appends the whole with one value of the shard's record replaced; ptr NULL: without it. */
+static int put_value(struct atd_bytes metadata, struct atd_str url, struct atd_str key,
+                     struct atd_bytes value, struct atd_buf *out, struct atd_error *err)
 {
-    atd_auto_buf struct atd_buf time = ATD_BUF_INIT(16);
     atd_auto_buf struct atd_buf record = ATD_BUF_INIT(SCRATCH_BYTES_MAX);
     atd_auto_buf struct atd_buf result = ATD_BUF_INIT(SCRATCH_BYTES_MAX);
     struct atd_bytes map;
@@ -328,15 +328,40 @@ int atd_metadata_put_mtime(struct atd_bytes metadata, struct atd_str url, int64_
 
     if (rc < 0)
         return rc;
-    atd_mp_write_int(&time, mtime_ns);
-    rc = atd_buf_finish(&time, "metadata", err);
-    if (rc < 0)
-        return rc;
-    write_with(find_record(map, url), ATD_SHARD_MTIME, atd_buf_bytes(&time), &record);
+    write_with(find_record(map, url), key, value, &record);
     rc = atd_buf_finish(&record, "metadata", err);
     if (rc == 0)
         rc = put_record(map, url, atd_buf_bytes(&record), &result, err);
     return rc == 0 ? end(&result, out, err) : rc;
+}
+
+int atd_metadata_put_mtime(struct atd_bytes metadata, struct atd_str url, int64_t mtime_ns,
+                           struct atd_buf *out, struct atd_error *err)
+{
+    atd_auto_buf struct atd_buf time = ATD_BUF_INIT(16);
+    int rc;
+
+    atd_mp_write_int(&time, mtime_ns);
+    rc = atd_buf_finish(&time, "metadata", err);
+    return rc == 0 ? put_value(metadata, url, ATD_SHARD_MTIME, atd_buf_bytes(&time), out, err) : rc;
+}
+
+int atd_metadata_set_leaving(struct atd_bytes metadata, struct atd_str url, bool leaving,
+                             struct atd_buf *out, struct atd_error *err)
+{
+    static const uint8_t yes[] = {0xc3};
+    const struct atd_bytes value = {yes, sizeof(yes)};
+
+    return put_value(metadata, url, ATD_SHARD_LEAVING, leaving ? value : absent, out, err);
+}
+
+bool atd_metadata_is_leaving(struct atd_bytes metadata, struct atd_str url)
+{
+    struct atd_bytes value;
+
+    return metadata.ptr && atd_msgpack_is_map(metadata) &&
+           atd_metadata_find(find_record(metadata, url), ATD_SHARD_LEAVING, &value) &&
+           value.len == 1 && value.ptr[0] == 0xc3;
 }
 
 /*

@@ -4,6 +4,8 @@
  *     {..the user's.., "checksums": {URL: sha256 hex},
  *      "atdatafs": {"shards": {URL: {"size": n, "etag": text, "samples": n, "mtime_ns": n}}}}
  *
+ * and "leaving": true in the record of a shard that somebody has just unlinked.
+ *
  * What Python wrote stays byte for byte: values are copied as they are, keys keep their order, new
  * ones come last. Source: ATDATA-FORMATS 1.2, 1.8, 6.6; DESIGN 4. Pure.
  */
@@ -40,6 +42,14 @@ int atd_metadata_put_shard(struct atd_bytes metadata, const struct atd_shard_rec
  * Errors: as above. */
 int atd_metadata_put_mtime(struct atd_bytes metadata, struct atd_str url, int64_t mtime_ns,
                            struct atd_buf *out, struct atd_error *err) ATD_MUST_USE;
+
+/* Marks the shard's record, or takes the mark away: it was unlinked, and goes in a moment unless
+ * somebody publishes it again (atd_metadata_put_shard writes records without the mark). Errors: as
+ * above. */
+int atd_metadata_set_leaving(struct atd_bytes metadata, struct atd_str url, bool leaving,
+                             struct atd_buf *out, struct atd_error *err) ATD_MUST_USE;
+/* `metadata` must have passed atd_metadata_check; ptr NULL: there is none. */
+bool atd_metadata_is_leaving(struct atd_bytes metadata, struct atd_str url);
 
 /*
  * Without the shard's records; maps that become empty go too, so that nothing may be appended: no

@@ -37,8 +37,9 @@ struct atd_index_schema {
 enum atd_index_kind { ATD_INDEX_ENTRY, ATD_INDEX_LABEL, ATD_INDEX_SCHEMA };
 
 /*
- * Receives a load, or changes. Views are valid during the call only. A callback returns 0, or a negative
- * errno with `err` set, which ends the load.
+ * Receives a load, or changes. Views are valid during the call only. A callback returns 0, or a
+ * negative errno with `err` set, which ends the load. Of a record that is reported twice the last
+ * one counts.
  */
 struct atd_index_sink {
     void *ctx;

@@ -112,8 +112,8 @@ static int run_on_cluster(struct cluster *cluster, size_t *ret_which, struct atd
 
     for (int phase = PHASE_NEW; phase < PHASE_COUNT && rc == 0; phase++)
         rc = run_phase(cluster, (enum phase)phase, ret_which, &why);
-    /* Whatever it was: who goes on has to read first. */
-    if (rc && rc != -ESTALE && cluster->begun)
+    /* Whatever it was, also that others were faster: who goes on has to read first. */
+    if (rc && cluster->begun)
         return atd_error_set(err, EREMOTEIO, "the change was made in part: %s", why.text);
     if (rc && err)
         *err = why;

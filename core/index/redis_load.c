@@ -26,7 +26,7 @@ struct page {
 
 struct pending {
     enum atd_redis_kind kind;
-    struct page *page; /* NULL: a reply of SCAN, or an entry that is read behind the walk */
+    struct page *page; /* NULL: a reply of SCAN, or what is read behind the walk */
     struct atd_str key;
 };
 
@@ -216,18 +216,40 @@ static void add_to_digest(struct load *load, struct atd_str key, const redisRepl
     load->result.digest += mix(fields, ATD_STR("record"));
 }
 
-/* Labels pass through here, so that what they lead to is read although SCAN did not know it. */
+/* Entries and labels pass through here, so that what the walk missed is known (redis_missed.h). */
+struct report {
+    struct load *load;
+    struct atd_str key;
+};
+
+static int on_entry(void *ctx, const struct atd_index_entry *entry, struct atd_error *err)
+{
+    const struct report *report = ctx;
+    struct load *load = report->load;
+
+    atd_redis_missed_note_name(&load->missed, report->key, entry->name);
+    return load->sink->entry(load->sink->ctx, entry, err);
+}
+
 static int on_label(void *ctx, const struct atd_index_label *label, struct atd_error *err)
 {
-    struct load *load = ctx;
+    struct load *load = ((const struct report *)ctx)->load;
 
-    atd_redis_missed_note_label(&load->missed, label->cid);
+    if (!atd_redis_missed_note_label(&load->missed, label))
+        return 0;
     return load->sink->label(load->sink->ctx, label, err);
+}
+
+static int on_schema(void *ctx, const struct atd_index_schema *schema, struct atd_error *err)
+{
+    const struct load *load = ((const struct report *)ctx)->load;
+
+    return load->sink->schema(load->sink->ctx, schema, err);
 }
 
 static void on_problem(void *ctx, const char *what, struct atd_str key, const char *reason)
 {
-    const struct load *load = ctx;
+    const struct load *load = ((const struct report *)ctx)->load;
 
     load->sink->problem(load->sink->ctx, what, key, reason);
 }
@@ -235,13 +257,16 @@ static void on_problem(void *ctx, const char *what, struct atd_str key, const ch
 static int report(struct load *load, const struct pending *pending, const redisReply *reply,
                   bool cut, struct atd_error *err)
 {
-    const struct atd_index_sink labels = {.ctx = load, .label = on_label, .problem = on_problem};
+    struct report ctx = {load, pending->key};
+    const struct atd_index_sink sink = {&ctx, on_entry, on_label, on_schema, NULL, on_problem};
 
-    if (pending->kind == ATD_REDIS_LABEL)
-        return atd_redis_record_report(pending->kind, pending->key, reply, cut, &labels, err);
-    if (pending->kind == ATD_REDIS_ENTRY && reply->type == REDIS_REPLY_ARRAY && reply->elements)
-        atd_redis_missed_note_entry(&load->missed, pending->key);
-    return atd_redis_record_report(pending->kind, pending->key, reply, cut, load->sink, err);
+    if (pending->kind == ATD_REDIS_ENTRY && reply->type == REDIS_REPLY_ARRAY) {
+        if (reply->elements)
+            atd_redis_missed_note_entry(&load->missed, pending->key);
+        else
+            atd_redis_missed_note_gone(&load->missed, pending->key);
+    }
+    return atd_redis_record_report(pending->kind, pending->key, reply, cut, &sink, err);
 }
 
 static int take_reply(struct load *load, struct atd_error *err)
@@ -289,21 +314,24 @@ static int walk(struct load *load, struct atd_error *err)
     return rc;
 }
 
-static int ask_missed(struct load *load, struct atd_str key, struct atd_error *err)
+static int ask_missed(struct load *load, enum atd_redis_kind kind, struct atd_str key,
+                      struct atd_error *err)
 {
     int rc;
 
     if (key.len > ATD_REDIS_ARGUMENT_BYTES_MAX)
         return 0;
-    rc = atd_redis_link_ask(load->link,
-                            (struct atd_str[]){atd_redis_command_of(ATD_REDIS_ENTRY), key}, 2, err);
+    rc =
+        atd_redis_link_ask(load->link, (struct atd_str[]){atd_redis_command_of(kind), key}, 2, err);
     if (rc == 0)
-        note_pending(load, (struct pending){ATD_REDIS_ENTRY, NULL, key});
+        note_pending(load, (struct pending){kind, NULL, key});
     return rc;
 }
 
-/* Entries that came after SCAN and whose labels were read (redis_missed.h). */
-static int follow_labels(struct load *load, struct atd_error *err)
+/* Reads all that `next` names, in the window. */
+static int read_missed(struct load *load, enum atd_redis_kind kind,
+                       bool (*next)(struct atd_redis_missed *, struct atd_str *),
+                       struct atd_error *err)
 {
     struct atd_str key;
     bool more = true;
@@ -312,12 +340,25 @@ static int follow_labels(struct load *load, struct atd_error *err)
     while (rc == 0 && (more || load->under_way > 0)) {
         while (rc == 0 && more && load->under_way < WINDOW_MAX &&
                (load->under_way == 0 || atd_redis_link_has_room(load->link))) {
-            more = atd_redis_missed_next(&load->missed, &key);
+            more = next(&load->missed, &key);
             if (more)
-                rc = ask_missed(load, key, err);
+                rc = ask_missed(load, kind, key, err);
         }
         if (rc == 0 && load->under_way > 0)
             rc = take_reply(load, err);
+    }
+    return rc;
+}
+
+/* What came or went during the walk (redis_missed.h). */
+static int follow_labels(struct load *load, struct atd_error *err)
+{
+    int rc = read_missed(load, ATD_REDIS_ENTRY, atd_redis_missed_next_entry, err);
+
+    while (rc == 0 && atd_redis_missed_begin_round(&load->missed)) {
+        rc = read_missed(load, ATD_REDIS_LABEL, atd_redis_missed_next_label, err);
+        if (rc == 0)
+            rc = read_missed(load, ATD_REDIS_ENTRY, atd_redis_missed_next_entry, err);
     }
     return rc;
 }

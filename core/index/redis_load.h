@@ -23,9 +23,9 @@ struct atd_redis_load_result {
 
 /*
  * Not one moment's state: SCAN reports each key that is there all the time, some twice, and those
- * that come and go perhaps. A key that went between SCAN and its reading is left out silently. An
- * entry that a label leads to is read also when SCAN did not know it yet: a publish that comes in
- * between hides no dataset.
+ * that come and go perhaps. A key that went between SCAN and its reading is left out silently. A
+ * publish that comes in between hides no dataset and shows no older state of one: what a label
+ * leads to is read although SCAN did not know it, and the label again (redis_missed.h).
  * `round_trip_us` of the link; 0: unknown. Blocks: up to ATD_REDIS_LOAD_MS.
  * Errors: the link's, the error replies', the sink's.
  */

@@ -83,8 +83,8 @@ struct atd_index_operation {
  *
  * On a Redis cluster, where no such thing can be had: all conditions, then entries and schemas that
  * are put, then labels, then what happens to old entries, each record together with its own
- * conditions; one that fails after the first step leaves what was written under new keys, which
- * nothing points to.
+ * conditions; one that fails after the first step (EREMOTEIO) leaves what was written under new
+ * keys, which nothing points to.
  *
  * Errors: ESTALE a record is not as expected (`*ret_which`, may be NULL, is its place): nothing was
  * changed; EREMOTEIO the answer was lost, so nobody can say whether it was done: read to find out;

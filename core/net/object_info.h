@@ -7,11 +7,15 @@
 #include "atdata/str.h"
 
 #define ATD_ETAG_MAX 255
+#define ATD_MAKER_LEN 16
 
 struct atd_object_info {
     uint64_t size_bytes;
     char etag[ATD_ETAG_MAX + 1]; /* without quotes; a weak one keeps its "W/"; "" unknown */
     int64_t mtime_s;             /* Last-Modified; 0 unknown */
+    /* Who made it, as it was labelled (atd_store_maker()); "" unlabelled or not told, as in lists.
+     * No part of its identity. */
+    char maker[ATD_MAKER_LEN + 1];
 };
 
 /* The same version of the same object: sizes and ETags equal, or (no ETags) sizes and times. */

@@ -110,6 +110,15 @@ static int64_t read_date(struct atd_str value)
     return when > 0 ? (int64_t)when : 0;
 }
 
+/* Of another length it is nobody's of ours. */
+static void read_maker(struct atd_str value, char ret_maker[ATD_MAKER_LEN + 1])
+{
+    if (value.len != ATD_MAKER_LEN)
+        return;
+    memcpy(ret_maker, value.ptr, value.len);
+    ret_maker[value.len] = '\0';
+}
+
 bool atd_object_info_from_head(const struct atd_http_head *head, struct atd_object_info *ret_info)
 {
     struct atd_object_info info = {.size_bytes = 0};
@@ -129,6 +138,7 @@ bool atd_object_info_from_head(const struct atd_http_head *head, struct atd_obje
     }
     atd_etag_copy(atd_http_head_find(head, "etag"), info.etag);
     info.mtime_s = read_date(atd_http_head_find(head, "last-modified"));
+    read_maker(atd_http_head_find(head, ATD_S3_MAKER_HEADER), info.maker);
     *ret_info = info;
     return true;
 }

@@ -339,6 +339,8 @@ static bool add_write_headers(const struct atd_s3_request *request, struct atd_a
 
     if ((operation == ATD_S3_PUT || operation == ATD_S3_CREATE_UPLOAD) && request->content_type.len)
         ok = add_header(message, arena, "content-type", request->content_type);
+    if ((operation == ATD_S3_PUT || operation == ATD_S3_CREATE_UPLOAD) && request->maker.len)
+        ok = ok && add_header(message, arena, ATD_S3_MAKER_HEADER, request->maker);
     if ((operation == ATD_S3_PUT || operation == ATD_S3_COMPLETE_UPLOAD) && request->if_none_match)
         ok = ok && add_header(message, arena, "if-none-match", ATD_STR("*"));
     if ((operation == ATD_S3_PUT || operation == ATD_S3_UPLOAD_PART) && request->crc32c_base64.len)

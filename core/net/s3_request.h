@@ -49,6 +49,9 @@ enum atd_s3_operation {
 /* A CRC-32C, big-endian, in base64: "yZRlqg==". */
 #define ATD_S3_CRC32C_LEN 8
 
+/* The user metadata that says who made an object. */
+#define ATD_S3_MAKER_HEADER "x-amz-meta-atdatafs"
+
 struct atd_s3_request {
     enum atd_s3_operation operation;
     struct atd_str bucket;
@@ -78,6 +81,7 @@ struct atd_s3_request {
     struct atd_str crc32c_base64; /* PUT, UPLOAD_PART: x-amz-checksum-crc32c; empty: none */
     bool if_none_match;           /* PUT, COMPLETE_UPLOAD: "If-None-Match: *" */
     struct atd_str content_type;  /* PUT, CREATE_UPLOAD; empty: none */
+    struct atd_str maker;         /* PUT, CREATE_UPLOAD: ATD_S3_MAKER_HEADER; empty: none */
     /* CREATE_UPLOAD: x-amz-checksum-algorithm: CRC32C. Then every part must have one (MinIO: 400
      * InvalidArgument), and the body that completes names them. */
     bool wants_crc32c;

@@ -17,6 +17,8 @@
 /* Entries that this editor superseded and that wait for their deletion; the oldest are forgotten.
  */
 #define ATD_EDIT_OWN_MAX 4096u
+/* Entries that one edit put and nobody knows whether they are there. */
+#define ATD_EDIT_SENT_MAX 16u
 /* Superseded entries whose time is kept; the others are met again when some of these are gone. */
 #define ATD_EDIT_WAITING_MAX 16384u
 
@@ -48,6 +50,14 @@ struct atd_edit {
     struct atd_index_operation operations[ATD_INDEX_OPERATIONS_MAX];
     size_t count;
     bool was_sent; /* the answer to an earlier try was lost: it may have been done */
+    /* What this try supersedes, and what that one did; "" nothing. When it is done it is the
+     * editor's to delete. */
+    char superseded[ATD_CID_TEXT_LEN + 1];
+    char superseded_when_sent[ATD_CID_TEXT_LEN + 1];
+    /* New entries of tries whose answer was lost: they may be there (a cluster makes changes in
+     * parts), and a later try may plan others. The oldest are forgotten. */
+    char sent[ATD_EDIT_SENT_MAX][ATD_CID_TEXT_LEN + 1];
+    size_t sent_count; /* ever noted */
 };
 
 typedef int (*atd_edit_plan)(struct atd_edit *edit, void *ctx, struct atd_error *err);
@@ -55,6 +65,8 @@ typedef int (*atd_edit_plan)(struct atd_edit *edit, void *ctx, struct atd_error 
 /* Plans and commits until it is done. Errors: the plan's; EAGAIN; EREMOTEIO. */
 int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx,
                  struct atd_error *err) ATD_MUST_USE;
+
+struct atd_edit_now;
 
 int atd_edit_no_memory(struct atd_error *err);
 int64_t atd_editor_now_us(struct atd_editor *editor);
@@ -84,6 +96,10 @@ int atd_edit_set_name(struct atd_edit *edit, const struct atd_index_entry *befor
 /* Nothing when it is the same already. `metadata` is copied. */
 int atd_edit_put_metadata(struct atd_edit *edit, const struct atd_index_entry *before,
                           struct atd_bytes metadata, struct atd_error *err) ATD_MUST_USE;
+/* The same for what `name` means now, and only if it still does. */
+int atd_edit_put_metadata_of(struct atd_edit *edit, struct atd_str name,
+                             const struct atd_edit_now *now, struct atd_bytes metadata,
+                             struct atd_error *err) ATD_MUST_USE;
 int atd_edit_delete_entry(struct atd_edit *edit, const struct atd_index_entry *before,
                           struct atd_error *err) ATD_MUST_USE;
 /* before NULL: there must be none. The time is later than `before`'s and all other labels' of that
@@ -146,6 +162,11 @@ int atd_edit_set_superseded(struct atd_edit *edit, struct atd_str name,
  * empty). As many as one commit takes. */
 int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct atd_str but,
                               struct atd_str and_but, struct atd_error *err) ATD_MUST_USE;
+/* *ret_former: the entry is called so because it is a former state of `name`: NAME@superseded:CID,
+ * or NAME@VERSION and that label leads to it. Names of Python's may begin so too. */
+int atd_edit_find_former(struct atd_edit *edit, struct atd_str name,
+                         const struct atd_index_entry *entry, bool *ret_former,
+                         struct atd_error *err) ATD_MUST_USE;
 /* True for NAME@superseded:CID of that entry; *ret_name (may be NULL) is NAME. */
 bool atd_edit_is_superseded(struct atd_str entry_name, struct atd_str cid,
                             struct atd_str *ret_name);
@@ -170,8 +191,10 @@ int atd_edit_settle_schema(struct atd_edit *edit, struct atd_str name,
 
 /* ------------------------------------------------------------------ edit_sweep.c */
 
-/* Notes that this editor supersedes the entry. */
+/* Notes that this editor superseded the entry. */
 void atd_editor_own(struct atd_editor *editor, struct atd_str cid);
+/* The opposite: it is in use again. */
+void atd_editor_disown(struct atd_editor *editor, struct atd_str cid);
 bool atd_editor_is_own(const struct atd_editor *editor, struct atd_str cid);
 
 #endif

@@ -111,7 +111,7 @@ static int plan_metadata(struct atd_edit *edit, void *ctx, struct atd_error *err
         return rc;
     if (out.len)
         metadata = atd_buf_bytes(&out);
-    return atd_edit_put_metadata(edit, &now.entry, metadata, err);
+    return atd_edit_put_metadata_of(edit, want->name, &now, metadata, err);
 }
 
 int atd_edit_set_metadata(struct atd_editor *editor, struct atd_str name, struct atd_bytes user,

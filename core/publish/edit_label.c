@@ -31,13 +31,6 @@ static int spell(struct atd_edit *edit, struct atd_str name, struct atd_str vers
     return ret_text->ptr ? 0 : atd_edit_no_memory(err);
 }
 
-/* True for an entry that was superseded under this name. */
-static bool is_former(const struct atd_index_entry *entry, struct atd_str name)
-{
-    return entry->name.len > name.len && atd_str_starts_with(entry->name, name) &&
-           entry->name.ptr[name.len] == '@';
-}
-
 /* ------------------------------------------------------------------ pointing */
 
 /* Whoever takes the latest label of a name must still get NAME@: it becomes later than the new one.
@@ -77,9 +70,9 @@ static int point_version(struct atd_edit *edit, const struct label_edit *want,
         rc = atd_edit_put_label(edit, is_there ? &there : NULL, after, err);
     if (rc == 0)
         rc = touch_unversioned(edit, want->name, err);
-    /* Else it would be deleted in a minute, or show as a dataset of its own. */
-    if (rc == 0 && atd_edit_is_superseded(entry->name, entry->cid, NULL) &&
-        is_former(entry, want->name)) {
+    /* Else it would be deleted in a minute by who does not know the label yet, or show as a dataset
+     * of its own. */
+    if (rc == 0 && atd_edit_is_superseded(entry->name, entry->cid, NULL)) {
         rc = spell(edit, want->name, want->version, &text, err);
         if (rc == 0)
             rc = atd_edit_set_name(edit, entry, text, err);
@@ -96,8 +89,11 @@ static int point_name(struct atd_edit *edit, const struct label_edit *want,
 {
     struct atd_edit_now now;
     int rc = atd_edit_meaning(edit->editor, edit->catalog, want->name, &edit->arena, &now, err);
-    bool is_former_state = is_former(entry, want->name);
+    bool is_former_state = false;
 
+    if (rc == 0)
+        rc = atd_edit_find_former(edit, want->name, entry, &is_former_state, err);
+    is_former_state = is_former_state || atd_edit_is_superseded(entry->name, entry->cid, NULL);
     if (rc == 0 && now.has_label && atd_str_equal(now.label.cid, want->cid))
         return 0;
     if (rc == 0)

@@ -129,21 +129,45 @@ static int move_hangers(struct atd_edit *edit, const struct rename_edit *want, s
     return rc;
 }
 
+/*
+ * Whether the try whose answer was lost did it: the new name means what the old one meant, or its
+ * entry bears the new name, now that others went on from there.
+ */
+static int find_done(struct atd_edit *edit, const struct rename_edit *want,
+                     const struct atd_edit_now *to, bool *ret_done, struct atd_error *err)
+{
+    struct atd_str cid = atd_str_from(want->cid.text);
+    struct atd_index_entry entry;
+    bool is_there;
+    int rc;
+
+    *ret_done = atd_str_equal(to->entry.cid, cid);
+    if (*ret_done)
+        return 0;
+    rc = atd_edit_find_entry(edit->editor, cid, &edit->arena, &is_there, &entry, err);
+    *ret_done = rc == 0 && is_there && atd_str_starts_with(entry.name, want->to) &&
+                (entry.name.len == want->to.len || entry.name.ptr[want->to.len] == '@');
+    return rc;
+}
+
 static int plan_rename(struct atd_edit *edit, void *ctx, struct atd_error *err)
 {
     struct rename_edit *want = ctx;
     struct atd_edit_now from;
     struct atd_edit_now to;
     struct atd_index_label label;
+    bool is_done;
     int rc = atd_edit_meaning(edit->editor, edit->catalog, want->from, &edit->arena, &from, err);
 
     if (rc == 0)
         rc = atd_edit_meaning(edit->editor, edit->catalog, want->to, &edit->arena, &to, err);
     if (rc)
         return rc;
-    if (edit->was_sent && !from.exists && to.exists &&
-        atd_str_equal(to.entry.cid, atd_str_from(want->cid.text)))
-        return 0; /* the try whose answer was lost did it */
+    if (edit->was_sent && to.exists) {
+        rc = find_done(edit, want, &to, &is_done, err);
+        if (rc || is_done)
+            return rc;
+    }
     if (!from.exists)
         return atd_error_set(err, ENOENT, "there is no such dataset");
     if (to.exists)
@@ -161,11 +185,12 @@ static int plan_rename(struct atd_edit *edit, void *ctx, struct atd_error *err)
         label.description = from.label.description;
     label.cid = from.entry.cid;
     if (rc == 0)
+        rc = move_versions(edit, want, err);
+    /* Behind its versions, so that it is later than they are. */
+    if (rc == 0)
         rc = atd_edit_put_label(edit, to.has_label ? &to.label : NULL, &label, err);
     if (rc == 0 && from.has_label)
         rc = atd_edit_delete_label(edit, &from.label, err);
-    if (rc == 0)
-        rc = move_versions(edit, want, err);
     return rc ? rc : move_hangers(edit, want, from.entry.cid, err);
 }
 

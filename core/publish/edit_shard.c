@@ -119,6 +119,21 @@ static int meet_named(const struct add_edit *want, const struct atd_edit_now *no
                                      "shards are immutable: choose another name");
 }
 
+/* It is there already: who unlinked it just now does not take it out any more. */
+static int keep_named(struct atd_edit *edit, struct add_edit *want, const struct atd_edit_now *now,
+                      struct atd_str named, struct atd_error *err)
+{
+    atd_auto_buf struct atd_buf metadata = ATD_BUF_INIT(ATD_METADATA_BYTES_MAX);
+    int rc;
+
+    want->result.was_there = true;
+    note_result(want, now->entry.cid, now->entry.schema_ref);
+    if (!atd_metadata_is_leaving(now->entry.metadata, named))
+        return 0;
+    rc = atd_metadata_set_leaving(now->entry.metadata, named, false, &metadata, err);
+    return rc ? rc : atd_edit_put_metadata_of(edit, want->name, now, atd_buf_bytes(&metadata), err);
+}
+
 static int plan_add(struct atd_edit *edit, void *ctx, struct atd_error *err)
 {
     struct add_edit *want = ctx;
@@ -144,11 +159,8 @@ static int plan_add(struct atd_edit *edit, void *ctx, struct atd_error *err)
                                  &is_listed, &named, err);
     if (rc == 0)
         rc = meet_named(want, &now, named, &is_same, err);
-    if (rc == 0 && is_same) {
-        want->result.was_there = true;
-        note_result(want, now.entry.cid, now.entry.schema_ref);
-        return 0;
-    }
+    if (rc == 0 && is_same)
+        return keep_named(edit, want, &now, named, err);
     if (rc == 0)
         rc = place_url(edit, urls, count, shard, is_listed, &urls, &count, &changed, err);
     if (rc == 0 && count > ATD_SHARDS_MAX)
@@ -164,7 +176,7 @@ static int plan_add(struct atd_edit *edit, void *ctx, struct atd_error *err)
         want->result.was_there = !edit->was_sent;
         want->result.is_new_dataset = edit->was_sent && want->was_new;
         note_result(want, now.entry.cid, now.entry.schema_ref);
-        return atd_edit_put_metadata(edit, &now.entry, atd_buf_bytes(&metadata), err);
+        return atd_edit_put_metadata_of(edit, want->name, &now, atd_buf_bytes(&metadata), err);
     }
     successor.urls = urls;
     successor.url_count = count;
@@ -203,6 +215,8 @@ struct remove_edit {
     struct atd_str name;
     const struct atd_str *urls; /* sorted */
     size_t count;
+    bool only_leaving;
+    struct atd_bytes metadata; /* of the entry as it is: says which are leaving */
 };
 
 static int compare_urls(const void *a, const void *b)
@@ -212,7 +226,8 @@ static int compare_urls(const void *a, const void *b)
 
 static bool is_unwanted(const struct remove_edit *want, struct atd_str url)
 {
-    return want->count && bsearch(&url, want->urls, want->count, sizeof(url), compare_urls);
+    return want->count && bsearch(&url, want->urls, want->count, sizeof(url), compare_urls) &&
+           (!want->only_leaving || atd_metadata_is_leaving(want->metadata, url));
 }
 
 struct url_list {
@@ -274,8 +289,10 @@ static int drop_records(struct atd_edit *edit, const struct remove_edit *want,
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < want->count && metadata.ptr; i++) {
-        struct atd_buf *out = &bufs[i % 2];
+        struct atd_buf *out = &bufs[metadata.ptr == bufs[0].ptr];
 
+        if (!is_unwanted(want, want->urls[i]))
+            continue;
         atd_buf_clear(out);
         rc = atd_metadata_drop_shard(metadata, want->urls[i], out, err);
         if (rc == 0)
@@ -295,7 +312,7 @@ static int drop_records(struct atd_edit *edit, const struct remove_edit *want,
 
 static int plan_remove(struct atd_edit *edit, void *ctx, struct atd_error *err)
 {
-    const struct remove_edit *want = ctx;
+    struct remove_edit *want = ctx;
     struct atd_edit_successor successor = {0};
     struct url_list left = {0};
     struct atd_edit_now now;
@@ -307,6 +324,11 @@ static int plan_remove(struct atd_edit *edit, void *ctx, struct atd_error *err)
 
     if (rc || !now.exists)
         return rc; /* none of them is listed */
+    if (want->only_leaving && now.entry.metadata.ptr)
+        rc = atd_metadata_check(now.entry.metadata, NULL, err);
+    if (rc)
+        return rc;
+    want->metadata = now.entry.metadata;
     rc = atd_urls_decode(now.entry.data_urls, &edit->arena, &urls, &count, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = keep_element(edit, want, urls[i], &left, &changed, err);
@@ -322,11 +344,12 @@ static int plan_remove(struct atd_edit *edit, void *ctx, struct atd_error *err)
     return rc;
 }
 
-int atd_edit_remove_shards(struct atd_editor *editor, struct atd_str name,
-                           const struct atd_str *urls, size_t count, struct atd_error *err)
+/* Runs a plan over the URLs, sorted. */
+static int run_over(struct atd_editor *editor, atd_edit_plan plan, struct remove_edit *want,
+                    const struct atd_str *urls, struct atd_error *err)
 {
+    size_t count = want->count;
     atd_auto_free struct atd_str *sorted = reallocarray(NULL, count + 1, sizeof(*sorted));
-    struct remove_edit want = {name, sorted, count};
     int rc;
 
     if (!sorted)
@@ -335,10 +358,72 @@ int atd_edit_remove_shards(struct atd_editor *editor, struct atd_str name,
         memcpy(sorted, urls, count * sizeof(*sorted));
         qsort(sorted, count, sizeof(*sorted), compare_urls);
     }
-    rc = atd_edit_run(editor, plan_remove, &want, err);
+    want->urls = sorted;
+    rc = atd_edit_run(editor, plan, want, err);
     return rc ? atd_error_wrap(err, rc, "taking shards out of dataset '" ATD_STR_FMT "'",
-                               ATD_STR_ARG(name))
+                               ATD_STR_ARG(want->name))
               : 0;
+}
+
+int atd_edit_remove_shards(struct atd_editor *editor, struct atd_str name,
+                           const struct atd_str *urls, size_t count, struct atd_error *err)
+{
+    struct remove_edit want = {.name = name, .count = count};
+
+    return run_over(editor, plan_remove, &want, urls, err);
+}
+
+int atd_edit_remove_leaving(struct atd_editor *editor, struct atd_str name,
+                            const struct atd_str *urls, size_t count, struct atd_error *err)
+{
+    struct remove_edit want = {.name = name, .count = count, .only_leaving = true};
+
+    return run_over(editor, plan_remove, &want, urls, err);
+}
+
+/* ------------------------------------------------------------------ about to be taken out */
+
+static int plan_mark(struct atd_edit *edit, void *ctx, struct atd_error *err)
+{
+    const struct remove_edit *want = ctx;
+    struct atd_buf bufs[2] = {ATD_BUF_INIT(ATD_METADATA_BYTES_MAX),
+                              ATD_BUF_INIT(ATD_METADATA_BYTES_MAX)};
+    struct atd_edit_now now;
+    struct atd_bytes metadata;
+    struct atd_str *urls;
+    struct atd_str *shards;
+    size_t count;
+    int rc = atd_edit_meaning(edit->editor, edit->catalog, want->name, &edit->arena, &now, err);
+
+    if (rc || !now.exists)
+        return rc;
+    metadata = now.entry.metadata;
+    rc = atd_urls_decode(now.entry.data_urls, &edit->arena, &urls, &count, err);
+    if (rc == 0)
+        rc = atd_shard_urls_expand(urls, count, ATD_SHARDS_MAX, NULL, NULL, &edit->arena, &shards,
+                                   &count, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        struct atd_buf *out = &bufs[metadata.ptr == bufs[0].ptr];
+
+        if (!is_unwanted(want, shards[i]))
+            continue;
+        atd_buf_clear(out);
+        rc = atd_metadata_set_leaving(metadata, shards[i], true, out, err);
+        metadata = atd_buf_bytes(out);
+    }
+    if (rc == 0)
+        rc = atd_edit_put_metadata_of(edit, want->name, &now, metadata, err);
+    atd_buf_release(&bufs[0]);
+    atd_buf_release(&bufs[1]);
+    return rc;
+}
+
+int atd_edit_mark_leaving(struct atd_editor *editor, struct atd_str name,
+                          const struct atd_str *urls, size_t count, struct atd_error *err)
+{
+    struct remove_edit want = {.name = name, .count = count};
+
+    return run_over(editor, plan_mark, &want, urls, err);
 }
 
 /* ------------------------------------------------------------------ its time */
@@ -372,7 +457,7 @@ static int plan_mtime(struct atd_edit *edit, void *ctx, struct atd_error *err)
         rc = atd_metadata_put_mtime(now.entry.metadata, want->url, want->mtime_ns, &out, err);
     if (rc == 0)
         rc = atd_buf_finish(&out, "the metadata", err);
-    return rc ? rc : atd_edit_put_metadata(edit, &now.entry, atd_buf_bytes(&out), err);
+    return rc ? rc : atd_edit_put_metadata_of(edit, want->name, &now, atd_buf_bytes(&out), err);
 }
 
 int atd_edit_set_mtime(struct atd_editor *editor, struct atd_str name, struct atd_str url,

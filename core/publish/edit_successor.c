@@ -3,6 +3,7 @@
  * finds the old one or the new one, never none and never both.
  */
 #include <errno.h>
+#include <stdio.h>
 
 #include "atdata/cid.h"
 #include "atdata/entry.h"
@@ -25,6 +26,28 @@ bool atd_edit_is_superseded(struct atd_str entry_name, struct atd_str cid, struc
     if (ret_name)
         *ret_name = atd_str_head(entry_name, entry_name.len - tail);
     return true;
+}
+
+int atd_edit_find_former(struct atd_edit *edit, struct atd_str name,
+                         const struct atd_index_entry *entry, bool *ret_former,
+                         struct atd_error *err)
+{
+    struct atd_index_label label;
+    struct atd_str base;
+    int rc;
+
+    *ret_former = false;
+    if (!atd_str_starts_with(entry->name, name) || entry->name.len <= name.len + 1 ||
+        entry->name.ptr[name.len] != '@')
+        return 0;
+    if (atd_edit_is_superseded(entry->name, entry->cid, &base) && atd_str_equal(base, name)) {
+        *ret_former = true;
+        return 0;
+    }
+    rc = atd_edit_find_label(edit->editor, name, atd_str_from_byte(entry->name, name.len + 1),
+                             &edit->arena, ret_former, &label, err);
+    *ret_former = rc == 0 && *ret_former && atd_str_equal(label.cid, entry->cid);
+    return rc;
 }
 
 /*
@@ -117,6 +140,28 @@ int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct
     return rc;
 }
 
+/* Entries that earlier tries of this edit left under the name (on a cluster). */
+static int supersede_sent(struct atd_edit *edit, struct atd_str name, struct atd_str but,
+                          struct atd_str and_but, struct atd_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < edit->sent_count && i < ATD_EDIT_SENT_MAX; i++) {
+        struct atd_str cid = atd_str_from(edit->sent[i]);
+        struct atd_index_entry entry;
+        bool is_there;
+
+        /* The catalog's are done with (supersede_others). */
+        if (atd_str_equal(cid, but) || atd_str_equal(cid, and_but) ||
+            atd_catalog_find_cid(edit->catalog, cid))
+            continue;
+        rc = atd_edit_find_entry(edit->editor, cid, &edit->arena, &is_there, &entry, err);
+        if (rc == 0 && is_there && atd_str_equal(entry.name, name))
+            rc = atd_edit_set_superseded(edit, name, &entry, err);
+    }
+    return rc;
+}
+
 /* ------------------------------------------------------------------ the new entry */
 
 /*
@@ -124,13 +169,21 @@ int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct
  * another dataset that lists the same shards under the same schema (the index has one record for
  * both, ATDATA-FORMATS 0.8). *ret_is_shared: that one keeps its name, and a label leads to it.
  */
-static int take_existing(struct atd_str name, const struct atd_index_entry *there,
-                         struct atd_bytes metadata, bool *ret_is_shared, struct atd_error *err)
+static int take_existing(struct atd_edit *edit, struct atd_str name,
+                         const struct atd_index_entry *there, struct atd_bytes metadata,
+                         bool *ret_is_shared, struct atd_error *err)
 {
+    const struct atd_catalog_entry *known = atd_catalog_find_cid(edit->catalog, there->cid);
+    bool is_former;
+    int rc = atd_edit_find_former(edit, name, there, &is_former, err);
+
     *ret_is_shared = false;
-    if (atd_str_equal(there->name, name) || atd_edit_is_superseded(there->name, there->cid, NULL) ||
-        (atd_str_starts_with(there->name, name) && there->name.len > name.len &&
-         there->name.ptr[name.len] == '@'))
+    if (rc || is_former || atd_str_equal(there->name, name) ||
+        atd_edit_is_superseded(there->name, there->cid, NULL))
+        return rc;
+    /* A version of another dataset: its label leads there whatever it is called. */
+    if (known && atd_str_equal(known->name, there->name) &&
+        atd_catalog_is_superseded(edit->catalog, known))
         return 0;
     *ret_is_shared = true;
     if (!metadata.ptr || atd_str_equal(atd_bytes_str(metadata), atd_bytes_str(there->metadata)))
@@ -156,9 +209,10 @@ static int put_entry(struct atd_edit *edit, struct atd_str name,
     int rc = atd_edit_find_entry(edit->editor, cid, &edit->arena, &is_there, &there, err);
 
     if (rc == 0 && is_there)
-        rc = take_existing(name, &there, successor->metadata, &is_shared, err);
+        rc = take_existing(edit, name, &there, successor->metadata, &is_shared, err);
     if (rc)
         return rc;
+    atd_editor_disown(edit->editor, cid);
     if (is_shared)
         return atd_edit_check_entry(edit, &there, err);
     atd_urls_encode(successor->urls, successor->url_count, &urls);
@@ -169,6 +223,21 @@ static int put_entry(struct atd_edit *edit, struct atd_str name,
     if (!after.data_urls.ptr)
         return atd_edit_no_memory(err);
     return atd_edit_put_entry(edit, is_there ? &there : NULL, &after, err);
+}
+
+static int replace(struct atd_edit *edit, struct atd_str name, const struct atd_index_entry *entry,
+                   struct atd_error *err)
+{
+    int rc;
+
+    /* An entry of another name, which only a label brought here, stays that one's. */
+    if (!atd_str_equal(entry->name, name))
+        return atd_edit_check_entry(edit, entry, err);
+    rc = atd_edit_supersede(edit, name, entry, err);
+    if (rc == 0 && entry->cid.len == ATD_CID_TEXT_LEN)
+        (void)snprintf(edit->superseded, sizeof(edit->superseded), ATD_STR_FMT,
+                       ATD_STR_ARG(entry->cid));
+    return rc;
 }
 
 int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct atd_edit_now *now,
@@ -190,15 +259,12 @@ int atd_edit_succeed(struct atd_edit *edit, struct atd_str name, const struct at
     rc = put_entry(edit, name, successor, label.cid, err);
     if (rc == 0)
         rc = atd_edit_put_label(edit, now->has_label ? &now->label : NULL, &label, err);
-    /* An entry of another name, which only a label brought here, stays that one's. */
-    if (rc == 0 && now->exists && atd_str_equal(now->entry.name, name) &&
-        !atd_str_equal(old_cid, label.cid)) {
-        rc = atd_edit_supersede(edit, name, &now->entry, err);
-        if (rc == 0)
-            atd_editor_own(edit->editor, old_cid);
-    }
+    if (rc == 0 && now->exists && !atd_str_equal(old_cid, label.cid))
+        rc = replace(edit, name, &now->entry, err);
     if (rc == 0)
         rc = atd_edit_supersede_others(edit, name, old_cid, label.cid, err);
+    if (rc == 0)
+        rc = supersede_sent(edit, name, old_cid, label.cid, err);
     if (rc == 0)
         *ret_cid = cid;
     return rc;

@@ -31,6 +31,16 @@ void atd_editor_own(struct atd_editor *editor, struct atd_str cid)
     editor->own_count++;
 }
 
+void atd_editor_disown(struct atd_editor *editor, struct atd_str cid)
+{
+    size_t count = editor->own_count < ATD_EDIT_OWN_MAX ? editor->own_count : ATD_EDIT_OWN_MAX;
+
+    for (size_t i = 0; i < count; i++) {
+        if (atd_str_equal(atd_str_from(editor->own[i]), cid))
+            editor->own[i][0] = '\0';
+    }
+}
+
 bool atd_editor_is_own(const struct atd_editor *editor, struct atd_str cid)
 {
     size_t count = editor->own_count < ATD_EDIT_OWN_MAX ? editor->own_count : ATD_EDIT_OWN_MAX;

@@ -10,6 +10,9 @@
 
 /* Pauses between tries grow to this; each is a random part of its greatest. */
 #define PAUSE_MAX_MS 64u
+/* ... or to so many times what the try took, where that is more. */
+#define PAUSE_FACTOR 8u
+#define LONG_PAUSE_MAX_MS 1000u
 /* An index that does not answer gets more time to come back. */
 #define DOWN_PAUSE_MAX_MS 256u
 /* Times after the year 9999 do not compare as text. */
@@ -86,6 +89,17 @@ static void pause_randomly(struct atd_editor *editor, unsigned tries, unsigned m
     (void)nanosleep(&(struct timespec){(time_t)(us / 1000000), (long)(us % 1000000) * 1000}, NULL);
 }
 
+/* The more a try takes, the more of others' fit between: a large dataset is tried less often. */
+static unsigned pause_after_conflict(int64_t began_ms)
+{
+    int64_t took_ms = atd_clock_monotonic_ms() - began_ms;
+
+    if (took_ms * PAUSE_FACTOR <= PAUSE_MAX_MS)
+        return PAUSE_MAX_MS;
+    return took_ms * PAUSE_FACTOR < LONG_PAUSE_MAX_MS ? (unsigned)took_ms * PAUSE_FACTOR
+                                                      : LONG_PAUSE_MAX_MS;
+}
+
 /* Errors that say something about the edit, and not about whether the index could be asked. */
 static bool is_about_the_edit(int rc)
 {
@@ -103,6 +117,21 @@ static bool is_about_the_edit(int rc)
     }
 }
 
+/* Nobody knows whether it was done, or how much of it. */
+static void note_sent(struct atd_edit *edit)
+{
+    edit->was_sent = true;
+    memcpy(edit->superseded_when_sent, edit->superseded, sizeof(edit->superseded));
+    for (size_t i = 0; i < edit->count; i++) {
+        const struct atd_index_operation *operation = &edit->operations[i];
+
+        if (operation->action == ATD_INDEX_PUT_ENTRY && operation->expect == ATD_INDEX_ABSENT)
+            (void)snprintf(edit->sent[edit->sent_count++ % ATD_EDIT_SENT_MAX],
+                           sizeof(edit->sent[0]), ATD_STR_FMT,
+                           ATD_STR_ARG(operation->after.entry.cid));
+    }
+}
+
 /* One try, with the memory of the one before gone. *ret_sent: a commit was tried. */
 static int try_once(struct atd_edit *edit, atd_edit_plan plan, void *ctx, bool *ret_sent,
                     struct atd_error *err)
@@ -111,12 +140,19 @@ static int try_once(struct atd_edit *edit, atd_edit_plan plan, void *ctx, bool *
     int rc;
 
     edit->count = 0;
+    edit->superseded[0] = '\0';
     atd_arena_init(&edit->arena, ATD_EDIT_BYTES_MAX);
     edit->catalog = atd_live_get(editor->options.live);
     rc = plan(edit, ctx, err);
     *ret_sent = rc == 0 && edit->count > 0;
     if (*ret_sent)
         rc = atd_index_commit(editor->options.writer, edit->operations, edit->count, NULL, err);
+    if (rc == -EREMOTEIO && *ret_sent)
+        note_sent(edit);
+    else if (rc == 0 && !*ret_sent && edit->was_sent)
+        atd_editor_own(editor, atd_str_from(edit->superseded_when_sent)); /* it was done */
+    if (rc == 0)
+        atd_editor_own(editor, atd_str_from(edit->superseded));
     atd_catalog_unref(edit->catalog);
     edit->catalog = NULL;
     atd_arena_release(&edit->arena);
@@ -127,6 +163,7 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
 {
     struct atd_edit *edit = calloc(1, sizeof(*edit));
     int64_t until_ms = atd_clock_monotonic_ms() + editor->options.patience_ms;
+    unsigned conflicts = 0;
     struct atd_error why;
     int rc;
 
@@ -137,19 +174,22 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
         bool sent;
         bool again;
 
+        int64_t began_ms = atd_clock_monotonic_ms();
+
         why = (struct atd_error)ATD_ERROR_INIT;
         rc = try_once(edit, plan, ctx, &sent, &why);
-        if (rc == -EREMOTEIO && sent)
-            edit->was_sent = true;
         if (rc == 0 && sent)
             (void)atomic_fetch_add(&editor->commits, 1);
-        if (rc == -ESTALE)
+        if (rc == -ESTALE) {
             (void)atomic_fetch_add(&editor->conflicts, 1);
+            conflicts++;
+        }
         /* The next plan finds out whether it was done: it has nothing to do then. */
         again = edit->was_sent ? !is_about_the_edit(rc) : rc == -ESTALE || why.retryable;
         if (rc == 0 || !again)
             break;
-        if (rc == -ESTALE ? tries >= ATD_EDIT_TRIES : atd_clock_monotonic_ms() >= until_ms) {
+        if (atd_clock_monotonic_ms() >= until_ms &&
+            (rc != -ESTALE || conflicts >= ATD_EDIT_TRIES)) {
             if (edit->was_sent)
                 rc = atd_error_set(&why, EREMOTEIO,
                                    "the index did not answer, and cannot be asked whether the "
@@ -158,11 +198,21 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
                 rc = atd_error_set_retryable(&why, EAGAIN,
                                              "others changed the same records %u times meanwhile: "
                                              "try again",
-                                             ATD_EDIT_TRIES);
+                                             conflicts);
             break;
         }
         pause_randomly(editor, tries,
-                       edit->was_sent || rc != -ESTALE ? DOWN_PAUSE_MAX_MS : PAUSE_MAX_MS);
+                       edit->was_sent || rc != -ESTALE ? DOWN_PAUSE_MAX_MS
+                                                       : pause_after_conflict(began_ms));
+    }
+    /* Asked again it refuses, perhaps because of what was done: so nothing may be taken back. */
+    if (rc && edit->was_sent && rc != -EREMOTEIO) {
+        char refused[ATD_ERROR_TEXT_MAX];
+
+        (void)snprintf(refused, sizeof(refused), "%s", why.text);
+        rc = atd_error_set(&why, EREMOTEIO,
+                           "the index did not answer whether the change was made; asked again: %s",
+                           refused);
     }
     free(edit);
     if (rc && err)
@@ -271,6 +321,20 @@ int atd_edit_put_metadata(struct atd_edit *edit, const struct atd_index_entry *b
     if (metadata.ptr && !operation.after.entry.metadata.ptr)
         return atd_edit_no_memory(err);
     return add(edit, &operation, err);
+}
+
+int atd_edit_put_metadata_of(struct atd_edit *edit, struct atd_str name,
+                             const struct atd_edit_now *now, struct atd_bytes metadata,
+                             struct atd_error *err)
+{
+    size_t before = edit->count;
+    int rc = atd_edit_put_metadata(edit, &now->entry, metadata, err);
+
+    /* An entry of that name is renamed when another takes its place; one that only the label
+     * brought here stays as it is. */
+    if (rc || edit->count == before || !now->has_label || atd_str_equal(now->entry.name, name))
+        return rc;
+    return atd_edit_check_label(edit, &now->label, err);
 }
 
 int atd_edit_delete_entry(struct atd_edit *edit, const struct atd_index_entry *before,

@@ -6,9 +6,11 @@
  * ATDATA-FORMATS 1.8). The label `NAME@` is what two writers meet at. An entry that another one
  * superseded is renamed in the same change, to `NAME@VERSION` when a versioned label points to it,
  * else to `NAME@superseded:CID`, and deleted a minute later (a listing Python would stumble).
+ * Only where a name has versioned labels too the library's releases over Redis find, by label and
+ * without a version, any of what these lead to (1.7), whoever wrote them.
  *
- * Blocks: on the index (atd_index_commit), with up to ATD_EDIT_TRIES tries, and while it cannot be
- * reached up to patience_ms, plus one commit. Threads: one at a time.
+ * Blocks: on the index (atd_index_commit), while others are in the way (at least ATD_EDIT_TRIES
+ * times) or it cannot be reached, up to patience_ms, plus one commit. Threads: one at a time.
  * Errors of all: EAGAIN too many others at the same record; EREMOTEIO the index did not answer and
  * nobody can say whether it was done; those of the writer, with what was to be done in front.
  */
@@ -21,6 +23,7 @@
 #include "codec/metadata_edit.h"
 #include "index/writer.h"
 
+/* So many conflicts in a row are no reason to give up, however long they took. */
 #define ATD_EDIT_TRIES 30u
 /* How long an index that does not answer is asked again. */
 #define ATD_EDIT_PATIENCE_MS 10000u
@@ -100,6 +103,19 @@ int atd_edit_add_shard(struct atd_editor *editor, struct atd_str name, struct at
 int atd_edit_remove_shards(struct atd_editor *editor, struct atd_str name,
                            const struct atd_str *urls, size_t count,
                            struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Deleting in two steps, with a grace between them: a shard that is leaving is marked so in its
+ * record, and taken out later only if it still is. Whoever publishes it again meanwhile, anywhere,
+ * takes the mark away, so that a shard that "is there already" stays there.
+ * URLs that are not listed are passed over; of a dataset that is not there, all.
+ */
+int atd_edit_mark_leaving(struct atd_editor *editor, struct atd_str name,
+                          const struct atd_str *urls, size_t count,
+                          struct atd_error *err) ATD_MUST_USE;
+int atd_edit_remove_leaving(struct atd_editor *editor, struct atd_str name,
+                            const struct atd_str *urls, size_t count,
+                            struct atd_error *err) ATD_MUST_USE;
 
 /* The time of a listed shard. Errors: ENOENT. */
 int atd_edit_set_mtime(struct atd_editor *editor, struct atd_str name, struct atd_str url,

@@ -32,11 +32,16 @@
 /*
  * A job's file: one line of numbers, then the four texts that they measure, all under a checksum:
  *
- *     atdatafs-job 1 CRC STATE SIZE MTIME LEN(dataset) LEN(url) LEN(id) LEN(etag)\n
+ *     atdatafs-job 2 CRC STATE SIZE MTIME LEN(dataset) LEN(url) LEN(id) LEN(etag) MAKER [SEEN
+ * SEEN]\n
  *
- * CRC (CRC-32C, hex) is of everything behind it.
+ * CRC (CRC-32C, hex) is of everything behind it; MAKER is "-" when it is not known. SEEN, by the
+ * wall's clock and since the boot, is there once the object was seen. What another version wrote,
+ * which begins with KIND, is left to that version.
  */
-#define MAGIC "atdatafs-job 1 "
+#define KIND "atdatafs-job "
+#define MAGIC KIND "2 "
+#define NO_MAKER "-"
 #define CRC_DIGITS 8u
 #define BODY_AT (sizeof(MAGIC) - 1 + CRC_DIGITS)
 
@@ -194,8 +199,12 @@ static void encode(const struct atd_job *job, struct atd_buf *out)
     char crc[CRC_DIGITS + 1];
 
     atd_buf_printf(out, MAGIC "%0*x", (int)CRC_DIGITS, 0u);
-    atd_buf_printf(out, " %u %" PRIu64 " %" PRId64 " %zu %zu %zu %zu\n", (unsigned)job->state,
-                   job->info.size_bytes, job->info.mtime_s, dataset.len, url.len, id.len, etag.len);
+    atd_buf_printf(out, " %u %" PRIu64 " %" PRId64 " %zu %zu %zu %zu %s", (unsigned)job->state,
+                   job->info.size_bytes, job->info.mtime_s, dataset.len, url.len, id.len, etag.len,
+                   job->info.maker[0] ? job->info.maker : NO_MAKER);
+    if (!atd_sighting_same(&job->seen, &(struct atd_sighting){0}))
+        atd_buf_printf(out, " %" PRId64 " %" PRId64, job->seen.wall_ms, job->seen.boot_ms);
+    atd_buf_append_str(out, ATD_STR("\n"));
     atd_buf_append_str(out, dataset);
     atd_buf_append_str(out, url);
     atd_buf_append_str(out, id);
@@ -229,33 +238,38 @@ static void job_name(uint64_t number, const char *suffix, char ret_name[NAME_MAX
 
 /* No fsync: what must survive is the death of the process, not of the machine; an upload that a
  * power cut leaves behind costs what the store's own expiry of uploads costs. */
-int atd_journal_put(struct atd_journal *journal, const struct atd_job *job, struct atd_error *err)
+static int write_job(int dir_fd, const char *dir, const struct atd_job *job, struct atd_error *err)
 {
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JOB_BYTES_MAX);
     atd_auto_fd int fd = -1;
     char name[NAME_MAX_BYTES];
     char fresh[NAME_MAX_BYTES];
-    const struct run *run;
     int rc;
 
     encode(job, &text);
     rc = atd_buf_finish(&text, "the journal", err);
-    if (rc == 0)
-        rc = get_run(journal, &run, err);
     if (rc)
         return rc;
     job_name(job->number, "", name);
     job_name(job->number, PART_SUFFIX, fresh);
-    fd = openat(run->fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    fd = openat(dir_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     rc = fd < 0 ? -errno : write_all(fd, atd_buf_bytes(&text));
-    if (rc == 0 && renameat(run->fd, fresh, run->fd, name))
+    if (rc == 0 && renameat(dir_fd, fresh, dir_fd, name))
         rc = -errno;
     if (rc == 0)
         return 0;
-    (void)unlinkat(run->fd, fresh, 0);
+    (void)unlinkat(dir_fd, fresh, 0);
     /* Not ENOSPC: some tools delete the file that they replace then (TOOLS 2b). */
-    return atd_error_set(err, rc == -ENOSPC ? EDQUOT : -rc, "cannot write '%s/%s': %s", run->path,
-                         name, strerror(-rc));
+    return atd_error_set(err, rc == -ENOSPC ? EDQUOT : -rc, "cannot write '%s/%s': %s", dir, name,
+                         strerror(-rc));
+}
+
+int atd_journal_put(struct atd_journal *journal, const struct atd_job *job, struct atd_error *err)
+{
+    const struct run *run;
+    int rc = get_run(journal, &run, err);
+
+    return rc ? rc : write_job(run->fd, run->path, job, err);
 }
 
 void atd_journal_remove(struct atd_journal *journal, uint64_t number)
@@ -285,58 +299,88 @@ static void release_job(struct atd_job *job)
     free(job->url);
 }
 
-static bool decode(struct atd_str text, struct atd_job *ret_job)
+/* The line of numbers; *ret_lens of the texts behind it. */
+static bool decode_head(struct atd_str text, struct atd_job *job, size_t ret_lens[4])
 {
+    char head[HEAD_BYTES_MAX] = "";
+    char maker[ATD_MAKER_LEN + 1];
     unsigned crc;
     unsigned state;
-    size_t lens[4];
-    char head[HEAD_BYTES_MAX] = "";
     ptrdiff_t line = atd_str_find(text, '\n');
-    struct atd_job job = {.number = 0};
-    char *id;
-    char *etag;
+    int fields;
 
+    _Static_assert(ATD_MAKER_LEN == 16, "%16s below");
     if (line < (ptrdiff_t)BODY_AT || (size_t)line >= sizeof(head))
         return false;
     memcpy(head, text.ptr, (size_t)line);
-    if (sscanf(head, MAGIC "%8x %u %" SCNu64 " %" SCNd64 " %zu %zu %zu %zu", &crc, &state,
-               &job.info.size_bytes, &job.info.mtime_s, &lens[0], &lens[1], &lens[2],
-               &lens[3]) != 8 ||
-        state > ATD_JOB_COMMITTING || lens[0] > ATD_NAME_BYTES_MAX || lens[1] > URL_BYTES_MAX ||
-        lens[2] > ATD_UPLOAD_ID_MAX || lens[3] > ATD_ETAG_MAX ||
+    fields = sscanf(
+        head, MAGIC "%8x %u %" SCNu64 " %" SCNd64 " %zu %zu %zu %zu %16s %" SCNd64 " %" SCNd64,
+        &crc, &state, &job->info.size_bytes, &job->info.mtime_s, &ret_lens[0], &ret_lens[1],
+        &ret_lens[2], &ret_lens[3], maker, &job->seen.wall_ms, &job->seen.boot_ms);
+    if ((fields != 9 && fields != 11) || state > ATD_JOB_COMMITTING ||
+        ret_lens[0] > ATD_NAME_BYTES_MAX || ret_lens[1] > URL_BYTES_MAX ||
+        ret_lens[2] > ATD_UPLOAD_ID_MAX || ret_lens[3] > ATD_ETAG_MAX ||
         crc != atd_crc32c(0, text.ptr + BODY_AT, text.len - BODY_AT))
         return false;
-    text = atd_str_from_byte(text, (size_t)line + 1);
-    if (text.len != lens[0] + lens[1] + lens[2] + lens[3])
+    job->state = (enum atd_job_state)state;
+    if (strcmp(maker, NO_MAKER) != 0)
+        memcpy(job->info.maker, maker, sizeof(maker));
+    return text.len == (size_t)line + 1 + ret_lens[0] + ret_lens[1] + ret_lens[2] + ret_lens[3];
+}
+
+/* "atdatafs-job N ", and N is not ours. */
+static bool is_of_another_version(struct atd_str text)
+{
+    struct atd_str number;
+    ptrdiff_t end;
+
+    if (!atd_str_starts_with(text, ATD_STR(KIND)) || atd_str_starts_with(text, ATD_STR(MAGIC)))
         return false;
-    job.state = (enum atd_job_state)state;
+    number = atd_str_from_byte(text, sizeof(KIND) - 1);
+    end = atd_str_find(number, ' ');
+    if (end <= 0)
+        return false;
+    for (ptrdiff_t i = 0; i < end; i++) {
+        if (number.ptr[i] < '0' || number.ptr[i] > '9')
+            return false;
+    }
+    return true;
+}
+
+/* Errors: EINVAL damaged; ENOTSUP another version's; ENOMEM. */
+static int decode(struct atd_str text, struct atd_job *ret_job)
+{
+    struct atd_job job = {.number = 0};
+    atd_auto_free char *id = NULL;
+    atd_auto_free char *etag = NULL;
+    size_t lens[4];
+
+    if (!decode_head(text, &job, lens))
+        return is_of_another_version(text) ? -ENOTSUP : -EINVAL;
+    text = atd_str_from_byte(text, (size_t)atd_str_find(text, '\n') + 1);
     job.dataset = take_text(&text, lens[0]);
     job.url = take_text(&text, lens[1]);
     id = take_text(&text, lens[2]);
     etag = take_text(&text, lens[3]);
     if (!job.dataset || !job.url || !id || !etag) {
         release_job(&job);
-        free(id);
-        free(etag);
-        return false;
+        return -ENOMEM;
     }
     (void)snprintf(job.upload_id, sizeof(job.upload_id), "%s", id);
     (void)snprintf(job.info.etag, sizeof(job.info.etag), "%s", etag);
-    free(id);
-    free(etag);
     *ret_job = job;
-    return true;
+    return 0;
 }
 
 static int read_job(int dir_fd, const char *name, struct atd_job *ret_job)
 {
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JOB_BYTES_MAX);
-    atd_auto_fd int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    atd_auto_fd int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     uint8_t piece[4096];
 
     if (fd < 0)
-        return -errno;
-    for (;;) {
+        return errno == ELOOP ? -EINVAL : -errno;
+    while (!text.failed) {
         ssize_t n = read(fd, piece, sizeof(piece));
 
         if (n < 0 && errno == EINTR)
@@ -347,7 +391,9 @@ static int read_job(int dir_fd, const char *name, struct atd_job *ret_job)
             break;
         atd_buf_append(&text, piece, (size_t)n);
     }
-    return !text.failed && decode(atd_buf_str(&text), ret_job) ? 0 : -EINVAL;
+    if (text.failed)
+        return text.failed == ENOMEM ? -ENOMEM : -EINVAL;
+    return decode(atd_buf_str(&text), ret_job);
 }
 
 /* ------------------------------------------------------------------ recovery */
@@ -356,24 +402,41 @@ struct recovery {
     atd_journal_settle_fn settle;
     void *ctx;
     struct atd_error *warning;
+    bool again; /* something could not even be read just now */
 };
 
 /* False: the job stays for another time. */
-static bool settle_file(const struct recovery *recovery, int dir_fd, const char *dir,
-                        const char *name)
+static bool settle_file(struct recovery *recovery, int dir_fd, const char *dir, const char *name)
 {
     struct atd_error err = ATD_ERROR_INIT;
+    struct atd_sighting seen;
     struct atd_job job;
     int rc = read_job(dir_fd, name, &job);
 
-    if (rc) {
+    if (rc == -EINVAL || rc == -EISDIR) {
         (void)atd_error_set(recovery->warning, -rc,
-                            "'%s/%s' cannot be read: an upload may be left behind in the store",
-                            dir, name);
+                            "'%s/%s' is damaged: an upload may be left behind in the store", dir,
+                            name);
         return true;
     }
+    if (rc == -ENOTSUP) {
+        (void)atd_error_set(recovery->warning, -rc,
+                            "'%s/%s' was written by another version, which must settle it", dir,
+                            name);
+        return false;
+    }
+    if (rc) { /* no memory, no descriptors, a disk: what it tells of is not forgotten for that */
+        (void)atd_error_set(recovery->warning, -rc, "'%s/%s' cannot be read: %s", dir, name,
+                            strerror(-rc));
+        recovery->again = true;
+        return false;
+    }
     job.number = strtoull(name + sizeof(JOB_PREFIX) - 1, NULL, 10);
+    seen = job.seen;
     rc = recovery->settle(recovery->ctx, &job, &err);
+    /* When it cannot be written, the next look is the first one again. */
+    if (rc && !atd_sighting_same(&seen, &job.seen))
+        (void)write_job(dir_fd, dir, &job, NULL);
     release_job(&job);
     return rc == 0;
 }
@@ -383,7 +446,7 @@ static bool ends_with(const char *name, const char *suffix)
     return atd_str_ends_with(atd_str_from(name), atd_str_from(suffix));
 }
 
-static void recover_dir(const struct recovery *recovery, int dir_fd, const char *dir)
+static void recover_dir(struct recovery *recovery, int dir_fd, const char *dir)
 {
     int listing_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *listing = listing_fd < 0 ? NULL : fdopendir(listing_fd);
@@ -440,7 +503,7 @@ static size_t lock_dead(const char *state_dir, DIR *listing, struct dead_dir *re
 int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, void *ctx,
                         struct atd_error *ret_warning, struct atd_error *err)
 {
-    struct recovery recovery = {settle, ctx, ret_warning};
+    struct recovery recovery = {settle, ctx, ret_warning, false};
     struct dead_dir dirs[DEAD_MAX];
     size_t count;
     int state_fd;
@@ -470,5 +533,5 @@ int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, voi
         close(dirs[i].fd);
         free(dirs[i].path);
     }
-    return 0;
+    return recovery.again ? atd_error_set(err, EAGAIN, "'%s' cannot be read now", state_dir) : 0;
 }

@@ -24,14 +24,31 @@ struct atd_journal;
 
 enum atd_job_state { ATD_JOB_SPOOLING, ATD_JOB_SENDING, ATD_JOB_SENT, ATD_JOB_COMMITTING };
 
+/*
+ * When an object was first seen that no entry names, for a later process too: by the wall's clock,
+ * which may be set, and by the time since the boot, which a boot or another machine on the same
+ * state directory begins anew. All 0: it was not seen yet.
+ */
+struct atd_sighting {
+    int64_t wall_ms;
+    int64_t boot_ms;
+};
+
+static inline bool atd_sighting_same(const struct atd_sighting *a, const struct atd_sighting *b)
+{
+    return a->wall_ms == b->wall_ms && a->boot_ms == b->boot_ms;
+}
+
 struct atd_job {
     uint64_t number; /* within this process; its spool's, or another of atd_journal_spool_path() */
     enum atd_job_state state;
     char *dataset;                         /* the index's name */
     char *url;                             /* SENDING and later */
     char upload_id[ATD_UPLOAD_ID_MAX + 1]; /* SENDING: "" while nobody knows */
-    struct atd_object_info info; /* SENT and later: what was made; SENDING: size_bytes, once
-                                    it is being finished, so that it may be there */
+    struct atd_object_info info; /* SENT and later: what was made; SENDING: once it is being
+                                    finished, so that it may be there, what is known of it:
+                                    size_bytes, maker, of a local file the latest mtime_s */
+    struct atd_sighting seen;
 };
 
 /* `state_dir` (0700, with what is missing above it) and this process's directory in it are made
@@ -52,10 +69,12 @@ void atd_journal_remove(struct atd_journal *journal, uint64_t number);
 
 /*
  * The jobs of processes that died. `settle` is called for each and returns 0 when the job is done
- * with (its file goes), else the job stays for another start. Then the dead process's spool files
- * and its directory go. What cannot be read is reported as *ret_warning and removed.
+ * with (its file goes), else the job stays for another start, with what `settle` put into its
+ * `seen`. Then the dead process's spool files and its directory go. What is damaged is reported as
+ * *ret_warning and removed; what another version wrote is reported and stays. Errors: EAGAIN
+ * something could not be read now, and stays.
  */
-typedef int (*atd_journal_settle_fn)(void *ctx, const struct atd_job *job, struct atd_error *err);
+typedef int (*atd_journal_settle_fn)(void *ctx, struct atd_job *job, struct atd_error *err);
 int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, void *ctx,
                         struct atd_error *ret_warning, struct atd_error *err) ATD_MUST_USE;
 

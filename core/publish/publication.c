@@ -259,7 +259,8 @@ static int begin_change(struct atd_publication *publication, bool heals, struct 
     if (publication->state == ATD_PUBLICATION_COMMITTING ||
         publication->state == ATD_PUBLICATION_PUBLISHED)
         code = EPERM;
-    else if (atd_publication_is_spoiled_locked(publication) && !heals)
+    else if (publication->is_given_away ||
+             (atd_publication_is_spoiled_locked(publication) && !heals))
         code = EIO;
     if (code == 0) {
         publication->writers++;
@@ -301,7 +302,7 @@ static int end_change(struct atd_publication *publication, int rc, bool heals,
     kick = rc || publication->state != ATD_PUBLICATION_SPOOLING || heals ||
            progress.ordered_end < publication->kicked_end ||
            progress.ordered_end - publication->kicked_end >= KICK_BYTES;
-    if (rc == 0 && wait && publication->holding &&
+    if (rc == 0 && wait && publication->holding && !wait->is_given_up &&
         progress.ordered_end > publication->sent_bytes + ATD_PUBLICATION_LAG_BYTES) {
         wait->next = publication->held;
         publication->held = wait;
@@ -421,13 +422,20 @@ void atd_publication_set_mtime(struct atd_publication *publication, int64_t mtim
 
 /* ------------------------------------------------------------------ requests */
 
+/* It was of what was asked before, and nothing was: not of what is asked now. */
+static void forget_cancel_locked(struct atd_publication *publication)
+{
+    if (!publication->hints && !publication->checks && !publication->publishes)
+        publication->cancel = false;
+}
+
 void atd_publication_check(struct atd_publication *publication, bool is_hint,
                            struct atd_publication_wait *wait)
 {
     struct atd_publication_wait **list = is_hint ? &publication->hints : &publication->checks;
 
     atd_lock_take(&publication->lock);
-    publication->cancel = false;
+    forget_cancel_locked(publication);
     wait->next = *list;
     *list = wait;
     atd_publication_kick(publication);
@@ -451,7 +459,7 @@ void atd_publication_publish(struct atd_publication *publication, struct atd_str
     publication->asked_file_name = texts[1];
     publication->asked_replaces = texts[2];
     publication->has_name = true;
-    publication->cancel = false;
+    forget_cancel_locked(publication);
     wait->next = publication->publishes;
     publication->publishes = wait;
     atd_publication_kick(publication);
@@ -472,4 +480,12 @@ bool atd_publication_cancel(struct atd_publication *publication)
         atd_publication_kick(publication);
     atd_lock_give(&publication->lock);
     return may;
+}
+
+void atd_publication_give_up(struct atd_publication *publication, struct atd_publication_wait *wait)
+{
+    atd_lock_take(&publication->lock);
+    wait->is_given_up = true;
+    atd_publication_kick(publication);
+    atd_lock_give(&publication->lock);
 }

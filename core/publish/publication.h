@@ -77,6 +77,7 @@ void atd_publication_status(struct atd_publication *publication,
 struct atd_publication_wait {
     void (*done)(struct atd_publication_wait *wait, const struct atd_error *why); /* NULL: fine */
     struct atd_publication_wait *next;
+    bool is_given_up; /* atd_publication_give_up(); false at first */
 };
 
 /*
@@ -87,7 +88,8 @@ struct atd_publication_wait {
 int atd_publication_write(struct atd_publication *publication, uint64_t offset,
                           struct atd_bytes bytes, struct atd_publication_wait *wait,
                           struct atd_error *err) ATD_MUST_USE;
-/* Truncation to 0 heals a poisoned or refused one. The rest as write. */
+/* Truncation to 0 heals a poisoned or refused one, unless its file may be a shard by now. The rest
+ * as write. */
 int atd_publication_truncate(struct atd_publication *publication, uint64_t size_bytes,
                              struct atd_error *err) ATD_MUST_USE;
 int atd_publication_allocate(struct atd_publication *publication, int mode, uint64_t offset,
@@ -119,9 +121,16 @@ void atd_publication_publish(struct atd_publication *publication, struct atd_str
                              struct atd_str file_name, struct atd_str replaces,
                              struct atd_publication_wait *wait);
 
-/* Somebody killed the process that waits: end it soon (ECANCELED). False: it is COMMITTING or
- * PUBLISHED, and goes on. */
+/* What is asked now ends soon (ECANCELED). False: it is COMMITTING or PUBLISHED, and goes on. */
 bool atd_publication_cancel(struct atd_publication *publication);
+
+/*
+ * Somebody killed the process that waits for this answer, or is about to: the same, and a write is
+ * not held. Unlike _cancel it may come before the wait is asked with: what a signal handler knows
+ * is the wait only. Not once `done` was called, which the caller sees to.
+ */
+void atd_publication_give_up(struct atd_publication *publication,
+                             struct atd_publication_wait *wait);
 
 /* A schema that the user dropped for a dataset that is not in the index yet; copied. NULL: none.
  * Used by the first shard that is published there. */

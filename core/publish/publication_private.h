@@ -149,8 +149,9 @@ struct atd_publication {
     uint64_t change;         /* goes up with every change of the bytes */
     uint64_t checked_change; /* of the last verdict */
     bool has_name;
-    bool poison; /* a write failed */
-    bool heal;   /* truncated to 0 since it was spoiled */
+    bool poison;        /* a write failed */
+    bool heal;          /* truncated to 0 since it was spoiled */
+    bool is_given_away; /* an entry may name the spool file itself: it is never written again */
     bool cancel;
     bool looks_like_tar; /* a scratch file over its limit */
     int64_t mtime_ns;
@@ -237,6 +238,10 @@ bool atd_publication_move_unchanged(struct atd_publication *publication,
 bool atd_publication_is_unchanged(struct atd_publication *publication);
 /* Spoiled for writers: POISONED or REFUSED and not truncated since. */
 bool atd_publication_is_spoiled_locked(const struct atd_publication *publication);
+/* Somebody who waits for a verdict or a publish was given up for, or all of them were. */
+bool atd_publication_is_cancelled_locked(const struct atd_publication *publication);
+/* The same of a writer who is held. */
+bool atd_publication_is_held_in_vain_locked(const struct atd_publication *publication);
 void atd_publication_check_locked(const struct atd_publication *publication);
 /* Answers everybody who waits for a verdict or a publish. `why` NULL: fine. */
 void atd_publication_answer(struct atd_publication *publication, const struct atd_error *why);

@@ -66,7 +66,7 @@ static void take_locked(struct atd_publication *publication, struct requests *no
     if (state != ATD_PUBLICATION_REFUSED && state != ATD_PUBLICATION_POISONED)
         publication->heal = false;
     now->heal = publication->heal;
-    now->cancel = publication->cancel;
+    now->cancel = atd_publication_is_cancelled_locked(publication);
     publication->cancel = false;
     publication->now_change = publication->change;
     publication->now_writers = publication->writers;
@@ -190,8 +190,12 @@ static void end_commit(struct atd_publication *publication)
         return;
     }
     /* What the index may name is not taken back before it is known that it does not. */
-    if (publication->commit_unknown && !publication->is_reused)
+    if (publication->commit_unknown && !publication->is_reused) {
+        atd_lock_take(&publication->lock);
+        publication->is_given_away = publication->publisher->is_disk;
+        atd_lock_give(&publication->lock);
         atd_sending_leave(publication);
+    }
     atd_publication_refuse(publication, &why, true);
 }
 
@@ -282,9 +286,10 @@ static void hold_or_release(struct atd_publication *publication, bool release)
         publication->state == ATD_PUBLICATION_SPOOLING && sending->is_stream && !sending->is_void &&
         sending->rc == 0 && !publication->poison &&
         (sending->state == ATD_SENDING_OPENING || sending->state == ATD_SENDING_OPEN);
-    let_go = publication->held &&
-             (release || !publication->holding ||
-              progress.ordered_end <= publication->sent_bytes + ATD_PUBLICATION_LAG_BYTES);
+    let_go =
+        publication->held &&
+        (release || !publication->holding || atd_publication_is_held_in_vain_locked(publication) ||
+         progress.ordered_end <= publication->sent_bytes + ATD_PUBLICATION_LAG_BYTES);
     atd_publication_check_locked(publication);
     atd_lock_give(&publication->lock);
     if (let_go)

@@ -29,6 +29,24 @@ bool atd_publication_is_spoiled_locked(const struct atd_publication *publication
                                    !publication->heal);
 }
 
+static bool has_given_up(const struct atd_publication_wait *list)
+{
+    while (list && !list->is_given_up)
+        list = list->next;
+    return list != NULL;
+}
+
+bool atd_publication_is_cancelled_locked(const struct atd_publication *publication)
+{
+    return publication->cancel || has_given_up(publication->hints) ||
+           has_given_up(publication->checks) || has_given_up(publication->publishes);
+}
+
+bool atd_publication_is_held_in_vain_locked(const struct atd_publication *publication)
+{
+    return has_given_up(publication->held);
+}
+
 /* What holds in every state between two turns, and at each move. */
 void atd_publication_check_locked(const struct atd_publication *publication)
 {
@@ -93,8 +111,9 @@ bool atd_publication_move_unchanged(struct atd_publication *publication,
 
     atd_lock_take(&publication->lock);
     /* Who cancelled was told that nothing will be committed. */
-    unchanged = is_unchanged_locked(publication) &&
-                !(to == ATD_PUBLICATION_COMMITTING && publication->cancel);
+    unchanged =
+        is_unchanged_locked(publication) &&
+        !(to == ATD_PUBLICATION_COMMITTING && atd_publication_is_cancelled_locked(publication));
     if (unchanged)
         move_locked(publication, to, NULL);
     atd_lock_give(&publication->lock);

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "atdata/shard_url.h"
 #include "base/check.h"
@@ -55,6 +56,7 @@ static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struc
     atd_auto_buf struct atd_buf url = ATD_BUF_INIT(SCRATCH_NAME_MAX + prefix_len);
     atd_auto_free char *unused = NULL;
     struct atd_job job = {.state = ATD_JOB_SENDING, .info = {.size_bytes = SCRATCH_BYTES}};
+    size_t len;
     int rc;
 
     atd_buf_append_text(&name, ".atdatafs-probe-");
@@ -70,6 +72,8 @@ static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struc
     if (rc == 0)
         rc = atd_journal_spool_path(publisher->journal, &job.number, &unused, err);
     job.url = (char *)url.ptr;
+    (void)snprintf(job.info.maker, sizeof(job.info.maker), "%s",
+                   atd_store_maker(publisher->options.store));
     if (rc == 0)
         rc = atd_journal_put(publisher->journal, &job, err);
     if (rc)
@@ -78,7 +82,16 @@ static int probe_guards(struct atd_publisher *publisher, bool *ret_guards, struc
                atd_store_guards(publisher->options.store, atd_str_from(prefix), atd_buf_str(&name),
                                 timeout_ms(publisher), ret_guards, err),
                err);
-    atd_journal_remove(publisher->journal, job.number);
+    if (rc == 0 || rc == -EACCES) { /* who may not write has left nothing */
+        atd_journal_remove(publisher->journal, job.number);
+        return rc;
+    }
+    job.url = (char *)atd_buf_take(&url, &len);
+    job.dataset = strdup("");
+    if (job.dataset)
+        atd_publisher_leave(publisher, &job);
+    else
+        free(job.url); /* the journal has it, for the next start */
     return rc;
 }
 
@@ -164,13 +177,14 @@ static int claim_key(struct atd_publication *publication, enum atd_key key, bool
         return rc;
     rc = atd_publisher_claim_url(publisher, url, err);
     if (rc == 0 && guards && key != ATD_KEY_RANDOM) {
-        /* finish would notice too, but only after everything was sent. */
-        rc = heard(publisher,
-                   atd_store_stat(publisher->options.store, atd_str_from(url),
-                                  timeout_ms(publisher), &found, err),
-                   err);
+        /* finish would notice too, but only after everything was sent. Who may write and not list
+         * is told 403 of what is not there. */
+        rc = atd_store_stat(publisher->options.store, atd_str_from(url), timeout_ms(publisher),
+                            &found, err);
+        if (rc != -EACCES)
+            (void)heard(publisher, rc, err);
         rc = rc == 0 ? atd_error_set(err, EEXIST, "'%s' is there already", url)
-                     : (rc == -ENOENT ? 0 : rc);
+                     : (rc == -ENOENT || rc == -EACCES ? 0 : rc);
         if (rc)
             atd_publisher_release_url(publisher, url);
     }
@@ -222,6 +236,19 @@ static void drop_key(struct atd_publication *publication)
     job->state = ATD_JOB_SPOOLING;
 }
 
+/* From now on the object may be there: how to know it. */
+static void describe_object(struct atd_publication *publication, bool is_written)
+{
+    const struct atd_publisher *publisher = publication->publisher;
+    struct atd_object_info *info = &publication->sending.job.info;
+
+    info->size_bytes = publication->step.size_bytes;
+    (void)snprintf(info->maker, sizeof(info->maker), "%s",
+                   atd_store_maker(publisher->options.store));
+    if (publisher->is_disk && is_written)
+        info->mtime_s = (int64_t)time(NULL);
+}
+
 static int put_job(struct atd_publication *publication, enum atd_job_state state,
                    struct atd_error *err)
 {
@@ -248,9 +275,7 @@ static int open_upload(struct atd_publication *publication, struct atd_error *er
                                           job->upload_id, &sending->upload, err),
                    err);
     if (rc) {
-        /* A lost answer: somebody has to look whether it was begun. */
-        if (rc != -ETIMEDOUT && rc != -EREMOTEIO && rc != -ECONNRESET && rc != -EIO &&
-            rc != -ECANCELED)
+        if (rc != -EREMOTEIO) /* else somebody has to look whether it was begun */
             drop_key(publication);
         return rc;
     }
@@ -295,7 +320,7 @@ static int put_at_key(struct atd_publication *publication, struct atd_bytes byte
     struct atd_object_info info;
     int rc;
 
-    job->info.size_bytes = step->size_bytes;
+    describe_object(publication, step->what == ATD_STEP_ADOPT);
     (void)snprintf(job->upload_id, sizeof(job->upload_id), "%s", ATD_JOB_NO_UPLOAD);
     rc = put_job(publication, ATD_JOB_SENDING, err);
     if (rc == 0 && step->what == ATD_STEP_ADOPT)
@@ -349,7 +374,7 @@ static int finish_upload(struct atd_publication *publication, struct atd_error *
     struct atd_object_info info;
     int rc;
 
-    sending->job.info.size_bytes = publication->step.size_bytes;
+    describe_object(publication, true);
     rc = put_job(publication, ATD_JOB_SENDING, err);
     if (rc)
         return rc;

@@ -53,6 +53,10 @@ struct atd_publisher_options {
 int atd_publisher_open(const struct atd_publisher_options *options,
                        struct atd_publisher **ret_publisher, struct atd_error *err) ATD_MUST_USE;
 
+/* Waits up to `timeout_ms` until what dead processes left was looked at once: for a process that
+ * would end before. */
+void atd_publisher_recover_wait(struct atd_publisher *publisher, unsigned timeout_ms);
+
 /*
  * The beginning of the end: nothing can be begun any more, what is under way ends as failed, and
  * what was sent of it is taken back. Waits for that, and for every publication to be given back, up

@@ -27,6 +27,8 @@
 /* A failure of the index or the store counts for so long as what the next publish would meet. */
 #define ATD_PUBLISH_FAILED_MS 5000
 #define ATD_RECOVER_EVERY_MS 60000u
+/* So much less than from one look to the next an object must stay unnamed: clocks are steered. */
+#define ATD_ORPHAN_LEEWAY 64u
 
 /* Which of two servers was heard of last, and what it said. Guarded by the publisher's lock. */
 struct atd_contact {
@@ -57,13 +59,6 @@ struct atd_part_claim {
 struct atd_left_job {
     struct atd_left_job *next;
     struct atd_job job; /* owned */
-};
-
-/* An object that no entry named when it was looked for first. */
-struct atd_orphan {
-    struct atd_orphan *next;
-    int64_t seen_ms;
-    char url[];
 };
 
 struct atd_publisher {
@@ -99,6 +94,7 @@ struct atd_publisher {
     pthread_cond_t answer_wake;
     struct atd_left_job *left;
     bool recover_soon;
+    bool recovered_once; /* what dead processes left was looked at */
     pthread_cond_t recover_wake;
     struct atd_url_claim *urls;
     struct atd_kept_schema *kept;
@@ -111,10 +107,6 @@ struct atd_publisher {
     bool guards_known;
     bool guards;
     struct atd_publisher_stats stats;
-
-    /* the recovery thread's */
-    struct atd_orphan *orphans;
-    uint64_t orphan_wait_ms; /* so long it must stay unnamed */
 };
 
 /* ------------------------------------------------------------------ publisher.c */

@@ -11,13 +11,16 @@
  * What a job means when nobody works on it any more:
  *
  *     SPOOLING     nothing is outside
- *     SENDING      an upload to take back; with a size: it was being finished, the object may be
- * there SENT         an object, known by its ETag, that no commit was begun for COMMITTING   the
- * same, and the index may name it, or may be about to
+ *     SENDING      an upload to take back; with a size: it was being finished, and the
+ *                  object may be there
+ *     SENT         an object, known by its ETag, that no commit was begun for
+ *     COMMITTING   the same, and the index may name it, or may be about to
  *
- * An object is deleted only when it is the one that the job tells of, and no entry names it: not in
- * the catalog, and not in its dataset as it is now. Where a commit, or somebody else's, may still
- * be on its way, it must stay unnamed from one look to another.
+ * An object is deleted only when it is the one that the job tells of (its label says who made it),
+ * nobody here is writing to its URL, and no entry names it: not in the catalog, and not in its
+ * dataset as it is now. Where a commit, or somebody else's, may still be on its way, it must stay
+ * unnamed from one look to another. The first look is written into the job, so that processes too
+ * short for two share them.
  */
 
 #define LOOK_ARENA_MAX ((size_t)512 << 20)
@@ -126,34 +129,39 @@ static int is_named(struct atd_publisher *publisher, const struct atd_job *job, 
 
 /* ------------------------------------------------------------------ orphans */
 
-/* True when the URL was seen unnamed long enough ago; the first time it is noted. */
-static bool is_old_orphan(struct atd_publisher *publisher, const char *url)
+/*
+ * True when the job's object was seen unnamed long enough ago; the first time it is noted. Both
+ * clocks must say so: the wall's alone may have been set forwards, and the boot's alone may be
+ * another machine's. One that went backwards tells nothing: then this is the first look.
+ */
+static bool is_old_orphan(const struct atd_publisher *publisher, struct atd_job *job)
 {
-    struct atd_orphan **at = &publisher->orphans;
-    struct atd_orphan *orphan;
-    size_t len = strlen(url);
+    struct atd_sighting now = {atd_clock_wall_ms(), atd_clock_boot_ms()};
+    const struct atd_sighting *seen = &job->seen;
+    int64_t wait_ms = publisher->recover_every_ms - publisher->recover_every_ms / ATD_ORPHAN_LEEWAY;
 
-    while (*at && strcmp((*at)->url, url) != 0)
-        at = &(*at)->next;
-    orphan = *at;
-    if (!orphan) {
-        orphan = malloc(sizeof(*orphan) + len + 1);
-        if (!orphan)
-            return false;
-        memcpy(orphan->url, url, len + 1);
-        orphan->seen_ms = atd_clock_monotonic_ms();
-        orphan->next = publisher->orphans;
-        publisher->orphans = orphan;
+    if (atd_sighting_same(seen, &(struct atd_sighting){0}) || now.wall_ms < seen->wall_ms ||
+        now.boot_ms < seen->boot_ms) {
+        job->seen = now;
         return false;
     }
-    if (atd_clock_monotonic_ms() - orphan->seen_ms < (int64_t)publisher->orphan_wait_ms)
-        return false;
-    *at = orphan->next;
-    free(orphan);
-    return true;
+    return now.wall_ms - wait_ms >= seen->wall_ms && now.boot_ms - wait_ms >= seen->boot_ms;
 }
 
-static int settle_object(struct atd_publisher *publisher, const struct atd_job *job,
+/* Not somebody else's, who was faster, or came later with the same file. */
+static bool is_of_job(const struct atd_publisher *publisher, const struct atd_job *job,
+                      const struct atd_object_info *found)
+{
+    if (strcmp(found->maker, job->info.maker) != 0)
+        return false;
+    if (job->state != ATD_JOB_SENDING)
+        return atd_object_info_same(found, &job->info);
+    /* Local files are not labelled; but what was written afterwards is another. */
+    return found->size_bytes == job->info.size_bytes &&
+           !(publisher->is_disk && job->info.mtime_s && found->mtime_s > job->info.mtime_s);
+}
+
+static int settle_object(struct atd_publisher *publisher, struct atd_job *job,
                          struct atd_error *err)
 {
     struct atd_store *store = publisher->options.store;
@@ -170,11 +178,13 @@ static int settle_object(struct atd_publisher *publisher, const struct atd_job *
         return rc;
     if (named)
         return 0;
-    /* Somebody else's, who was faster. */
-    if (job->state == ATD_JOB_SENDING ? found.size_bytes != job->info.size_bytes
-                                      : !atd_object_info_same(&found, &job->info))
+    if (!is_of_job(publisher, job, &found)) {
+        /* An answer without a label may be a proxy's: it must be the same another time. */
+        if (job->info.maker[0] && !found.maker[0] && !is_old_orphan(publisher, job))
+            return atd_error_set(err, EAGAIN, "nobody can say who made '%s'", job->url);
         return 0;
-    if (job->state != ATD_JOB_SENT && !is_old_orphan(publisher, job->url))
+    }
+    if (job->state != ATD_JOB_SENT && !is_old_orphan(publisher, job))
         return atd_error_set(err, EAGAIN, "'%s' may still be named", job->url);
     if (publisher->options.table)
         atd_object_table_drop(publisher->options.table, atd_str_from(publisher->options.scope),
@@ -182,7 +192,7 @@ static int settle_object(struct atd_publisher *publisher, const struct atd_job *
     return atd_store_delete(store, url, publisher->timeout_ms, err);
 }
 
-static int settle(void *ctx, const struct atd_job *job, struct atd_error *err)
+static int settle(void *ctx, struct atd_job *job, struct atd_error *err)
 {
     struct atd_publisher *publisher = ctx;
     int rc = 0;
@@ -235,12 +245,6 @@ void atd_publisher_free_left(struct atd_publisher *publisher)
         free_left(publisher->left);
         publisher->left = next;
     }
-    while (publisher->orphans) {
-        struct atd_orphan *next = publisher->orphans->next;
-
-        free(publisher->orphans);
-        publisher->orphans = next;
-    }
 }
 
 static void settle_left(struct atd_publisher *publisher)
@@ -254,15 +258,22 @@ static void settle_left(struct atd_publisher *publisher)
     atd_lock_give(&publisher->lock);
     while (jobs) {
         struct atd_left_job *left = jobs;
+        struct atd_sighting seen = left->job.seen;
         struct atd_error err = ATD_ERROR_INIT;
+        int rc;
 
         jobs = left->next;
-        if (settle(publisher, &left->job, &err) == 0) {
+        rc = settle(publisher, &left->job, &err);
+        if (rc == 0) {
             atd_journal_remove(publisher->journal, left->job.number);
             atd_publisher_release_url(publisher, left->job.url);
             free_left(left);
             continue;
         }
+        /* When it cannot be written, only this process knows. */
+        if (!atd_sighting_same(&seen, &left->job.seen))
+            rc = atd_journal_put(publisher->journal, &left->job, NULL);
+        (void)rc;
         atd_lock_take(&publisher->lock);
         left->next = publisher->left;
         publisher->left = left;
@@ -277,11 +288,17 @@ struct round {
     bool something_stays;
 };
 
-static int settle_dead(void *ctx, const struct atd_job *job, struct atd_error *err)
+static int settle_dead(void *ctx, struct atd_job *job, struct atd_error *err)
 {
     struct round *round = ctx;
-    int rc = settle(round->publisher, job, err);
+    struct atd_publisher *publisher = round->publisher;
+    /* Meanwhile nobody here begins to write there; and who does already is not disturbed. */
+    int rc = atd_publisher_claim_url(publisher, job->url, err);
 
+    if (rc == 0) {
+        rc = settle(publisher, job, err);
+        atd_publisher_release_url(publisher, job->url);
+    }
     if (rc)
         round->something_stays = true;
     return rc;
@@ -294,12 +311,18 @@ static bool recover_dead(struct atd_publisher *publisher)
     struct atd_error warning = ATD_ERROR_INIT;
     struct atd_error err = ATD_ERROR_INIT;
 
-    if (atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err))
-        return true;
+    int rc = atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err);
+
     if (warning.code)
         atd_publisher_tell(publisher, "recovery", ATD_STR(""), ATD_STR(""), ATD_STR(""),
                            ATD_STR(""), &warning);
-    return round.something_stays;
+    return rc || round.something_stays;
+}
+
+static void note_recovered_locked(struct atd_publisher *publisher)
+{
+    publisher->recovered_once = true;
+    (void)pthread_cond_broadcast(&publisher->recover_wake);
 }
 
 void *atd_publisher_recover_thread(void *ctx)
@@ -308,7 +331,6 @@ void *atd_publisher_recover_thread(void *ctx)
     bool dead = true;
     bool over = !publisher->options.store;
 
-    publisher->orphan_wait_ms = publisher->recover_every_ms;
     while (!over) {
         int64_t until;
 
@@ -317,6 +339,7 @@ void *atd_publisher_recover_thread(void *ctx)
             dead = recover_dead(publisher);
         until = atd_clock_monotonic_ms() + publisher->recover_every_ms;
         atd_lock_take(&publisher->lock);
+        note_recovered_locked(publisher);
         while (!publisher->stopping && !publisher->recover_soon) {
             int64_t left = until - atd_clock_monotonic_ms();
 
@@ -331,4 +354,17 @@ void *atd_publisher_recover_thread(void *ctx)
         atd_lock_give(&publisher->lock);
     }
     return NULL;
+}
+
+void atd_publisher_recover_wait(struct atd_publisher *publisher, unsigned timeout_ms)
+{
+    int64_t until = atd_clock_monotonic_ms() + timeout_ms;
+    int64_t left = publisher->options.store ? timeout_ms : 0;
+
+    atd_lock_take(&publisher->lock);
+    while (!publisher->recovered_once && left > 0) {
+        atd_cond_wait_ms(&publisher->recover_wake, &publisher->lock, (unsigned)left);
+        left = until - atd_clock_monotonic_ms();
+    }
+    atd_lock_give(&publisher->lock);
 }

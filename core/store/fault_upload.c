@@ -263,6 +263,11 @@ static int fault_guards(struct atd_store *store, struct atd_str prefix_url,
                             ret_guards, err);
 }
 
+static const char *fault_maker(struct atd_store *store)
+{
+    return atd_store_maker(atd_fault_writes_of(store)->inner);
+}
+
 const struct atd_store_write_ops atd_fault_write_ops = {
     .begin = fault_begin,
     .part = fault_part,
@@ -275,4 +280,5 @@ const struct atd_store_write_ops atd_fault_write_ops = {
     .adopt = fault_adopt,
     .remove = fault_remove,
     .guards = fault_guards,
+    .maker = fault_maker,
 };

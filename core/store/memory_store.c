@@ -406,6 +406,8 @@ static int put_bytes(struct atd_store *base, struct atd_str url, struct atd_byte
     version->info.size_bytes = bytes.len;
     atd_sha256_of(bytes.ptr, bytes.len, digest);
     memcpy(&content, digest, sizeof(content));
+    if (is_new)
+        memcpy(version->info.maker, ATD_MEMORY_MAKER, sizeof(ATD_MEMORY_MAKER));
     rc = put_version(from_base(base), url, version, content, is_new, err);
     if (rc)
         version_free(version);

@@ -8,6 +8,9 @@
 #include "base/lock.h"
 #include "store/upload.h"
 
+/* Of what was uploaded; what a test puts there is nobody's. */
+#define ATD_MEMORY_MAKER "000memorystore00"
+
 struct atd_memory_pending;
 
 /* Uploads that are neither finished nor taken back. */

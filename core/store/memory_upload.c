@@ -311,6 +311,12 @@ static int memory_guards(struct atd_store *store, struct atd_str prefix_url,
     return 0;
 }
 
+static const char *memory_maker(struct atd_store *store)
+{
+    (void)store;
+    return ATD_MEMORY_MAKER;
+}
+
 const struct atd_store_write_ops atd_memory_write_ops = {
     .begin = memory_begin,
     .part = memory_part,
@@ -322,4 +328,5 @@ const struct atd_store_write_ops atd_memory_write_ops = {
     .put = memory_put,
     .remove = memory_remove,
     .guards = memory_guards,
+    .maker = memory_maker,
 };

@@ -2,7 +2,9 @@
  * What is there, and is it what was sent? Source: S3-REDIS 2.1 to 2.4.
  *
  * ETags are opaque: they are compared with what the server said, never computed. A checksum of the
- * parts' checksums ("COMPOSITE") can be computed, and proves the content.
+ * parts' checksums ("COMPOSITE") can be computed, and proves the content. Whose it is only the
+ * label tells that every object gets: two mounts may send the same bytes to the same key at once,
+ * and who takes the other's object for its own may take it back one day.
  */
 #include <errno.h>
 
@@ -70,16 +72,29 @@ static bool comparable(const char *a, const char *b)
     return a[0] && b[0] && !strchr(a, '-') == !strchr(b, '-');
 }
 
-static enum atd_s3_finding compare(const struct atd_s3_sent *sent,
+static enum atd_s3_finding compare(const struct atd_s3_store *store, const struct atd_s3_sent *sent,
                                    const struct atd_object_info *info, const char *crc32c)
 {
-    if (info->size_bytes != sent->size_bytes)
+    bool is_equal = info->size_bytes == sent->size_bytes;
+
+    if (info->maker[0] && strcmp(info->maker, store->maker) != 0)
         return ATD_S3_FOUND_OTHER;
-    if (comparable(crc32c, sent->crc32c))
-        return strcmp(crc32c, sent->crc32c) == 0 ? ATD_S3_FOUND_OURS : ATD_S3_FOUND_OTHER;
-    if (sent->etag[0] && info->etag[0])
-        return same_etag(sent->etag, info->etag) ? ATD_S3_FOUND_OURS : ATD_S3_FOUND_OTHER;
-    return ATD_S3_FOUND_LIKE_OURS;
+    if (is_equal && comparable(crc32c, sent->crc32c))
+        is_equal = strcmp(crc32c, sent->crc32c) == 0;
+    else if (is_equal && sent->etag[0] && info->etag[0])
+        is_equal = same_etag(sent->etag, info->etag);
+    if (!is_equal)
+        return ATD_S3_FOUND_OTHER;
+    return info->maker[0] ? ATD_S3_FOUND_OURS : ATD_S3_FOUND_LIKE_OURS;
+}
+
+/* Whether what is there is the object that the server said it had made. */
+static bool is_what_was_made(const struct atd_s3_store *store, const struct atd_s3_sent *sent,
+                             const struct atd_object_info *info)
+{
+    if (info->maker[0])
+        return strcmp(info->maker, store->maker) == 0;
+    return sent->etag[0] && same_etag(sent->etag, info->etag);
 }
 
 int atd_s3_find(struct atd_s3_store *store, struct atd_str url, const struct atd_s3_sent *sent,
@@ -100,7 +115,7 @@ int atd_s3_find(struct atd_s3_store *store, struct atd_str url, const struct atd
             *err = why;
         return rc;
     }
-    *ret_finding = compare(sent, &info, crc32c);
+    *ret_finding = compare(store, sent, &info, crc32c);
     *ret_info = info;
     return 0;
 }
@@ -127,6 +142,12 @@ int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct 
         return atd_error_set(err, EIO, "%s was written, says the server, but is not there", what);
     case ATD_S3_FOUND_OTHER:
         break;
+    }
+    if (info.maker[0] && !is_what_was_made(store, sent, &info))
+        return atd_error_set(err, EIO, "%s is not what was sent: somebody else wrote it", what);
+    if (!is_what_was_made(store, sent, &info)) {
+        (void)atd_error_set(&why, EIO, "what is there is not what was sent, nor ours to delete");
+        return atd_s3_unknown(url, &why, err);
     }
     rc = atd_s3_remove(&store->remote.store, url, timeout_ms, &why);
     after = rc ? ", and could not be deleted: " : "; it was deleted";

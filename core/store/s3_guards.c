@@ -29,6 +29,7 @@ static int put_probe(struct atd_s3_store *store, struct atd_str url, unsigned ti
         .is_probe = true};
     int rc;
 
+    put.request.maker = atd_str_from(store->maker);
     put.request.payload_sha256_hex = atd_s3_payload_hash(store, &put.request, hash);
     rc = atd_s3_write_run(store, url, &put, NULL, timeout_ms, err);
     *ret_outcome = put.outcome;
@@ -69,21 +70,36 @@ static int complete_probe(struct atd_s3_store *store, struct atd_str url, struct
     return rc;
 }
 
+/*
+ * Something could not be removed (`rc`): somebody has to do it later, so that the probe has failed.
+ * Who may not remove anything leaves a few bytes behind, and may still publish.
+ */
+static int left_behind(int rc, const struct atd_error *why, struct atd_error *err)
+{
+    if (rc == 0 || rc == -EACCES)
+        return 0;
+    if (err)
+        *err = *why;
+    return rc;
+}
+
 /* *ret_guards stays false unless the upload was refused for the object that is there. */
 static int upload_probe(struct atd_s3_store *store, struct atd_str url, unsigned timeout_ms,
                         bool *ret_guards, struct atd_error *err)
 {
-    struct atd_s3_write create = {.request = {.operation = ATD_S3_CREATE_UPLOAD}, .is_probe = true};
-    struct atd_error ignored = ATD_ERROR_INIT;
+    struct atd_s3_write create = {
+        .request = {.operation = ATD_S3_CREATE_UPLOAD, .maker = atd_str_from(store->maker)},
+        .is_probe = true};
+    struct atd_error why = ATD_ERROR_INIT;
+    int after;
     int rc = atd_s3_write_run(store, url, &create, NULL, timeout_ms, err);
 
     if (rc || create.outcome != ATD_S3_OUTCOME_MADE)
         return rc;
     rc = complete_probe(store, url, atd_str_from(create.upload_id), timeout_ms, ret_guards, err);
     /* Also after it was completed: then there is nothing. */
-    if (atd_store_upload_discard(&store->remote.store, url, create.upload_id, timeout_ms, &ignored))
-        ignored.code = 0;
-    return rc;
+    after = atd_store_upload_discard(&store->remote.store, url, create.upload_id, timeout_ms, &why);
+    return rc ? rc : left_behind(after, &why, err);
 }
 
 static int probe(struct atd_s3_store *store, struct atd_str url, unsigned timeout_ms,
@@ -116,10 +132,11 @@ int atd_s3_guards(struct atd_store *base, struct atd_str prefix_url, struct atd_
 {
     struct atd_s3_store *store = (struct atd_s3_store *)base;
     atd_auto_buf struct atd_buf url = ATD_BUF_INIT(PROBE_URL_MAX);
-    struct atd_error ignored = ATD_ERROR_INIT;
+    struct atd_error why = ATD_ERROR_INIT;
     struct atd_str bucket;
     struct atd_str prefix;
     bool guards = false;
+    int after;
     int rc;
 
     /* "s3://BUCKET/" or "s3://BUCKET/PREFIX/" */
@@ -138,8 +155,9 @@ int atd_s3_guards(struct atd_store *base, struct atd_str prefix_url, struct atd_
     if (rc)
         return rc;
     rc = probe(store, atd_buf_str(&url), timeout_ms, &guards, err);
-    /* Whatever happened. Who may not delete leaves a few bytes behind, and may still publish. */
-    (void)atd_s3_remove(base, atd_buf_str(&url), timeout_ms, &ignored);
+    after = atd_s3_remove(base, atd_buf_str(&url), timeout_ms, &why); /* whatever happened */
+    if (rc == 0)
+        rc = left_behind(after, &why, err);
     if (rc)
         return rc;
     rc = atd_s3_object(atd_buf_str(&url), &bucket, &prefix, err);

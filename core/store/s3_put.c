@@ -51,6 +51,7 @@ int atd_s3_put(struct atd_store *base, struct atd_str url, struct atd_bytes byte
 
     if (rc)
         return rc;
+    put.request.maker = atd_str_from(store->maker);
     atd_s3_crc32c_text(atd_crc32c(0, bytes.ptr, bytes.len), sent.crc32c);
     if (!atomic_load(&store->refuses_crc32c))
         put.request.crc32c_base64 = atd_str_from(sent.crc32c);

@@ -1,6 +1,8 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "atdata/shard_url.h"
@@ -391,6 +393,16 @@ static int choose_region(struct atd_s3_store *store, const struct atd_s3_options
     return 0;
 }
 
+static int choose_maker(struct atd_s3_store *store, struct atd_error *err)
+{
+    uint64_t random;
+
+    if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return atd_error_set(err, EIO, "no random bytes: %s", strerror(errno));
+    (void)snprintf(store->maker, sizeof(store->maker), "%016" PRIx64, random);
+    return 0;
+}
+
 int atd_store_s3_new(struct atd_http_engine *engine, const struct atd_s3_options *options,
                      struct atd_store **ret_store, struct atd_error *err)
 {
@@ -402,6 +414,8 @@ int atd_store_s3_new(struct atd_http_engine *engine, const struct atd_s3_options
     rc = atd_s3_site_init(&store->site, options->endpoint, options->style, err);
     if (rc == 0)
         rc = choose_region(store, options, err);
+    if (rc == 0)
+        rc = choose_maker(store, err);
     if (rc == 0)
         rc = atd_remote_init(&store->remote, &store_ops, &remote_ops, engine, options->limits, err);
     if (rc) {

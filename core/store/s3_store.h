@@ -23,6 +23,7 @@ struct atd_s3_store {
     struct atd_s3_site site;
     char region[ATD_REGION_MAX + 1]; /* of buckets about which nothing was learned */
     struct atd_credentials *credentials;
+    char maker[ATD_MAKER_LEN + 1]; /* atd_store_maker() */
 
     atomic_bool refuses_crc32c; /* the endpoint does not know x-amz-checksum-crc32c */
 };
@@ -105,7 +106,7 @@ struct atd_s3_sent {
 
 /*
  * The object was made, says the store: confirms it. Errors: EIO it is not what was sent, and was
- * deleted; EREMOTEIO nobody can say.
+ * deleted, unless it is somebody else's by now; EREMOTEIO nobody can say, or whose it is.
  */
 int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct atd_s3_sent *sent,
                    unsigned timeout_ms, struct atd_object_info *ret_info,
@@ -113,7 +114,7 @@ int atd_s3_confirm(struct atd_s3_store *store, struct atd_str url, const struct 
 
 enum atd_s3_finding {
     ATD_S3_FOUND_OURS,
-    ATD_S3_FOUND_LIKE_OURS, /* the size is, and nothing more is told */
+    ATD_S3_FOUND_LIKE_OURS, /* its bytes are, or at least its size; whose it is is not told */
     ATD_S3_FOUND_OTHER,
     ATD_S3_FOUND_NOTHING,
 };

@@ -67,10 +67,14 @@ static int create(struct atd_s3_store *store, struct atd_str url, unsigned timeo
 
     *create = (struct atd_s3_write){.request = {.operation = ATD_S3_CREATE_UPLOAD}};
     create->request.wants_crc32c = !atomic_load(&store->refuses_crc32c);
+    create->request.maker = atd_str_from(store->maker);
     rc = atd_s3_write_run(store, url, create, NULL, timeout_ms, err);
     if (rc == 0 && create->outcome == ATD_S3_OUTCOME_NO_CRC32C) {
+        bool may_have_arrived = create->may_have_arrived;
+
         create->request.wants_crc32c = false;
         rc = atd_s3_write_run(store, url, create, NULL, timeout_ms, err);
+        create->may_have_arrived = create->may_have_arrived || may_have_arrived;
         if (rc == 0)
             atomic_store(&store->refuses_crc32c, true);
     }
@@ -83,8 +87,9 @@ static int s3_begin(struct atd_store *base, struct atd_str url, uint64_t part_by
                     unsigned timeout_ms, char ret_id[ATD_UPLOAD_ID_MAX + 1],
                     struct atd_store_upload **ret_upload, struct atd_error *err)
 {
-    struct atd_s3_write created;
+    struct atd_s3_write created = {.may_have_arrived = false};
     struct s3_upload *upload = calloc(1, sizeof(*upload));
+    struct atd_error why = ATD_ERROR_INIT;
     int rc;
 
     (void)part_bytes;
@@ -93,16 +98,22 @@ static int s3_begin(struct atd_store *base, struct atd_str url, uint64_t part_by
     atd_upload_parts_init(&upload->parts);
     upload->url = strndup(url.ptr, url.len);
     upload->url_len = url.len;
-    rc = upload->url ? create((struct atd_s3_store *)base, url, timeout_ms, &created, err)
-                     : atd_error_set(err, ENOMEM, "an upload could not be begun: out of memory");
+    rc = upload->url ? create((struct atd_s3_store *)base, url, timeout_ms, &created, &why)
+                     : atd_error_set(&why, ENOMEM, "an upload could not be begun: out of memory");
     if (rc) {
         s3_free_upload(&upload->base);
+        if (created.may_have_arrived)
+            return atd_s3_unknown(url, &why, err);
+        if (err)
+            *err = why;
         return rc;
     }
     upload->may_have_twin = created.may_have_arrived;
     memcpy(upload->id, created.upload_id, sizeof(upload->id));
     atomic_store(&upload->uses_crc32c, created.request.wants_crc32c);
     memcpy(ret_id, upload->id, strlen(upload->id) + 1);
+    if (upload->may_have_twin)
+        ret_id[0] = '\0'; /* who takes it back for us looks for both */
     *ret_upload = &upload->base;
     return 0;
 }
@@ -385,6 +396,11 @@ static int s3_finish(struct atd_store_upload *base, unsigned part_count, unsigne
     return rc;
 }
 
+static const char *s3_maker(struct atd_store *base)
+{
+    return ((struct atd_s3_store *)base)->maker;
+}
+
 const struct atd_store_write_ops atd_s3_write_ops = {
     .begin = s3_begin,
     .part = s3_part,
@@ -396,4 +412,5 @@ const struct atd_store_write_ops atd_s3_write_ops = {
     .put = atd_s3_put,
     .remove = atd_s3_remove,
     .guards = atd_s3_guards,
+    .maker = s3_maker,
 };

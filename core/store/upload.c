@@ -136,3 +136,10 @@ int atd_store_guards(struct atd_store *store, struct atd_str prefix_url,
 
     return rc ? rc : write->guards(store, prefix_url, scratch_name, timeout_ms, ret_guards, err);
 }
+
+const char *atd_store_maker(struct atd_store *store)
+{
+    const struct atd_store_write_ops *write = store->ops->write;
+
+    return write && write->maker ? write->maker(store) : "";
+}

@@ -33,9 +33,10 @@ struct atd_store_upload;
  * Begins one whose parts are `part_bytes` long (atd_upload_part_bytes(); a store that is told where
  * a part lies needs it before the last one comes). An object that stands there already is not
  * noticed here (finish does), unless the store cannot tell then: *see* atd_store_guards. `ret_id`
- * gets what atd_store_upload_discard() wants after a crash ("" when that needs nothing). Errors:
+ * gets what atd_store_upload_discard() wants after a crash ("" when that needs nothing, or there
+ * may be more than one). Errors: EREMOTEIO nobody can say whether it was begun: _discard() is due;
  * EACCES, ENOTSUP the store is read only, EINVAL not a URL of this store, ENOSPC, those of a
- * request.
+ * request: it was not.
  */
 int atd_store_upload_begin(struct atd_store *store, struct atd_str url, uint64_t part_bytes,
                            unsigned timeout_ms, char ret_id[ATD_UPLOAD_ID_MAX + 1],
@@ -112,6 +113,13 @@ int atd_store_guards(struct atd_store *store, struct atd_str prefix_url,
                      struct atd_str scratch_name, unsigned timeout_ms, bool *ret_guards,
                      struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * What the objects that this store makes are labelled with, so that they are told from others' of
+ * the same URL and the same bytes: new with every store that is opened; see atd_object_info.maker.
+ * "": they are not.
+ */
+const char *atd_store_maker(struct atd_store *store);
+
 /* ------------------------------------------------------------------ for implementations */
 
 struct atd_store_write_ops {
@@ -135,6 +143,7 @@ struct atd_store_write_ops {
                   struct atd_error *err);
     int (*guards)(struct atd_store *store, struct atd_str prefix_url, struct atd_str scratch_name,
                   unsigned timeout_ms, bool *ret_guards, struct atd_error *err);
+    const char *(*maker)(struct atd_store *store); /* NULL: "" */
 };
 
 /* The first member of every implementation's upload; filled by atd_store_upload_begin(). */

@@ -17,6 +17,8 @@
 
 /* What was sent and is not wanted is taken back within this; else by the next start. */
 #define STOP_MS 5000u
+/* What earlier runs left is looked at for so long at most after all was published. */
+#define RECOVER_MS 2000u
 #define SIGNALLED 128 /* a shell's exit code of a process that a signal ended, less its number */
 
 static int exit_code_of(const struct publish *publish, int rc)
@@ -55,6 +57,8 @@ static int publish_all(const struct options *options, struct publish *publish)
         ended = publish_jobs_run(publish);
     publish_tell_all(publish, rc ? &why : NULL);
     exit_code = flush_output(exit_code_of(publish, rc));
+    if (rc == 0 && ended && !publish->signal)
+        atd_publisher_recover_wait(publish->publisher, RECOVER_MS);
     if (!ended || !publish_parts_close(&publish_parts, STOP_MS) || !parts_stop(&parts) ||
         !parts_free(&parts))
         _exit(exit_code);

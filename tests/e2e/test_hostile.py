@@ -25,6 +25,7 @@ SYSTEM_PLACES = [
     "/etc/localtime",
     "/etc/ssl/openssl.cnf",
     "/lib",
+    "/proc/stat",  # how many processors, where there is no /sys
     "/proc/sys",
     "/sys/devices/system/cpu",
     "/sys/devices/virtual/bdi",

@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import termios
@@ -16,7 +17,8 @@ import time
 
 import pytest
 
-from bounded import run, wait_until
+from bounded import ls, run, wait_until
+from crash import COMMITTING, ORPHAN_SECONDS, age_sightings, jobs, run_dirs
 from mounting import ATDATAFS, environment, make_state, sanitizer_reports
 from proxy import WRITING
 
@@ -337,6 +339,38 @@ def test_killed_in_the_middle_and_run_again(team_world, team_publish):
         assert url.encode() in jobs, f"{url} is forgotten"
 
 
+def test_what_a_killed_commit_left_goes_with_a_later_run(disk_world):
+    """Each run is too short to look twice, a minute apart: the first look is written down."""
+    publish = Command(disk_world)
+    first = disk_world.shard("a.tar")
+    publish(first, "mnist")
+    named = disk_world.objects()
+
+    def left():
+        return jobs(run_dirs(disk_world.state))
+
+    index = sqlite3.connect(disk_world.path, isolation_level=None)
+    index.execute("BEGIN IMMEDIATE")
+    try:
+        process = publish.start(disk_world.shard("b.tar", seed=1), "mnist")
+        wait_until(lambda: any(job.state == COMMITTING for job in left()), 20, "it is at its commit")
+        process.kill()
+        process.communicate(timeout=SECONDS)
+    finally:
+        index.close()
+    orphans = disk_world.objects() - named
+    assert len(orphans) == 1 and {job.url for job in left()} == orphans
+    for _ in range(2):
+        publish(first, "mnist")
+        assert disk_world.objects() == named | orphans
+        assert [len(job.seen) for job in left()] == [2]
+    age_sightings(run_dirs(disk_world.state), ORPHAN_SECONDS + 1)
+    publish(first, "mnist")
+    assert disk_world.objects() == named
+    disk_world.assert_clean()
+    assert not run_dirs(disk_world.state)
+
+
 def test_a_reader_that_leaves_stops_nothing(world, publish):
     paths = [world.shard(f"{i}.tar", seed=i) for i in range(5)]
     read_end, write_end = os.pipe()
@@ -415,6 +449,27 @@ def test_a_terminal_sees_progress(team_world, team_publish):
             assert any(re.search(r"MiB/s  0:\d\d left  0 of 1 files$", line) for line in lines), lines
         # It is gone when something else is said, and at the end.
         assert shown.endswith(f"\r\x1b[Kpublished {name} (76.5 MiB)\r\n"), shown[-400:]
+
+
+def test_what_was_unlinked_just_now_stays_when_it_is_published_again(world, publish):
+    """Within the grace of an unlink in a mount: "was there" is a promise."""
+    mount = world.mount(**world.flags("allow_delete"))
+    directory = mount / "datasets" / "d"
+    a, b = world.shard("a.tar"), world.shard("b.tar", seed=1)
+    publish(a, b, "d")
+    wait_until(lambda: directory.exists() and "b.tar" in ls(directory), SECONDS, "it shows")
+    run("rm", directory / "a.tar", directory / "b.tar")
+
+    def records():
+        return world.entry("d")["metadata"]["atdatafs"]["shards"].values()
+
+    wait_until(lambda: all(record.get("leaving") for record in records()), SECONDS, "the marks")
+    assert "was there a.tar" in publish(a, "d").stdout
+    wait_until(lambda: len(records()) == 1, SECONDS, "b.tar is out of the index")
+    wait_until(lambda: "a.tar" in ls(directory), SECONDS, "a.tar shows again")
+    mount.unmount()
+    world.assert_published("d", a)
+    assert not any("leaving" in record for record in records())
 
 
 def test_the_first_line_does_not_wait_for_anything(team_world, team_publish):

@@ -218,6 +218,41 @@ def test_a_dataset_with_shards_that_is_renamed_goes_on_under_its_new_name(world)
     assert not directory.exists()
 
 
+def test_who_is_in_a_dataset_that_is_renamed_is_in_it_afterwards(world):
+    """cp opens its target directory first; a shell may be in it."""
+    mount = world.mount()
+    names = [mount / "datasets" / name for name in ("old", "new", "newer")]
+    paths = [world.shard(f"{name}.tar", seed=seed) for seed, name in enumerate("abc")]
+    bounded(os.mkdir, names[0])
+    inside = os.open(names[0], os.O_PATH | os.O_DIRECTORY)
+    for path, (before, after) in zip(paths[:2], zip(names, names[1:])):
+        run("cp", path, f"/proc/{os.getpid()}/fd/{inside}/")
+        bounded(os.rename, before, after)
+    run("cp", paths[2], f"/proc/{os.getpid()}/fd/{inside}/")
+    os.close(inside)
+    world.assert_published("newer", *paths)
+    assert ls(mount / "datasets") == ["newer"]
+
+
+@pytest.mark.parametrize("has_shards", [False, True], ids=["empty", "with-shards"])
+def test_the_reason_of_a_failure_goes_with_its_dataset(world, has_shards):
+    mount = world.mount()
+    directory = mount / "datasets" / "before"
+    new = mount / "datasets" / "after"
+    directory.mkdir()
+    if has_shards:
+        run("cp", world.shard("a.tar"), directory)
+    bad = world.sources / "bad.tar"
+    bad.write_bytes(b"no tar at all\n" * 1000)
+    assert run("cp", bad, directory, check=False).returncode == 1
+    why = read(directory / "bad.tar.error.txt")
+    bounded(os.rename, directory, new)
+    wait_until(lambda: "bad.tar.error.txt" in ls(new), 5, "it shows")
+    assert read(new / "bad.tar.error.txt") == why
+    bounded(directory.mkdir)
+    assert "bad.tar.error.txt" not in ls(directory)
+
+
 def test_a_file_that_is_being_published_is_neither_renamed_nor_unlinked(disk_world):
     path = disk_world.shard("a.tar")
     mount = disk_world.mount()

@@ -62,6 +62,7 @@ SWITCHES = {
     "r2": {"r2": True},
     "r2-without-checksums": {"r2": True, "no_checksums": True},
     "no-checksums": {"no_checksums": True},
+    "may-not-list": {"hides_missing": True},
     "writes-over": {"ignore_if_none_match": True},
     "completes-over": {"ignore_at_complete": True},
 }

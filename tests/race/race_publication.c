@@ -1,6 +1,7 @@
 /*
  * Many writers of shards at once: whole, half, rewritten, renamed, cancelled, let go at any
- * moment, while others look at them. At the end what is listed is there, and nothing else is left.
+ * moment, while others look at them; every other round over a store that fails now and then. At the
+ * end what is listed is there, and nothing else is left.
  */
 #include <errno.h>
 #include <ftw.h>
@@ -14,7 +15,8 @@
 #include "race.h"
 #include "store/stores.h"
 
-#define ROUNDS 3
+#define ROUNDS 4
+#define TIDY_MS 60000
 #define ROUND_MS 1000
 #define BLOCK 512u
 #define SMALL (4 * BLOCK)
@@ -23,11 +25,40 @@
 static struct atd_live *live;
 static struct atd_publisher *publisher;
 static struct atd_store *memory;
+static struct atd_store *faulty; /* over it */
+static atomic_bool fails;
+static atomic_bool has_failed;
+static atomic_uint steps;
 static uint8_t *large_tar;
 static uint8_t small_tar[SMALL];
 static atomic_uint numbers;
 static atomic_uint published;
 static atomic_bool stop;
+
+/* Each kind of step fails every few times, in its own rhythm. */
+static struct atd_write_fault_rule decide(void *ctx, const struct atd_write_event *event)
+{
+    static const struct {
+        unsigned every;
+        struct atd_write_fault_rule rule;
+    } faults[] = {
+        [ATD_WRITE_BEGIN] = {5, {ATD_WRITE_FAULT_UNKNOWN, 1}},
+        [ATD_WRITE_PART] = {7, {ATD_WRITE_FAULT_UNAVAILABLE, 0}},
+        [ATD_WRITE_FINISH] = {3, {ATD_WRITE_FAULT_UNKNOWN, 1}},
+        [ATD_WRITE_ABORT] = {2, {ATD_WRITE_FAULT_UNAVAILABLE, 0}},
+        [ATD_WRITE_DISCARD] = {2, {ATD_WRITE_FAULT_UNAVAILABLE, 0}},
+        [ATD_WRITE_PUT] = {11, {ATD_WRITE_FAULT_UNKNOWN, 1}},
+        [ATD_WRITE_ADOPT] = {0, {ATD_WRITE_FAULT_NONE, 0}},
+        [ATD_WRITE_DELETE] = {3, {ATD_WRITE_FAULT_UNAVAILABLE, 0}},
+        [ATD_WRITE_GUARDS] = {2, {ATD_WRITE_FAULT_UNAVAILABLE, 0}},
+    };
+    unsigned every = faults[event->step].every;
+
+    (void)ctx;
+    if (atomic_load(&fails) && every && atomic_fetch_add(&steps, 1) % every == 0)
+        return faults[event->step].rule;
+    return (struct atd_write_fault_rule){ATD_WRITE_FAULT_NONE, 0};
+}
 
 struct waiter {
     struct atd_publication_wait wait; /* first */
@@ -131,6 +162,8 @@ static void one_copy(unsigned number)
     second = atd_publication_ref(publication);
     (void)put(publication, tar, number % 7 == 0 ? len / 2 : len);
     check = waiter_new();
+    if (number % 17 == 0)
+        atd_publication_give_up(second, &check->wait);
     atd_publication_check(publication, number % 2, &check->wait);
     if (number % 4 == 0)
         (void)put(second, tar, len);
@@ -142,6 +175,8 @@ static void one_copy(unsigned number)
     (void)waiter_end(check);
     atd_publication_status(second, &status);
     publish = waiter_new();
+    if (number % 19 == 0)
+        atd_publication_give_up(second, &publish->wait);
     atd_publication_publish(publication, ATD_STR("d"), atd_str_from(name), ATD_STR(""),
                             &publish->wait);
     if (number % 6 == 0)
@@ -154,7 +189,8 @@ static void one_copy(unsigned number)
     if (code == 0)
         (void)atomic_fetch_add(&published, 1);
     else
-        MUST(code == EINVAL || code == ECANCELED || code == EEXIST || code == EIO || code == EBUSY);
+        MUST(code == EINVAL || code == ECANCELED || code == EEXIST || code == EIO ||
+             code == EBUSY || (code == EREMOTEIO && atomic_load(&has_failed)));
     if (number % 9 == 0 && number % 10)
         atd_publication_set_mtime(publication, number + 1);
     if (number % 6)
@@ -188,22 +224,60 @@ static void run_round(void)
         struct atd_publisher_stats stats;
 
         atd_publisher_stats(publisher, &stats);
-        MUST(atd_publisher_ready(publisher, NULL) == 0);
+        MUST(atd_publisher_ready(publisher, NULL) == 0 || atomic_load(&has_failed));
         (void)usleep(5000);
     }
     atomic_store(&stop, true);
     MUST(pthread_join(copies, NULL) == 0);
 }
 
+struct count {
+    unsigned objects;
+    char last[256];
+};
+
 static int count_one(void *ctx, struct atd_str url, const struct atd_object_info *info)
 {
-    (void)url;
+    struct count *count = ctx;
+
     (void)info;
-    (*(unsigned *)ctx)++;
+    count->objects++;
+    (void)snprintf(count->last, sizeof(count->last), ATD_STR_FMT, ATD_STR_ARG(url));
     return 0;
 }
 
+static unsigned count_objects(void)
+{
+    struct count count = {0, ""};
+    char after[256];
+    bool more = true;
+
+    while (more) {
+        memcpy(after, count.last, sizeof(after));
+        MUST(atd_store_list(memory, ATD_STR("s3://bucket/pre"), atd_str_from(after), 1000,
+                            count_one, &count, &more, NULL) == 0);
+    }
+    return count.objects;
+}
+
 static unsigned files;
+
+static int count_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)path;
+    (void)st;
+    (void)ftw;
+    files += type == FTW_F;
+    return 0;
+}
+
+/* What was left is settled; it may take a few rounds of the recovery. */
+static bool is_tidy(const char *dir)
+{
+    files = 0;
+    (void)nftw(dir, count_file, 16, FTW_PHYS);
+    return files == 0;
+}
 
 static int count_and_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -224,8 +298,6 @@ int main(void)
     struct atd_index_writer *writer;
     struct atd_publisher_options options;
     struct atd_catalog *catalog;
-    unsigned objects = 0;
-    bool more = false;
 
     MUST(index && mkdtemp(dir));
     large_tar = malloc(LARGE);
@@ -234,6 +306,8 @@ int main(void)
     make_tar(small_tar, SMALL);
     MUST(atd_file_store_new(roots, 1, &store, NULL) == 0);
     MUST(atd_store_memory_new(&memory, NULL) == 0);
+    MUST(atd_store_fault_new(memory, NULL, NULL, &faulty, NULL) == 0);
+    atd_store_fault_writes(faulty, decide, NULL);
     MUST(atd_object_table_open(NULL, &table, NULL, NULL) == 0);
     MUST(atd_locator_new(
              &(struct atd_locator_options){
@@ -244,7 +318,7 @@ int main(void)
     MUST(atd_index_memory_writer(index, &writer, NULL) == 0);
     options = (struct atd_publisher_options){.live = live,
                                              .writer = writer,
-                                             .store = memory,
+                                             .store = faulty,
                                              .prefix_url = "s3://bucket/pre",
                                              .table = table,
                                              .scope = "t",
@@ -253,22 +327,28 @@ int main(void)
                                              .timeout_s = 5,
                                              .recover_every_ms = 50};
     for (int i = 0; i < ROUNDS; i++) {
+        atomic_store(&fails, i % 2);
+        if (i % 2)
+            atomic_store(&has_failed, true);
         MUST(atd_publisher_open(&options, &publisher, NULL) == 0);
         run_round();
         MUST(atd_publisher_close(publisher, 20000)); /* some are still ending */
     }
     /* What the closing publisher could not settle is settled by the next. */
+    atomic_store(&fails, false);
     MUST(atd_publisher_open(&options, &publisher, NULL) == 0);
+    for (int64_t until_ms = atd_clock_monotonic_ms() + TIDY_MS; !is_tidy(dir);) {
+        MUST(atd_clock_monotonic_ms() < until_ms);
+        (void)usleep(5000);
+    }
     MUST(atd_publisher_close(publisher, 20000));
     MUST(atd_store_memory_uploads(memory) == 0);
     MUST(atomic_load(&published) > 0);
-    MUST(atd_store_list(memory, ATD_STR("s3://bucket/pre"), ATD_STR(""), 1000, count_one, &objects,
-                        &more, NULL) == 0);
+    MUST(atd_live_await(live, atd_live_request(live), TIDY_MS));
     catalog = atd_live_get(live);
     MUST(atd_catalog_dataset_count(catalog) == 1);
-    if (!more)
-        MUST(atd_catalog_entry_at(catalog, atd_catalog_dataset_at(catalog, 0)->entry)->url_count ==
-             objects);
+    MUST(atd_catalog_entry_at(catalog, atd_catalog_dataset_at(catalog, 0)->entry)->url_count ==
+         count_objects());
     atd_catalog_unref(catalog);
     MUST(nftw(dir, count_and_remove, 16, FTW_DEPTH | FTW_PHYS) == 0);
     MUST(files == 0);
@@ -277,7 +357,7 @@ int main(void)
     atd_object_table_close(table);
     atd_index_writer_free(writer);
     atd_index_free(index);
-    atd_store_free(memory);
+    atd_store_free(faulty);
     atd_file_store_free(store);
     free(large_tar);
     return 0;

@@ -79,6 +79,7 @@ class Object:
     data: bytes
     etag: str
     crc32c: str = ""
+    meta: dict = field(default_factory=dict)  # x-amz-meta-...: value
     modified: float = field(default_factory=time.time)
 
 
@@ -87,7 +88,12 @@ class Upload:
     bucket: str
     key: str
     wants_crc32c: bool
+    meta: dict = field(default_factory=dict)
     parts: dict = field(default_factory=dict)  # number: (data, etag, crc32c)
+
+
+def meta_of(headers):
+    return {n: value for n, value in headers.items() if n.startswith("x-amz-meta-")}
 
 
 class StrictS3:
@@ -98,6 +104,7 @@ class StrictS3:
         ignore_if_none_match=False,
         ignore_at_complete=False,
         no_checksums=False,
+        hides_missing=False,
         region="",
         clock_offset_s=0,
     ):
@@ -105,6 +112,7 @@ class StrictS3:
         self.ignore_if_none_match = ignore_if_none_match
         self.ignore_at_complete = ignore_at_complete or ignore_if_none_match
         self.no_checksums = no_checksums
+        self.hides_missing = hides_missing  # S3 without s3:ListBucket
         self.region = region
         self.clock_offset_s = clock_offset_s
         self.refused = 0  # requests, for how they were signed
@@ -186,7 +194,7 @@ class StrictS3:
 
     def put_object(self, bucket, key, headers, data):
         said = self.check_checksum(headers, data)
-        made = Object(data, self.etag(data), said)
+        made = Object(data, self.etag(data), said, meta_of(headers))
         guarded = headers.get("if-none-match") == "*"
         self.store(bucket, key, made, guarded, self.ignore_if_none_match)
         return made.etag
@@ -198,7 +206,7 @@ class StrictS3:
         if algorithm not in ("", "CRC32C"):
             raise Refused(400, "InvalidRequest", "only CRC32C")
         upload_id = uuid.uuid4().hex
-        self.uploads[upload_id] = Upload(bucket, key, bool(algorithm))
+        self.uploads[upload_id] = Upload(bucket, key, bool(algorithm), meta_of(headers))
         return upload_id
 
     def put_part(self, bucket, key, query, headers, data):
@@ -241,6 +249,7 @@ class StrictS3:
             b"".join(data for data, _, _ in parts),
             f"{self.etag(b'')}-{len(parts)}",
             f"{crc32c_text(sums)}-{len(parts)}" if upload.wants_crc32c else "",
+            upload.meta,
         )
         guarded = headers.get("if-none-match") == "*"
         self.store(bucket, key, made, guarded, self.ignore_at_complete)
@@ -372,6 +381,8 @@ class _Handler(BaseHTTPRequestHandler):
         made = self.store.objects.get((bucket, key))
         headers = self.headers_lower
         if not made:
+            if self.store.hides_missing:
+                raise Refused(403, "AccessDenied")
             raise Refused(404, "NoSuchKey")
         if headers.get("if-match", f'"{made.etag}"') not in (f'"{made.etag}"', "*"):
             raise Refused(412, "PreconditionFailed")
@@ -380,6 +391,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Last-Modified": email.utils.formatdate(made.modified, usegmt=True),
             "Accept-Ranges": "bytes",
             "Content-Type": "binary/octet-stream",
+            **made.meta,
         }
         if made.crc32c and headers.get("x-amz-checksum-mode") == "ENABLED":
             reply["x-amz-checksum-crc32c"] = made.crc32c

@@ -98,6 +98,8 @@ static void write_parts(void)
     NEED(info.size_bytes == PARTS * PART_BYTES + LAST_BYTES && info.etag[0]);
     NEED(atd_store_stat(store, url_of("w/parts"), TIMEOUT_MS, &found, &err) == 0);
     NEED(atd_object_info_same(&info, &found));
+    /* Real servers keep the label, of both kinds of objects. */
+    NEED(found.maker[0] && strcmp(found.maker, atd_store_maker(store)) == 0);
 
     /* It is there now. */
     upload = send_all("w/parts");
@@ -130,6 +132,7 @@ static void write_one(void)
     NEED(atd_store_put(store, url_of("w/one"), (struct atd_bytes){bytes, 1000}, TIMEOUT_MS, &info,
                        &err) == 0);
     NEED(info.size_bytes == 1000 && info.etag[0]);
+    NEED(strcmp(info.maker, atd_store_maker(store)) == 0);
     NEED(atd_store_put(store, url_of("w/one"), (struct atd_bytes){bytes, 999}, TIMEOUT_MS, &info,
                        &err) == -EEXIST);
     NEED(atd_store_put(store, url_of("w/gone"), (struct atd_bytes){bytes, 0}, TIMEOUT_MS, &info,

@@ -37,7 +37,8 @@
 
 /* ------------------------------------------------------------------ a writer that misbehaves */
 
-enum hook_fault { HOOK_NONE, HOOK_CONFLICT, HOOK_LOST_DONE, HOOK_LOST, HOOK_DOWN };
+/* TORN: on a cluster, what is under new keys was written before somebody else was faster. */
+enum hook_fault { HOOK_NONE, HOOK_CONFLICT, HOOK_LOST_DONE, HOOK_LOST, HOOK_DOWN, HOOK_TORN };
 
 struct hook_writer {
     struct atd_index_writer base;
@@ -76,6 +77,21 @@ static inline int hook_read(struct atd_index_writer *writer, enum atd_index_kind
     return hook->inner->ops->read(hook->inner, kind, key, arena, ret_record, err);
 }
 
+static inline int hook_tear(struct hook_writer *hook, const struct atd_index_operation *operations,
+                            size_t count, size_t *ret_which, struct atd_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        int rc = 0;
+
+        if (operations[i].action == ATD_INDEX_PUT_ENTRY ||
+            operations[i].action == ATD_INDEX_PUT_SCHEMA)
+            rc = hook->inner->ops->commit(hook->inner, &operations[i], 1, ret_which, err);
+        if (rc)
+            return rc;
+    }
+    return atd_error_set(err, EREMOTEIO, "the change was made in part: another one was faster");
+}
+
 static inline int hook_commit(struct atd_index_writer *writer,
                               const struct atd_index_operation *operations, size_t count,
                               size_t *ret_which, struct atd_error *err)
@@ -89,6 +105,8 @@ static inline int hook_commit(struct atd_index_writer *writer,
     hook_step(hook);
     if (fails && hook->fault == HOOK_CONFLICT)
         return atd_error_set(err, ESTALE, "another one was faster");
+    if (fails && hook->fault == HOOK_TORN)
+        return hook_tear(hook, operations, count, ret_which, err);
     if (fails && hook->fault == HOOK_DOWN)
         return atd_error_set_retryable(err, ECONNREFUSED, "the index is down");
     if (!fails || hook->fault != HOOK_LOST)

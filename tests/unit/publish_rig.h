@@ -126,6 +126,7 @@ struct rig {
     atomic_bool stalls;   /* parts wait while it is set */
     atomic_int events[2]; /* published, failed */
     const char *prefix;
+    unsigned recover_every_ms; /* 0: 50 */
 };
 
 static inline struct atd_write_fault_rule rig_decide(void *ctx, const struct atd_write_event *event)
@@ -174,7 +175,7 @@ static inline void rig_start(struct rig *rig)
         .memory_bytes = 48 * MIB,
         .timeout_s = 5,
         .edit_patience_ms = 200,
-        .recover_every_ms = 50,
+        .recover_every_ms = rig->recover_every_ms ? rig->recover_every_ms : 50,
         .event = rig_event,
         .event_ctx = rig,
     };

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "publish_rig.h"
@@ -7,13 +8,14 @@
 
 struct settled {
     unsigned count;
+    struct atd_sighting sight; /* noted, unless it is all 0 */
     struct atd_job last;
     char dataset[64];
     char url[256];
     int rc;
 };
 
-static int settle(void *ctx, const struct atd_job *job, struct atd_error *err)
+static int settle(void *ctx, struct atd_job *job, struct atd_error *err)
 {
     struct settled *settled = ctx;
 
@@ -22,6 +24,8 @@ static int settle(void *ctx, const struct atd_job *job, struct atd_error *err)
     settled->last = *job;
     (void)snprintf(settled->dataset, sizeof(settled->dataset), "%s", job->dataset);
     (void)snprintf(settled->url, sizeof(settled->url), "%s", job->url);
+    if (settled->sight.wall_ms)
+        job->seen = settled->sight;
     return settled->rc;
 }
 
@@ -52,12 +56,13 @@ static struct atd_job job_of(enum atd_job_state state)
 {
     static char dataset[] = "d\n1";
     static char url[] = "s3://bucket/pre/d/x.tar";
-    struct atd_job job = {.number = 1,
-                          .state = state,
-                          .dataset = dataset,
-                          .url = url,
-                          .upload_id = "the id",
-                          .info = {.size_bytes = 4096, .etag = "abc-2", .mtime_s = -1}};
+    struct atd_job job = {
+        .number = 1,
+        .state = state,
+        .dataset = dataset,
+        .url = url,
+        .upload_id = "the id",
+        .info = {.size_bytes = 4096, .etag = "abc-2", .mtime_s = -1, .maker = "0123456789abcdef"}};
 
     return job;
 }
@@ -94,9 +99,23 @@ static void leave_garbage(struct atd_journal *journal)
     {
         FILE *file = fopen(path, "w");
 
-        (void)fputs("atdatafs-job 1 00000000 2 1 1 99999 99999 99999 99999\nnothing", file);
+        (void)fputs("atdatafs-job 2 00000000 2 1 1 99999 99999 99999 99999\nnothing", file);
         (void)fclose(file);
     }
+}
+
+static void leave_the_future(struct atd_journal *journal)
+{
+    uint64_t number;
+    char *path;
+    FILE *file;
+
+    if (atd_journal_spool_path(journal, &number, &path, NULL))
+        return;
+    (void)strcpy(strrchr(path, '/'), "/job-9");
+    file = fopen(path, "w");
+    (void)fputs("atdatafs-job 10 {\"what\": \"nobody here knows\"}\n", file);
+    (void)fclose(file);
 }
 
 static unsigned files_in(const char *dir)
@@ -132,6 +151,7 @@ Test(journal, tells_what_the_dead_left)
     cr_assert_str_eq(settled.last.info.etag, "abc-2");
     cr_assert_eq(settled.last.info.size_bytes, 4096);
     cr_assert_eq(settled.last.info.mtime_s, -1);
+    cr_assert_str_eq(settled.last.info.maker, "0123456789abcdef");
     cr_assert_eq(files_in(dir), 1); /* the spool went, the job stays */
     settled.rc = 0;
     recover(dir, &settled, &warning);
@@ -147,6 +167,76 @@ Test(journal, tells_what_the_dead_left)
     cr_assert_eq(files_in(dir), 0);
     atd_journal_close(journal);
     cr_assert_eq(rmdir(dir), 0); /* nothing else is left */
+}
+
+/* Its uploads are known to that version only: it is not told by a missing file that all is well. */
+Test(journal, what_another_version_wrote_stays)
+{
+    struct settled settled = {0};
+    struct atd_error warning = ATD_ERROR_INIT;
+    char dir[64];
+
+    make_dir(dir);
+    die_after(dir, leave_the_future);
+    recover(dir, &settled, &warning);
+    cr_assert_eq(settled.count, 0);
+    cr_assert_eq(warning.code, ENOTSUP);
+    cr_assert_eq(files_in(dir), 1);
+    remove_tree(dir);
+}
+
+/* No descriptors, no memory: that passes, and an upload that is forgotten for it does not. */
+Test(journal, what_cannot_be_read_now_stays)
+{
+    struct settled settled = {0};
+    struct atd_error warning = ATD_ERROR_INIT;
+    struct rlimit limit;
+    struct rlimit few;
+    char dir[64];
+    int rc = 0;
+
+    make_dir(dir);
+    die_after(dir, leave_a_job);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (few = limit, few.rlim_cur = 3; few.rlim_cur < 64 && settled.count == 0; few.rlim_cur++) {
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+        rc = atd_journal_recover(dir, settle, &settled, &warning, NULL);
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        cr_assert_eq(files_in(dir) > 0, settled.count == 0, "with %lu descriptors",
+                     (unsigned long)few.rlim_cur);
+    }
+    cr_assert_eq(rc, 0);
+    cr_assert_eq(settled.count, 1);
+    cr_assert_eq(rmdir(dir), 0);
+}
+
+/* What a look noted is there for the next, with all the rest of the job. */
+Test(journal, a_sighting_is_kept)
+{
+    struct settled settled = {.rc = -EAGAIN, .sight = {1700000000123, -5}};
+    struct atd_error warning = ATD_ERROR_INIT;
+    char dir[64];
+
+    make_dir(dir);
+    die_after(dir, leave_a_job);
+    recover(dir, &settled, &warning);
+    cr_assert(atd_sighting_same(&settled.last.seen, &(struct atd_sighting){0}));
+    settled.sight.wall_ms = 0;
+    for (int i = 0; i < 2; i++) {
+        recover(dir, &settled, &warning);
+        cr_assert_eq(settled.last.seen.wall_ms, 1700000000123);
+        cr_assert_eq(settled.last.seen.boot_ms, -5);
+        cr_assert_eq(settled.last.state, ATD_JOB_COMMITTING);
+        cr_assert_str_eq(settled.url, "s3://bucket/pre/d/x.tar");
+        cr_assert_str_eq(settled.last.info.etag, "abc-2");
+        cr_assert_eq(files_in(dir), 1);
+    }
+    settled.sight = (struct atd_sighting){9, 9};
+    settled.rc = 0; /* nothing is written of what is over */
+    recover(dir, &settled, &warning);
+    cr_assert_eq(files_in(dir), 0);
+    cr_assert_eq(warning.code, 0);
+    cr_assert_eq(rmdir(dir), 0);
 }
 
 Test(journal, the_living_are_left_alone)
@@ -169,7 +259,7 @@ Test(journal, the_living_are_left_alone)
 }
 
 /* Every shorter file, and every changed byte, is noticed. */
-Test(journal, damage_is_noticed)
+static void check_damage(struct atd_sighting seen)
 {
     struct atd_job job = job_of(ATD_JOB_SENT);
     struct atd_journal *journal;
@@ -179,6 +269,7 @@ Test(journal, damage_is_noticed)
     size_t len;
     FILE *file;
 
+    job.seen = seen;
     make_dir(dir);
     for (size_t cut = 0;; cut++) {
         struct settled settled = {0};
@@ -206,6 +297,8 @@ Test(journal, damage_is_noticed)
         if (cut < len)
             cr_assert_eq(truncate(path, (off_t)cut), 0);
         else {
+            if (cut - len == sizeof("atdatafs-job ") - 1)
+                text[cut - len] ^= 0x40; /* no other number: that would be another version */
             text[cut - len] ^= 1;
             file = fopen(path, "w");
             (void)fwrite(text, 1, len, file);
@@ -217,6 +310,12 @@ Test(journal, damage_is_noticed)
         cr_assert_neq(warning.code, 0, "at %zu", cut);
     }
     cr_assert_eq(rmdir(dir), 0);
+}
+
+Test(journal, damage_is_noticed)
+{
+    check_damage((struct atd_sighting){0});
+    check_damage((struct atd_sighting){1700000000123, 4711});
 }
 
 /* ------------------------------------------------------------------ a publisher after a kill */
@@ -273,7 +372,7 @@ Test(journal, a_publisher_settles_what_a_kill_left)
         left_job = job_of(one->state);
         left_job.dataset = strdup("d");
         left_job.upload_id[0] = '\0';
-        left_job.info.size_bytes = one->has_object ? 4096 : 0;
+        left_job.info = (struct atd_object_info){.size_bytes = one->has_object ? 4096 : 0};
         if (one->has_upload)
             WORKS(atd_store_upload_begin(rig.memory, ATD_STR(URL), 8 * MIB, 1000,
                                          left_job.upload_id, &upload, err));
@@ -294,6 +393,145 @@ Test(journal, a_publisher_settles_what_a_kill_left)
         cr_assert_eq(stats.recovered, 1, "case %zu", i);
         rig_close(&rig);
         free(left_job.dataset);
+        drop_tar(tar);
+    }
+}
+
+/* Was it the dead one's end that came through, or did somebody else send the same file since? */
+Test(journal, an_object_of_the_same_size_is_not_yet_ours)
+{
+    static const enum atd_job_state states[] = {ATD_JOB_SENDING, ATD_JOB_SENT, ATD_JOB_COMMITTING};
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(states); i++) {
+        struct rig rig = {0};
+        struct atd_bytes tar = make_tar(4096, i);
+
+        rig_open(&rig);
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        WORKS(atd_store_memory_put(rig.memory, ATD_STR(URL), tar, err));
+        left_job = job_of(states[i]);
+        (void)snprintf(left_job.upload_id, sizeof(left_job.upload_id), "%s", ATD_JOB_NO_UPLOAD);
+        WORKS(atd_store_stat(rig.memory, ATD_STR(URL), 1000, &left_job.info, err));
+        (void)snprintf(left_job.info.maker, sizeof(left_job.info.maker), "%s",
+                       atd_store_maker(rig.store));
+        die_after(rig.dir, leave_the_job);
+        rig_start(&rig);
+        check_tidy(&rig, 1);
+        check_object(&rig, URL, tar);
+        rig_close(&rig);
+        drop_tar(tar);
+    }
+}
+
+/* The dead one's job waits for the store; meanwhile the same file is copied again, to the same
+ * place, and its rename takes its time. */
+Test(journal, who_writes_there_now_is_not_disturbed)
+{
+    for (int large = 0; large < 2; large++) {
+        struct rig rig = {.rules = {{ATD_WRITE_DISCARD, 0, {ATD_WRITE_FAULT_UNAVAILABLE, 0}}}};
+        struct atd_bytes tar = make_tar(large ? 20 * MIB : 4096, 1);
+        struct atd_publication *publication;
+        struct atd_publisher_stats stats;
+        int discards;
+
+        rig_open(&rig);
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        left_job = job_of(ATD_JOB_SENDING);
+        left_job.upload_id[0] = '\0';
+        left_job.info = (struct atd_object_info){.size_bytes = tar.len};
+        (void)snprintf(left_job.info.maker, sizeof(left_job.info.maker), "%s",
+                       atd_store_maker(rig.store));
+        die_after(rig.dir, leave_the_job);
+        rig_start(&rig);
+        COMES(atomic_load(&rig.steps[ATD_WRITE_DISCARD]) > 0);
+        /* Not at a moment when it is being settled: then another key would be taken. */
+        do {
+            publication = begin(&rig, "d", "x.tar");
+            put_bytes(publication, 0, tar);
+            cr_assert_eq(ask_check(publication, false), 0);
+            if (strcmp(publication->sending.job.url, URL) == 0)
+                break;
+            finish(&rig, publication);
+        } while (true);
+        rig.rules[0].fault.fault = ATD_WRITE_FAULT_NONE;
+        discards = atomic_load(&rig.steps[ATD_WRITE_DISCARD]);
+        for (int rounds = 0; rounds < 8; rounds++)
+            (void)usleep(50000); /* of the recovery, which has nothing to show for them */
+        cr_assert_eq(atomic_load(&rig.steps[ATD_WRITE_DISCARD]), discards);
+        cr_assert_eq(ask_publish(publication, "d", "x.tar"), 0);
+        check_object(&rig, URL, tar);
+        finish(&rig, publication);
+        check_tidy(&rig, 1);
+        atd_publisher_stats(rig.publisher, &stats);
+        cr_assert_eq(stats.recovered, 1);
+        rig_close(&rig);
+        drop_tar(tar);
+    }
+}
+
+/* ------------------------------------------------------------------ looks of several processes */
+
+#define LONG_MS 3600000
+
+struct look_case {
+    /* The earlier look, so long ago by each clock; both 0: there was none. */
+    int64_t wall_ago_ms;
+    int64_t boot_ago_ms;
+    bool is_deleted;
+    bool is_noted; /* as the first look */
+};
+
+static const struct look_case look_cases[] = {
+    {0, 0, false, true},
+    {LONG_MS, LONG_MS, true, false},
+    {LONG_MS - LONG_MS / 100, LONG_MS - LONG_MS / 100, true, false}, /* clocks are steered */
+    {LONG_MS / 2, LONG_MS / 2, false, false},
+    {30 * (int64_t)LONG_MS, 1000, false, false}, /* the wall's clock was set forwards */
+    {1000, 30 * (int64_t)LONG_MS, false, false}, /* another machine's boot, long ago */
+    {-LONG_MS, LONG_MS, false, true},            /* it was set back */
+    {LONG_MS, -LONG_MS, false, true},            /* there was a boot */
+};
+
+/* Each look is one process's, of a publisher that looks again after an hour. */
+Test(journal, looks_of_several_processes_make_two)
+{
+    static const enum atd_job_state states[] = {ATD_JOB_SENDING, ATD_JOB_COMMITTING};
+
+    for (size_t i = 0; i < 2 * ATD_ARRAY_LEN(look_cases); i++) {
+        const struct look_case *one = &look_cases[i / 2];
+        struct rig rig = {.recover_every_ms = LONG_MS};
+        struct settled settled = {.rc = -EAGAIN};
+        struct atd_error warning = ATD_ERROR_INIT;
+        struct atd_bytes tar = make_tar(4096, i);
+        int64_t wall_ms = atd_clock_wall_ms();
+        int64_t boot_ms = atd_clock_boot_ms();
+
+        rig_open(&rig);
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        WORKS(atd_store_memory_put(rig.memory, ATD_STR(URL), tar, err));
+        left_job = job_of(states[i % 2]);
+        WORKS(atd_store_stat(rig.memory, ATD_STR(URL), 1000, &left_job.info, err));
+        if (one->wall_ago_ms)
+            left_job.seen =
+                (struct atd_sighting){wall_ms - one->wall_ago_ms, boot_ms - one->boot_ago_ms};
+        die_after(rig.dir, leave_the_job);
+        rig_start(&rig);
+        atd_publisher_recover_wait(rig.publisher, DEADLINE_MS);
+        cr_assert_eq(rig_leftovers(&rig), one->is_deleted ? 0u : 1u, "case %zu", i);
+        cr_assert_eq(objects(&rig), one->is_deleted ? 0u : 1u, "case %zu", i);
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        recover(rig.dir, &settled, &warning);
+        cr_assert_eq(settled.count, one->is_deleted ? 0u : 1u, "case %zu", i);
+        if (one->is_noted) {
+            cr_assert_geq(settled.last.seen.wall_ms, wall_ms, "case %zu", i);
+            cr_assert_leq(settled.last.seen.wall_ms, atd_clock_wall_ms(), "case %zu", i);
+            cr_assert_geq(settled.last.seen.boot_ms, boot_ms, "case %zu", i);
+            cr_assert_leq(settled.last.seen.boot_ms, atd_clock_boot_ms(), "case %zu", i);
+        } else if (!one->is_deleted) {
+            cr_assert(atd_sighting_same(&settled.last.seen, &left_job.seen), "case %zu", i);
+        }
+        rig_start(&rig);
+        rig_close(&rig);
         drop_tar(tar);
     }
 }

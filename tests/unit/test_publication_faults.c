@@ -22,6 +22,11 @@ static const struct store_case store_cases[] = {
     {LARGE, {{ATD_WRITE_GUARDS, 1, FAULT(UNAVAILABLE, 0)}}, 0},
     {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(FORBIDDEN, 0)}}, 0},
     {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(UNAVAILABLE, 0)}}, 0},
+    {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(UNKNOWN, 0)}}, 0},
+    {LARGE, {{ATD_WRITE_BEGIN, 1, FAULT(UNKNOWN, 1)}}, 0},
+    {LARGE,
+     {{ATD_WRITE_BEGIN, 1, FAULT(UNKNOWN, 1)}, {ATD_WRITE_DISCARD, 1, FAULT(UNAVAILABLE, 0)}},
+     0},
     {LARGE, {{ATD_WRITE_PART, 1, FAULT(UNAVAILABLE, 0)}}, 0},
     {LARGE, {{ATD_WRITE_PART, 2, FAULT(UNAVAILABLE, 0)}}, 0},
     {LARGE, {{ATD_WRITE_PART, 3, FAULT(UNAVAILABLE, 0)}}, 0},
@@ -77,6 +82,69 @@ Test(publication_faults, of_the_store, .timeout = 240)
             LISTS(&rig, "d", "");
         finish(&rig, publication);
         check_tidy(&rig, one->code == 0);
+        rig_close(&rig);
+        drop_tar(tar);
+    }
+}
+
+/* ------------------------------------------------------------------ the journal fails */
+
+static struct atd_publication *jammed; /* whose job cannot be written from some moment on */
+
+/* A directory has the name of what is written first: as good as a full disk. */
+static void jam(struct atd_publication *publication, char path[256])
+{
+    const char *spool = atd_spool_path(publication->spool);
+
+    (void)snprintf(path, 256, "%.*s/job-%llu.new", (int)(strrchr(spool, '/') - spool), spool,
+                   (unsigned long long)publication->sending.job.number);
+    cr_assert_eq(mkdir(path, 0700), 0);
+}
+
+static char jam_path[256];
+static enum atd_write_step jam_step;
+
+static struct atd_write_fault_rule jam_at(void *ctx, const struct atd_write_event *event)
+{
+    if (jammed && event->step == jam_step) {
+        jam(jammed, jam_path);
+        jammed = NULL;
+    }
+    return rig_decide(ctx, event);
+}
+
+/* At each of its writes: the publish fails, and in the end nothing is left. */
+Test(publication_faults, of_the_journal, .timeout = 60)
+{
+    static const struct {
+        size_t size;
+        enum atd_write_step step; /* in which it is jammed; ABORT: once it was sent */
+    } cases[] = {{SMALL, ATD_WRITE_GUARDS}, {SMALL, ATD_WRITE_PUT},   {SMALL, ATD_WRITE_ABORT},
+                 {LARGE, ATD_WRITE_GUARDS}, {LARGE, ATD_WRITE_BEGIN}, {LARGE, ATD_WRITE_PART},
+                 {LARGE, ATD_WRITE_FINISH}, {LARGE, ATD_WRITE_ABORT}};
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(cases); i++) {
+        struct rig rig = {0};
+        struct atd_bytes tar = make_tar(cases[i].size, i);
+        struct atd_publication *publication;
+
+        rig_open(&rig);
+        atd_store_fault_writes(rig.store, jam_at, &rig);
+        jam_step = cases[i].step;
+        publication = begin(&rig, "d", "x.tar");
+        jammed = jam_step == ATD_WRITE_ABORT ? NULL : publication;
+        put_bytes(publication, 0, tar);
+        if (jam_step == ATD_WRITE_ABORT) {
+            cr_assert_eq(ask_check(publication, false), 0);
+            jam(publication, jam_path);
+        }
+        cr_assert_neq(ask_publish(publication, "d", "x.tar"), 0, "case %zu", i);
+        LISTS(&rig, "d", "");
+        finish(&rig, publication);
+        cr_assert_eq(rmdir(jam_path), 0, "case %zu", i);
+        check_tidy(&rig, 0);
+        cr_assert_eq(copy_in(&rig, "d", "x.tar", tar), 0);
+        check_tidy(&rig, 1);
         rig_close(&rig);
         drop_tar(tar);
     }
@@ -193,6 +261,49 @@ Test(publication_faults, what_may_be_named_is_not_deleted)
     }
 }
 
+/*
+ * On a disk the spool file itself becomes the shard. When the index may name it by now, who begins
+ * again with the same handle must not write into it.
+ */
+Test(publication_faults, a_shard_that_may_be_named_is_not_written_again)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(SMALL, 1);
+    struct atd_publication *publication;
+    struct atd_file_store *files;
+    struct atd_store *store;
+    char root[] = "/tmp/atd-publish-disk-XXXXXX";
+    const char *roots[] = {root};
+    char url[128];
+    struct waiter waiter;
+
+    cr_assert_not_null(mkdtemp(root));
+    WORKS(atd_file_store_new(roots, 1, &files, err));
+    WORKS(atd_store_file_new(files, &store, err));
+    rig_open_over(&rig, store, root, root);
+    (void)snprintf(url, sizeof(url), "%s/d/x.tar", root);
+    rig.hook.at_commit = go_deaf;
+    rig.hook.at_commit_ctx = &rig;
+    atomic_store(&rig.hook.fault, INDEX_LOST_DONE);
+    publication = begin(&rig, "d", "x.tar");
+    put_bytes(publication, 0, tar);
+    cr_assert_eq(ask_publish(publication, "d", "x.tar"), EREMOTEIO);
+    cr_assert_eq(atd_publication_truncate(publication, 0, &(struct atd_error)ATD_ERROR_INIT), -EIO);
+    cr_assert_eq(atd_publication_write(publication, 0, (struct atd_bytes){tar.ptr, 512},
+                                       waiter_start(&waiter), &(struct atd_error)ATD_ERROR_INIT),
+                 -EIO);
+    finish(&rig, publication);
+    rig.hook.at_commit = NULL;
+    atomic_store(&rig.hook.fault, INDEX_NONE);
+    atomic_store(&rig.hook.is_deaf, false);
+    COMES(rig_leftovers(&rig) == 0);
+    check_object(&rig, url, tar);
+    rig_close(&rig);
+    atd_file_store_free(files);
+    remove_tree(root);
+    drop_tar(tar);
+}
+
 /* ------------------------------------------------------------------ cancelled, let go, closed */
 
 Test(publication_faults, cancelled_in_each_state)
@@ -249,6 +360,91 @@ Test(publication_faults, cancelled_in_each_state)
         rig_close(&rig);
         drop_tar(tar);
     }
+}
+
+/* A signal comes when it likes: before what it is about was asked, or behind somebody else's. */
+Test(publication_faults, given_up_before_it_asked)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(SMALL, 2);
+    struct atd_bytes large = make_tar(LARGE, 2);
+    struct atd_publication *publication;
+    struct waiter killed;
+    struct waiter other;
+
+    rig_open(&rig);
+    for (int as_check = 0; as_check < 2; as_check++) {
+        publication = begin(&rig, "d", "x.tar");
+        put_bytes(publication, 0, tar);
+        atd_publication_give_up(publication, waiter_start(&killed));
+        (void)usleep(1000); /* a turn: either order is right */
+        if (as_check)
+            atd_publication_check(publication, false, &killed.wait);
+        else
+            atd_publication_publish(publication, ATD_STR("d"), ATD_STR("x.tar"), ATD_STR(""),
+                                    &killed.wait);
+        cr_assert_eq(waiter_code(&killed), ECANCELED);
+        finish(&rig, publication);
+        check_tidy(&rig, 0);
+    }
+    /* One who asks later is not taken for a new beginning. */
+    atomic_store(&rig.stalls, true);
+    publication = begin(&rig, "d", "x.tar");
+    put_bytes(publication, 0, large);
+    atd_publication_check(publication, false, waiter_start(&killed));
+    atd_publication_give_up(publication, &killed.wait);
+    atd_publication_check(publication, true, waiter_start(&other));
+    cr_assert_eq(waiter_code(&killed), ECANCELED);
+    (void)waiter_code(&other);
+    atomic_store(&rig.stalls, false);
+    finish(&rig, publication);
+    LISTS(&rig, "d", "");
+    check_tidy(&rig, 0);
+    rig_close(&rig);
+    drop_tar(large);
+    drop_tar(tar);
+}
+
+/* The store is silent, and whoever is killed is not made to wait for it. */
+Test(publication_faults, given_up_before_it_was_held)
+{
+    struct rig rig = {0};
+    const size_t size = 112 * MIB;
+    struct atd_bytes tar = make_tar(size, 2);
+    struct atd_publication *publication;
+    struct atd_error err = ATD_ERROR_INIT;
+    struct waiter waiters[2];
+    int64_t began;
+    size_t at = 0;
+
+    atomic_store(&rig.stalls, true);
+    rig_open(&rig);
+    publication = begin(&rig, "d", "x.tar");
+    for (; at < size; at += MIB) {
+        int rc = atd_publication_write(publication, at, (struct atd_bytes){tar.ptr + at, MIB},
+                                       waiter_start(&waiters[0]), &err);
+
+        if (rc == -EINPROGRESS)
+            break;
+        cr_assert_eq(rc, 0, "%s", err.text);
+        (void)usleep(2000);
+    }
+    cr_assert_lt(at, size - MIB, "nobody was held");
+    at += MIB;
+    waiter_start(&waiters[1])->is_given_up = true;
+    cr_assert_eq(atd_publication_write(publication, at, (struct atd_bytes){tar.ptr + at, MIB},
+                                       &waiters[1].wait, &err),
+                 0);
+    cr_assert_not(atomic_load(&waiters[0].done));
+    began = atd_clock_monotonic_ms();
+    atd_publication_give_up(publication, &waiters[0].wait);
+    cr_assert_eq(waiter_code(&waiters[0]), 0);
+    cr_assert_lt(atd_clock_monotonic_ms() - began, 2000);
+    atomic_store(&rig.stalls, false);
+    finish(&rig, publication);
+    check_tidy(&rig, 0);
+    rig_close(&rig);
+    drop_tar(tar);
 }
 
 Test(publication_faults, let_go_while_it_waits)

@@ -98,6 +98,11 @@ Test(range_check, whole_object_may_come_as_200)
     cr_assert_eq(atd_range_check(&head, 0, 100, &expect, &info), ATD_RANGE_CHANGED);
 }
 
+#define INFO(size, tag, time)                            \
+    {                                                    \
+        .size_bytes = size, .etag = tag, .mtime_s = time \
+    }
+
 Test(range_check, same_version)
 {
     static const struct {
@@ -105,12 +110,16 @@ Test(range_check, same_version)
         struct atd_object_info b;
         bool same;
     } cases[] = {
-        {{1, "a", 5}, {1, "a", 6}, true}, /* strong: the time says nothing */
-        {{1, "a", 5}, {2, "a", 5}, false},        {{1, "a", 5}, {1, "b", 5}, false},
-        {{1, "", 5}, {1, "a", 5}, true},          {{1, "", 5}, {1, "a", 6}, false},
-        {{1, "", 0}, {1, "", 6}, true},           {{1, "W/a", 5}, {1, "a", 5}, true},
-        {{1, "W/a", 5}, {1, "W/\"a\"", 5}, true}, {{1, "W/a", 5}, {1, "W/a", 6}, false},
-        {{1, "W/a", 5}, {1, "W/b", 5}, false},
+        {INFO(1, "a", 5), INFO(1, "a", 6), true}, /* strong: the time says nothing */
+        {INFO(1, "a", 5), INFO(2, "a", 5), false},
+        {INFO(1, "a", 5), INFO(1, "b", 5), false},
+        {INFO(1, "", 5), INFO(1, "a", 5), true},
+        {INFO(1, "", 5), INFO(1, "a", 6), false},
+        {INFO(1, "", 0), INFO(1, "", 6), true},
+        {INFO(1, "W/a", 5), INFO(1, "a", 5), true},
+        {INFO(1, "W/a", 5), INFO(1, "W/\"a\"", 5), true},
+        {INFO(1, "W/a", 5), INFO(1, "W/a", 6), false},
+        {INFO(1, "W/a", 5), INFO(1, "W/b", 5), false},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -193,7 +193,7 @@ Test(redis_load, a_sound_script_loads)
 
 #define LABEL_OF(cid_with_length)                                                           \
     "*6\r\n$3\r\ncid\r\n" cid_with_length "\r\n$4\r\nname\r\n$1\r\nx\r\n$7\r\nversion\r\n$" \
-                                          "0\r\n\r\n"
+    "0\r\n\r\n"
 #define ENTRY                                                                             \
     "*6\r\n$4\r\nname\r\n$1\r\nx\r\n$10\r\nschema_ref\r\n$1\r\ns\r\n$9\r\ndata_urls\r\n$" \
     "1\r\n\x90\r\n"
@@ -204,7 +204,7 @@ Test(redis_load, an_entry_that_only_its_label_knows_is_read)
 {
     static const char *const scripts[] = {
         ONE_KEY("$8\r\nLabel:x@") LABEL_OF("$1\r\nc") ENTRY,
-        ONE_KEY("$8\r\nLabel:x@") LABEL_OF("$1\r\nc") "*0\r\n",
+        ONE_KEY("$8\r\nLabel:x@") LABEL_OF("$1\r\nc") "*0\r\n*0\r\n",
         HELLO TWO_LABELS LABEL_OF("$1\r\nc") LABEL_OF("$1\r\nc") ENTRY,
         HELLO "*2\r\n$1\r\n0\r\n*2\r\n$8\r\nLabel:x@\r\n$19\r\nLocalDatasetEntry:c\r\n" LABEL_OF(
             "$1\r\nc") ENTRY,
@@ -224,6 +224,122 @@ Test(redis_load, an_entry_that_only_its_label_knows_is_read)
         cr_expect_str_eq(seen.text, wanted[i], "%zu: %s", i, seen.text);
         stop(index);
     }
+}
+
+/* ------------------------------------------------------------------ one state of a dataset */
+
+#define ENTRY_NAMED(name_with_length)                                         \
+    "*6\r\n$4\r\nname\r\n" name_with_length "\r\n$10\r\nschema_ref\r\n$1\r\n" \
+    "s\r\n$9\r\ndata_urls\r\n$1\r\n\x90\r\n"
+#define LABEL_THEN_ENTRY \
+    HELLO "*2\r\n$1\r\n0\r\n*2\r\n$8\r\nLabel:x@\r\n$19\r\nLocalDatasetEntry:c\r\n"
+#define ENTRY_THEN_LABEL \
+    HELLO "*2\r\n$1\r\n0\r\n*2\r\n$19\r\nLocalDatasetEntry:c\r\n$8\r\nLabel:x@\r\n"
+#define SUPERSEDED(cid) ENTRY_NAMED("$14\r\nx@superseded:" cid)
+
+/* Which entry x@ leads to in the end, and what that is called. */
+struct meant {
+    char label[8];
+    struct {
+        char cid[8];
+        char name[32];
+    } entries[8];
+    size_t count;
+};
+
+static int note_entry(void *ctx, const struct atd_index_entry *entry, struct atd_error *err)
+{
+    struct meant *meant = ctx;
+
+    (void)err;
+    cr_assert_lt(meant->count, ATD_ARRAY_LEN(meant->entries));
+    (void)snprintf(meant->entries[meant->count].cid, 8, "%.*s", ATD_STR_ARG(entry->cid));
+    (void)snprintf(meant->entries[meant->count++].name, 32, "%.*s", ATD_STR_ARG(entry->name));
+    return 0;
+}
+
+static int note_label(void *ctx, const struct atd_index_label *label, struct atd_error *err)
+{
+    (void)err;
+    (void)snprintf(((struct meant *)ctx)->label, 8, "%.*s", ATD_STR_ARG(label->cid));
+    return 0;
+}
+
+static void note_problem(void *ctx, const char *what, struct atd_str key, const char *reason)
+{
+    (void)ctx;
+    cr_expect_fail("%s '%.*s': %s", what, ATD_STR_ARG(key), reason);
+}
+
+static void expect_meant(const char *script, const char *cid, const char *name)
+{
+    struct atd_index *index = start(&script, 1, SILENCE);
+    struct atd_error err = ATD_ERROR_INIT;
+    struct meant meant = {0};
+    const struct atd_index_sink sink = {&meant,     note_entry, note_label,
+                                        see_schema, NULL,       note_problem};
+    const char *found = "";
+
+    cr_assert_eq(atd_index_load(index, &sink, &err), 0, "%s", err.text);
+    for (size_t i = 0; i < meant.count; i++) {
+        if (strcmp(meant.entries[i].cid, meant.label) == 0)
+            found = meant.entries[i].name;
+    }
+    cr_expect_str_eq(meant.label, cid, "'%s', not '%s'", meant.label, cid);
+    cr_expect_str_eq(found, name, "'%s', not '%s'", found, name);
+    stop(index);
+}
+
+/* The old label, and after a publish its entry: superseded, or deleted. */
+Test(redis_load, a_label_that_was_read_before_a_publish_is_read_again)
+{
+    expect_meant(LABEL_THEN_ENTRY LABEL_OF("$1\r\nc") SUPERSEDED("c") LABEL_OF("$1\r\nd")
+                     ENTRY_NAMED("$1\r\nx"),
+                 "d", "x");
+    expect_meant(LABEL_THEN_ENTRY LABEL_OF("$1\r\nc") ENTRY_NAMED("$7\r\nx@1.0.0")
+                     LABEL_OF("$1\r\nd") ENTRY_NAMED("$1\r\nx"),
+                 "d", "x");
+    expect_meant(ENTRY_THEN_LABEL SUPERSEDED("c") LABEL_OF("$1\r\nc") LABEL_OF("$1\r\nd")
+                     ENTRY_NAMED("$1\r\nx"),
+                 "d", "x");
+    expect_meant(ONE_KEY("$8\r\nLabel:x@") LABEL_OF("$1\r\nc") "*0\r\n" LABEL_OF("$1\r\nd")
+                     ENTRY_NAMED("$1\r\nx"),
+                 "d", "x");
+    /* Deleted and published again meanwhile. */
+    expect_meant(ONE_KEY("$8\r\nLabel:x@") LABEL_OF("$1\r\nc") "*0\r\n" LABEL_OF("$1\r\nc")
+                     ENTRY_NAMED("$1\r\nx"),
+                 "c", "x");
+}
+
+/* The dataset had no label before: SCAN did not know the one that the publish made. */
+Test(redis_load, the_label_of_a_superseded_entry_is_looked_for)
+{
+    expect_meant(ONE_KEY("$19\r\nLocalDatasetEntry:c") SUPERSEDED("c") LABEL_OF("$1\r\nd")
+                     ENTRY_NAMED("$1\r\nx"),
+                 "d", "x");
+    expect_meant(ONE_KEY("$19\r\nLocalDatasetEntry:c") SUPERSEDED("c") "*0\r\n", "", "");
+}
+
+/* One publish after the other. */
+Test(redis_load, labels_are_read_again_a_few_times_and_no_more)
+{
+    expect_meant(LABEL_THEN_ENTRY LABEL_OF("$1\r\nc") SUPERSEDED("c") LABEL_OF("$1\r\nd")
+                     SUPERSEDED("d") LABEL_OF("$1\r\ne") ENTRY_NAMED("$1\r\nx"),
+                 "e", "x");
+    expect_meant(LABEL_THEN_ENTRY LABEL_OF("$1\r\nc") SUPERSEDED("c") LABEL_OF("$1\r\nd")
+                     SUPERSEDED("d") LABEL_OF("$1\r\ne") SUPERSEDED("e") LABEL_OF("$1\r\nf")
+                         SUPERSEDED("f") LABEL_OF("$1\r\ng") SUPERSEDED("g"),
+                 "g", "x@superseded:g");
+}
+
+/* A label that leads to nothing, or to a former state, for good. */
+Test(redis_load, a_label_that_stays_the_same_is_read_again_once)
+{
+    expect_meant(ONE_KEY("$8\r\nLabel:x@")
+                     LABEL_OF("$1\r\nc") "*0\r\n" LABEL_OF("$1\r\nc") "*0\r\n",
+                 "c", "");
+    expect_meant(LABEL_THEN_ENTRY LABEL_OF("$1\r\nc") SUPERSEDED("c") LABEL_OF("$1\r\nc"), "c",
+                 "x@superseded:c");
 }
 
 Test(redis_load, loading_first_then_well)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "store/s3_store.h"
 #include "support/s3_frame.h"
 
 #define EMPTY OK "Content-Length: 0\r\n\r\n"
@@ -30,12 +31,17 @@
 /* The CRC-32C of "hello". That of its sum and the one of "wo" is MADE_CRC. */
 #define MADE_CRC "cah5uQ==-2"
 #define CRC_1 "mnG7TA=="
-#define HEAD_OF(size, etag, crc)                                                              \
+#define MAKER "0123456789abcdef"
+#define SOMEBODY "fedcba9876543210"
+#define HEAD_BY(maker, size, etag, crc)                                                       \
     OK "Content-Length: " size "\r\nETag: \"" etag "\"\r\nx-amz-checksum-crc32c: " crc "\r\n" \
-       "x-amz-checksum-type: COMPOSITE\r\n\r\n"
+       "x-amz-checksum-type: COMPOSITE\r\nx-amz-meta-atdatafs: " maker "\r\n\r\n"
+#define HEAD_OF(size, etag, crc) HEAD_BY(MAKER, size, etag, crc)
 #define HEAD_WITHOUT(size, etag) OK "Content-Length: " size "\r\nETag: \"" etag "\"\r\n\r\n"
 
-TestSuite(s3_upload, .init = setup, .fini = teardown);
+static void setup_maker(void);
+
+TestSuite(s3_upload, .init = setup_maker, .fini = teardown);
 
 static struct atd_error err;
 static struct atd_object_info info;
@@ -44,6 +50,14 @@ static struct atd_store_upload *upload;
 static unsigned seen; /* requests that were looked at */
 
 /* ------------------------------------------------------------------ helpers */
+
+/* The replies that are written down here know it. */
+static void setup_maker(void)
+{
+    setup();
+    cr_assert_eq(strlen(atd_store_maker(store)), ATD_MAKER_LEN);
+    memcpy(((struct atd_s3_store *)store)->maker, MAKER, sizeof(MAKER));
+}
 
 /* The next request is this, and has these headers (value NULL: must not be there). */
 static void asked(const char *line)
@@ -101,6 +115,7 @@ static void begin_upload(void)
                  err.text);
     cr_assert_str_eq(id, "id/1+");
     asked("POST /bucket/dir/a.tar?uploads= HTTP/1.1");
+    with_header("x-amz-meta-atdatafs", MAKER);
 }
 
 static int send_part(unsigned number, const char *text)
@@ -258,6 +273,39 @@ Test(s3_upload, with_a_guard_unknown_both_are_done)
 
 /* ------------------------------------------------------------------ lost replies */
 
+/* Whoever knows only what begin told must find all that may have been begun. */
+Test(s3_upload, a_lost_beginning_is_looked_for)
+{
+    server_say_and_cut("");
+    server_say(CREATED);
+    cr_assert_eq(atd_store_upload_begin(store, ATD_STR(URL), 5, 20000, id, &upload, &err), 0, "%s",
+                 err.text);
+    cr_assert_str_eq(id, "");
+    atd_store_upload_free(upload);
+}
+
+static int begin_again(void)
+{
+    err = (struct atd_error)ATD_ERROR_INIT;
+    return atd_store_upload_begin(store, ATD_STR(URL), 5, 20000, id, &upload, &err);
+}
+
+Test(s3_upload, a_lost_beginning_and_then_a_refusal_is_unknown)
+{
+    static const char refused[] =
+        XML("403 Forbidden", "40", "<Error><Code>AccessDenied</Code></Error>");
+
+    server_say_and_cut("");
+    server_say(refused);
+    cr_assert_eq(begin_again(), -EREMOTEIO, "%s", err.text);
+    server_say(refused);
+    cr_assert_eq(begin_again(), -EACCES, "%s", err.text);
+    /* It says that it has begun, and not which. */
+    server_say(EMPTY);
+    server_say(EMPTY);
+    cr_assert_eq(begin_again(), -EREMOTEIO, "%s", err.text);
+}
+
 static void lost_then(const char *second, const char *head, int code)
 {
     ready();
@@ -302,6 +350,23 @@ Test(s3_upload, a_lost_reply_and_then_412_may_be_success)
 Test(s3_upload, a_lost_reply_and_then_412_may_be_somebody_else)
 {
     lost_then(EXISTS, HEAD_OF("8", "whole-2", MADE_CRC), EEXIST);
+}
+
+/* Two mounts send the same file at once: the faster one's object is not the other's to take back.
+ */
+Test(s3_upload, the_same_bytes_of_somebody_else_are_not_ours)
+{
+    lost_then(EXISTS, HEAD_BY(SOMEBODY, "7", "whole-2", MADE_CRC), EEXIST);
+}
+
+Test(s3_upload, nor_when_the_upload_is_gone)
+{
+    lost_then(NO_UPLOAD, HEAD_BY(SOMEBODY, "7", "whole-2", MADE_CRC), EEXIST);
+}
+
+Test(s3_upload, the_same_bytes_of_nobody_are_unknown)
+{
+    lost_then(EXISTS, HEAD_BY("", "7", "whole-2", MADE_CRC), EREMOTEIO);
 }
 
 Test(s3_upload, a_lost_reply_and_then_412_without_a_checksum_is_unknown)
@@ -366,7 +431,7 @@ Test(s3_upload, what_is_not_what_was_sent_is_deleted)
     static const char *const heads[] = {
         HEAD_OF("8", "whole-2", MADE_CRC),
         HEAD_OF("7", "whole-2", "AAAAAA==-2"),
-        HEAD_WITHOUT("7", "other-2"),
+        HEAD_WITHOUT("8", "whole-2"),
     };
 
     ready();
@@ -378,6 +443,31 @@ Test(s3_upload, what_is_not_what_was_sent_is_deleted)
         asked(COMPLETE_LINE);
         asked(HEAD_LINE);
         asked("DELETE /bucket/dir/a.tar HTTP/1.1");
+        asked_nothing_more();
+    }
+    atd_store_upload_free(upload);
+}
+
+/* It was written over meanwhile, by somebody who asks nobody. */
+Test(s3_upload, what_is_somebody_elses_by_now_is_not_deleted)
+{
+    static const struct {
+        const char *head;
+        int code;
+    } cases[] = {
+        {HEAD_BY(SOMEBODY, "8", "other-2", MADE_CRC), EIO},
+        {HEAD_BY(SOMEBODY, "7", "whole-2", MADE_CRC), EIO},
+        {HEAD_WITHOUT("7", "other-2"), EREMOTEIO}, /* or a proxy's answer */
+        {HEAD_WITHOUT("8", "other"), EREMOTEIO},
+    };
+
+    ready();
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        server_say(COMPLETED);
+        server_say(cases[i].head);
+        cr_assert_eq(finish(), -cases[i].code, "case %zu", i);
+        asked(COMPLETE_LINE);
+        asked(HEAD_LINE);
         asked_nothing_more();
     }
     atd_store_upload_free(upload);
@@ -511,8 +601,10 @@ Test(s3_upload, an_object_of_one_piece)
     asked("PUT /bucket/dir/a.tar HTTP/1.1");
     with_header("if-none-match", "*");
     with_header("x-amz-checksum-crc32c", CRC_1);
+    with_header("x-amz-meta-atdatafs", MAKER);
     asked(HEAD_LINE);
     cr_assert_str_eq(info.etag, "one");
+    cr_assert_str_eq(info.maker, MAKER);
     server_say(EXISTS);
     cr_assert_eq(put(), -EEXIST);
     seen++;

@@ -275,6 +275,22 @@ Test(staging, a_note_says_why_until_the_next_success)
     cr_assert_eq(id_of(note_place), 0);
 }
 
+Test(staging, notes_go_with_their_dataset)
+{
+    const struct staged_place shards[] = {in_dataset("d", "x.tar"), in_dataset("d", "y.tar")};
+    const struct staged_place there = in_dataset("e", "y.tar");
+
+    staging_put_note(staging, &shards[0], "why x");
+    staging_put_note(staging, &shards[1], "why y");
+    staging_put_note(staging, &there, "old");
+    (void)add("d", "z.tar");
+    staging_move_notes(staging, ATD_STR("d"), ATD_STR("e"));
+    expect_list(NODE_DATASET, "d", "z.tar");
+    expect_list(NODE_DATASET, "e", "x.tar.error.txt y.tar.error.txt");
+    cr_assert(staging_drop_note(staging, &there));
+    expect_list(NODE_DATASET, "e", "x.tar.error.txt");
+}
+
 Test(staging, a_long_names_note_is_cut_at_a_character)
 {
     char name[256];
