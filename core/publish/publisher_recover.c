@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "atdata/entry.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -32,25 +33,51 @@ static bool holds(struct atd_bytes text, struct atd_str part)
     return text.len > 0 && memmem(text.ptr, text.len, part.ptr, part.len) != NULL;
 }
 
-/*
- * Whether encoded URLs may name this one. A URL that contains it counts, and where there are braces
- * anything in the same place does: an object too many is better than one too few.
- */
-static bool may_name(struct atd_bytes urls, struct atd_str url)
+/* Of a URL: what every pattern that may mean it has in it too. */
+static struct atd_str bucket_of(struct atd_str url)
 {
     ptrdiff_t slash = atd_str_starts_with(url, ATD_STR("s3://"))
                           ? atd_str_find(atd_str_from_byte(url, 5), '/') + 5
                           : 0;
 
+    return atd_str_head(url, (size_t)slash + 1);
+}
+
+/*
+ * Whether a listed URL may name this one. One that contains it counts, and where there are braces
+ * anything in the same place does: an object too many is better than one too few.
+ */
+static bool may_name(struct atd_str listed, struct atd_str url)
+{
+    struct atd_bytes text = atd_str_bytes(listed);
+
+    return holds(text, url) || (holds(text, ATD_STR("{")) && holds(text, bucket_of(url)));
+}
+
+/* Encoded ones are not taken apart for nothing; but a '{' among them may be a length. */
+static bool any_may_name(struct atd_bytes urls, struct atd_str url)
+{
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(LOOK_ARENA_MAX);
+    struct atd_str *listed;
+    size_t count = 0;
+
     if (holds(urls, url))
         return true;
-    return holds(urls, ATD_STR("{")) && holds(urls, atd_str_head(url, (size_t)slash + 1));
+    if (!holds(urls, ATD_STR("{")) || !holds(urls, bucket_of(url)))
+        return false;
+    if (atd_urls_decode(urls, &arena, &listed, &count, NULL) != 0)
+        return true;
+    for (size_t i = 0; i < count; i++) {
+        if (may_name(listed[i], url))
+            return true;
+    }
+    return false;
 }
 
 static bool catalog_names(struct atd_catalog *catalog, struct atd_str url)
 {
     for (size_t i = 0; i < atd_catalog_entry_count(catalog); i++) {
-        if (may_name(atd_catalog_entry_at(catalog, i)->data_urls, url))
+        if (any_may_name(atd_catalog_entry_at(catalog, i)->data_urls, url))
             return true;
     }
     return false;
@@ -76,7 +103,7 @@ static int run_fresh_look(struct atd_publisher_edit *edit, struct atd_editor *ed
     int rc = atd_edit_read(editor, atd_str_from(look->job->dataset), &arena, &dataset, err);
 
     for (size_t i = 0; rc == 0 && dataset.exists && i < dataset.url_count; i++) {
-        if (may_name(atd_str_bytes(dataset.urls[i]), atd_str_from(look->job->url)))
+        if (may_name(dataset.urls[i], atd_str_from(look->job->url)))
             look->is_named = true;
     }
     return rc;

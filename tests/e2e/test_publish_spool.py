@@ -168,6 +168,7 @@ def test_a_state_directory_that_vanishes(world):
     make_datasets(mount, "mnist")
     first = world.shard("first.tar", **SMALL)
     attempt(mount, first, "mnist").must_work()
+    world.assert_clean()  # not in the middle of its tidying
     aside = world.state.rename(world.state.with_name("aside"))
     one = attempt(mount, world.shard("late.tar", **SMALL, seed=1), "mnist")
     print(one.output, one.ok or one.reason)
