@@ -10,28 +10,50 @@ struct table_view {
                   size_t b_place);
 };
 
+/* A text that generations share is the same one. */
+static bool text_equal(struct atd_str a, struct atd_str b)
+{
+    return a.len == b.len && (a.ptr == b.ptr || atd_str_equal(a, b));
+}
+
 static struct atd_str dataset_name(const struct atd_catalog *catalog, size_t place)
 {
-    return atd_catalog_dataset_at(catalog, place)->file_name;
+    return atd_dataset_file_name(atd_catalog_dataset_at(catalog, place));
+}
+
+static bool fingerprints_equal(const struct atd_catalog_entry *a, const struct atd_catalog_entry *b)
+{
+    return memcmp(a->fingerprint, b->fingerprint, ATD_FINGERPRINT_BYTES) == 0;
 }
 
 static bool dataset_equal(const struct atd_catalog *a, size_t a_place, const struct atd_catalog *b,
                           size_t b_place)
 {
-    return memcmp(atd_catalog_dataset_at(a, a_place)->fingerprint,
-                  atd_catalog_dataset_at(b, b_place)->fingerprint, ATD_FINGERPRINT_BYTES) == 0;
+    const struct atd_dataset *left = atd_catalog_dataset_at(a, a_place);
+    const struct atd_dataset *right = atd_catalog_dataset_at(b, b_place);
+
+    if (left->other_count != right->other_count ||
+        !text_equal(atd_dataset_name(left), atd_dataset_name(right)) ||
+        !fingerprints_equal(atd_catalog_entry_at(a, left->entry),
+                            atd_catalog_entry_at(b, right->entry)))
+        return false;
+    for (size_t i = 0; i < left->other_count; i++) {
+        if (!fingerprints_equal(atd_catalog_other_of(a, left, i),
+                                atd_catalog_other_of(b, right, i)))
+            return false;
+    }
+    return true;
 }
 
 static struct atd_str entry_name(const struct atd_catalog *catalog, size_t place)
 {
-    return atd_catalog_entry_at(catalog, place)->file_name;
+    return atd_entry_file_name(atd_catalog_entry_at(catalog, place));
 }
 
 static bool entry_equal(const struct atd_catalog *a, size_t a_place, const struct atd_catalog *b,
                         size_t b_place)
 {
-    return memcmp(atd_catalog_entry_at(a, a_place)->fingerprint,
-                  atd_catalog_entry_at(b, b_place)->fingerprint, ATD_FINGERPRINT_BYTES) == 0;
+    return fingerprints_equal(atd_catalog_entry_at(a, a_place), atd_catalog_entry_at(b, b_place));
 }
 
 static struct atd_str schema_name(const struct atd_catalog *catalog, size_t place)
@@ -46,12 +68,12 @@ static bool schema_equal(const struct atd_catalog *a, size_t a_place, const stru
     const struct atd_catalog_schema *right = atd_catalog_schema_at(b, b_place);
 
     return left->created_at_s == right->created_at_s &&
-           atd_str_equal(atd_bytes_str(left->json), atd_bytes_str(right->json));
+           text_equal(atd_bytes_str(left->json), atd_bytes_str(right->json));
 }
 
 static struct atd_str label_name(const struct atd_catalog *catalog, size_t place)
 {
-    return atd_catalog_shown_label_at(catalog, place)->file_name;
+    return atd_label_file_name(atd_catalog_shown_label_at(catalog, place));
 }
 
 static bool label_equal(const struct atd_catalog *a, size_t a_place, const struct atd_catalog *b,
@@ -60,7 +82,10 @@ static bool label_equal(const struct atd_catalog *a, size_t a_place, const struc
     const struct atd_catalog_label *left = atd_catalog_shown_label_at(a, a_place);
     const struct atd_catalog_label *right = atd_catalog_shown_label_at(b, b_place);
 
-    return left->created_at_s == right->created_at_s && atd_str_equal(left->cid, right->cid);
+    if (left->text == right->text && left->cid == right->cid)
+        return true;
+    return atd_label_created_at_s(left) == atd_label_created_at_s(right) &&
+           text_equal(atd_label_cid(left), atd_label_cid(right));
 }
 
 static const struct table_view views[] = {
@@ -69,6 +94,12 @@ static const struct table_view views[] = {
     [ATD_DIFF_SCHEMA] = {atd_catalog_schema_count, schema_name, schema_equal},
     [ATD_DIFF_LABEL] = {atd_catalog_shown_label_count, label_name, label_equal},
 };
+
+/* Most rows of two generations are the same ones, their texts too. */
+static int compare_names(struct atd_str a, struct atd_str b)
+{
+    return a.ptr == b.ptr && a.len == b.len ? 0 : atd_str_compare(a, b);
+}
 
 /* Both tables are sorted by file name: one merge. */
 static void diff_table(const struct atd_catalog *before, const struct atd_catalog *after,
@@ -88,7 +119,7 @@ static void diff_table(const struct atd_catalog *before, const struct atd_catalo
         else if (j == after_count)
             order = -1;
         else
-            order = atd_str_compare(view->file_name(before, i), view->file_name(after, j));
+            order = compare_names(view->file_name(before, i), view->file_name(after, j));
         if (order < 0) {
             fn(ctx, table, ATD_DIFF_REMOVED, view->file_name(before, i++));
         } else if (order > 0) {
