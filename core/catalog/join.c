@@ -200,9 +200,10 @@ static bool join_all_to_schemas(struct atd_making *making)
         entry->schema = *schema;
         if (making->entry_changed[i])
             continue;
-        before = before == ATD_NONE ? ATD_NONE : schemas->map[before];
         making->entry_changed[i] =
-            entry->schema != before || (before != ATD_NONE && schemas->is_fresh[before]);
+            before == ATD_NONE
+                ? entry->schema != ATD_NONE
+                : atd_merged_lost(schemas, before) || entry->schema != schemas->map[before];
     }
     return true;
 }
