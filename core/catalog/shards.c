@@ -15,7 +15,7 @@
 #define SHARD_LIST_BYTES_MAX ((size_t)2 << 30)
 /* All lists that are kept; beyond it they are made for each use. */
 #define SHARD_LISTS_BYTES_MAX ((size_t)256 << 20)
-/* Of so many entries the lists are taken over in one go. */
+/* So many lists are taken over in one go. */
 #define INHERITED_AT_ONCE 256u
 
 struct atd_shard_list *atd_shard_list_ref(struct atd_shard_list *list)
@@ -334,43 +334,69 @@ static bool lists_the_same(const struct atd_catalog_entry *a, const struct atd_c
                                                 atd_bytes_str(atd_entry_metadata(b))));
 }
 
-/* References to the lists of the places from `first` on, at most `count`; how many places. */
-static size_t borrow_lists(struct atd_catalog *catalog, size_t first, size_t count,
-                           struct atd_shard_list **ret_lists)
+/* Lists on their way to a newer generation, with a reference each. */
+struct inherited {
+    struct atd_shard_list *lists[INHERITED_AT_ONCE];
+    uint32_t places[INHERITED_AT_ONCE]; /* there */
+    size_t count;
+};
+
+/* The lists of the places from `first` on, as many as there is room for; where it stopped. */
+static size_t borrow_lists(struct atd_catalog *catalog, size_t first, struct inherited *ret_found)
 {
-    if (count > catalog->entry_count - first)
-        count = catalog->entry_count - first;
+    ret_found->count = 0;
     atd_lock_take(&catalog->shards_lock);
-    for (size_t i = 0; i < count; i++) {
-        ret_lists[i] = catalog->shard_lists[first + i];
-        if (ret_lists[i])
-            (void)atd_shard_list_ref(ret_lists[i]);
+    for (; first < catalog->entry_count && ret_found->count < INHERITED_AT_ONCE; first++) {
+        if (!catalog->shard_lists[first])
+            continue;
+        ret_found->places[ret_found->count] = (uint32_t)first;
+        ret_found->lists[ret_found->count++] = atd_shard_list_ref(catalog->shard_lists[first]);
     }
     atd_lock_give(&catalog->shards_lock);
-    return count;
+    return first;
+}
+
+/* Takes the references over, but for those that are not wanted. */
+static void hand_over(struct atd_catalog *catalog, struct inherited *inherited)
+{
+    atd_lock_take(&catalog->shards_lock);
+    for (size_t i = 0; i < inherited->count; i++) {
+        struct atd_shard_list *list = inherited->lists[i];
+        uint32_t place = inherited->places[i];
+
+        if (place != ATD_NONE && !catalog->shard_lists[place] &&
+            list->arena.used_bytes <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
+            catalog->shard_bytes += list->arena.used_bytes;
+            catalog->shard_lists[place] = list;
+            inherited->lists[i] = NULL;
+        }
+    }
+    atd_lock_give(&catalog->shards_lock);
+    for (size_t i = 0; i < inherited->count; i++)
+        atd_shard_list_unref(inherited->lists[i]);
 }
 
 void atd_catalog_shards_inherit(struct atd_catalog *catalog, struct atd_catalog *older)
 {
-    struct atd_shard_list *lists[INHERITED_AT_ONCE];
+    struct inherited found;
+    size_t next = 0;
     size_t at = 0;
-    size_t count;
 
     /* Both tables are in one order, and most rows of both are the same ones. */
-    for (size_t first = 0; first < older->entry_count; first += count) {
-        count = borrow_lists(older, first, INHERITED_AT_ONCE, lists);
-        for (size_t i = 0; i < count; i++) {
-            const struct atd_catalog_entry *before = &older->entries[first + i];
+    while (next < older->entry_count) {
+        next = borrow_lists(older, next, &found);
+        for (size_t i = 0; i < found.count; i++) {
+            const struct atd_catalog_entry *before = &older->entries[found.places[i]];
 
-            if (!lists[i])
-                continue;
             while (at < catalog->entry_count && catalog->entries[at].text != before->text &&
                    atd_str_compare(atd_entry_file_name(&catalog->entries[at]),
                                    atd_entry_file_name(before)) < 0)
                 at++;
-            if (at < catalog->entry_count && lists_the_same(&catalog->entries[at], before))
-                keep_list(catalog, &catalog->entries[at], lists[i]);
-            atd_shard_list_unref(lists[i]);
+            found.places[i] =
+                at < catalog->entry_count && lists_the_same(&catalog->entries[at], before)
+                    ? (uint32_t)at
+                    : ATD_NONE;
         }
+        hand_over(catalog, &found);
     }
 }
