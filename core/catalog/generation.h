@@ -68,6 +68,12 @@ struct atd_making {
     size_t dropped_bytes; /* of texts: what no row needs any more */
 };
 
+/* rows.c: the orders of the tables of places. */
+struct atd_ordering atd_order_by_name(const struct atd_catalog *catalog);
+struct atd_ordering atd_order_by_label_cid(const struct atd_catalog *catalog);
+struct atd_ordering atd_order_by_label_file(const struct atd_catalog *catalog);
+struct atd_ordering atd_order_by_bare(const struct atd_catalog *catalog);
+
 /* Adds a problem that follows from the records; never fails (one that does not fit is only
  * counted). `key` is the catalog's, `reason` a literal. */
 void atd_catalog_note_problem(struct atd_catalog *catalog, const char *what, struct atd_str key,

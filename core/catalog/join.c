@@ -35,58 +35,6 @@ bool atd_making_touch(struct atd_making *making, struct atd_str name)
 
 /* ------------------------------------------------------------------ orders */
 
-static int compare_entry_names(const void *a, const void *b, void *ctx)
-{
-    const struct atd_catalog *catalog = ctx;
-    const struct atd_catalog_entry *left = &catalog->entries[*(const uint32_t *)a];
-    const struct atd_catalog_entry *right = &catalog->entries[*(const uint32_t *)b];
-    int order = atd_str_compare(atd_entry_name(left), atd_entry_name(right));
-
-    return order ? order : atd_str_compare(atd_entry_cid(left), atd_entry_cid(right));
-}
-
-static int compare_places(uint32_t left, uint32_t right)
-{
-    return (left > right) - (left < right);
-}
-
-static int compare_label_cids(const void *a, const void *b, void *ctx)
-{
-    const struct atd_catalog *catalog = ctx;
-    uint32_t left = *(const uint32_t *)a;
-    uint32_t right = *(const uint32_t *)b;
-    int order = atd_str_compare(atd_label_cid(&catalog->labels[left]),
-                                atd_label_cid(&catalog->labels[right]));
-
-    return order ? order : compare_places(left, right);
-}
-
-static int compare_label_files(const void *a, const void *b, void *ctx)
-{
-    const struct atd_catalog *catalog = ctx;
-    uint32_t left = *(const uint32_t *)a;
-    uint32_t right = *(const uint32_t *)b;
-    int order = atd_str_compare(atd_label_file_name(&catalog->labels[left]),
-                                atd_label_file_name(&catalog->labels[right]));
-
-    return order ? order : compare_places(left, right);
-}
-
-static int compare_schema_bares(const void *a, const void *b, void *ctx)
-{
-    const struct atd_catalog *catalog = ctx;
-    const struct atd_catalog_schema *left = &catalog->schemas[*(const uint32_t *)a];
-    const struct atd_catalog_schema *right = &catalog->schemas[*(const uint32_t *)b];
-    int order = atd_str_compare(left->bare, right->bare);
-
-    if (order == 0)
-        order = atd_str_compare(left->version, right->version);
-    /* The undotted name first: the one every release can get (ATDATA-FORMATS 1.3). */
-    if (order == 0)
-        order = (left->name.len > right->name.len) - (left->name.len < right->name.len);
-    return order ? order : atd_str_compare(left->name, right->name);
-}
-
 /* The places of fresh rows, malloc'ed; NULL when out of memory. */
 static uint32_t *fresh_places(const struct atd_merged *rows, size_t *ret_count)
 {
@@ -105,8 +53,8 @@ static uint32_t *fresh_places(const struct atd_merged *rows, size_t *ret_count)
 }
 
 /* A table of places of all rows in another order. */
-static uint32_t *order_rows(struct atd_making *making, const uint32_t *base, size_t base_count,
-                            const struct atd_merged *rows, atd_place_compare compare)
+static uint32_t *order_rows(const uint32_t *base, size_t base_count, const struct atd_merged *rows,
+                            struct atd_ordering ordering)
 {
     size_t added_count;
     size_t count = 0;
@@ -115,8 +63,7 @@ static uint32_t *order_rows(struct atd_making *making, const uint32_t *base, siz
 
     if (!added)
         return NULL;
-    places = atd_places_merge(base, base_count, rows, NULL, added, added_count, compare,
-                              making->catalog, &count);
+    places = atd_places_merge(base, base_count, rows, NULL, added, added_count, &ordering, &count);
     atd_assert(!places || count == rows->count);
     return places;
 }
@@ -200,10 +147,9 @@ static bool join_all_to_schemas(struct atd_making *making)
         entry->schema = *schema;
         if (making->entry_changed[i])
             continue;
-        making->entry_changed[i] =
-            before == ATD_NONE
-                ? entry->schema != ATD_NONE
-                : atd_merged_lost(schemas, before) || entry->schema != schemas->map[before];
+        making->entry_changed[i] = before == ATD_NONE ? entry->schema != ATD_NONE
+                                                      : atd_merged_lost(schemas, before) ||
+                                                            entry->schema != schemas->map[before];
     }
     return true;
 }
@@ -321,9 +267,8 @@ static bool join_labels(struct atd_making *making)
         if (!join_label(making, i))
             return false;
     }
-    catalog->labels_by_cid =
-        order_rows(making, making->base->labels_by_cid, making->base->label_count, &making->labels,
-                   compare_label_cids);
+    catalog->labels_by_cid = order_rows(making->base->labels_by_cid, making->base->label_count,
+                                        &making->labels, atd_order_by_label_cid(catalog));
     if (!catalog->labels_by_cid)
         return false;
     for (size_t i = 0; !making->is_first && i < catalog->entry_count; i++) {
@@ -388,6 +333,7 @@ static bool hide_equal_label_files(struct atd_making *making)
 static bool show_labels(struct atd_making *making)
 {
     struct atd_catalog *catalog = making->catalog;
+    const struct atd_ordering by_file = atd_order_by_label_file(catalog);
     size_t count = 0;
     uint32_t *added;
 
@@ -404,7 +350,7 @@ static bool show_labels(struct atd_making *making)
     }
     catalog->shown_labels = atd_places_merge(
         making->base->shown_labels, making->base->shown_label_count, &making->labels, label_shows,
-        added, count, compare_label_files, catalog, &catalog->shown_label_count);
+        added, count, &by_file, &catalog->shown_label_count);
     free(added);
     return catalog->shown_labels && hide_equal_label_files(making);
 }
@@ -523,10 +469,10 @@ bool atd_making_join(struct atd_making *making)
 
     if (!start(making))
         return false;
-    catalog->entries_by_name = order_rows(making, base->entries_by_name, base->entry_count,
-                                          &making->entries, compare_entry_names);
-    catalog->schemas_by_bare = order_rows(making, base->schemas_by_bare, base->schema_count,
-                                          &making->schemas, compare_schema_bares);
+    catalog->entries_by_name = order_rows(base->entries_by_name, base->entry_count,
+                                          &making->entries, atd_order_by_name(catalog));
+    catalog->schemas_by_bare = order_rows(base->schemas_by_bare, base->schema_count,
+                                          &making->schemas, atd_order_by_bare(catalog));
     return catalog->entries_by_name && catalog->schemas_by_bare && join_schemas(making) &&
            join_labels(making) && show_labels(making) && fingerprint_entries(making);
 }

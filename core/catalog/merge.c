@@ -55,15 +55,19 @@ struct sorting {
     const struct atd_fresh *fresh;
 };
 
-static int by_key_then_arrival(const void *a, const void *b, void *ctx)
+static struct atd_str fresh_text(const void *ctx, uint32_t place)
 {
     const struct sorting *sorting = ctx;
-    uint32_t left = *(const uint32_t *)a;
-    uint32_t right = *(const uint32_t *)b;
-    int order = sorting->kind->compare(const_row_at(sorting->kind, sorting->fresh->rows, left),
-                                       const_row_at(sorting->kind, sorting->fresh->rows, right));
 
-    return order ? order : (left > right) - (left < right);
+    return sorting->kind->text(const_row_at(sorting->kind, sorting->fresh->rows, place));
+}
+
+static int compare_fresh(const void *ctx, uint32_t a, uint32_t b)
+{
+    const struct sorting *sorting = ctx;
+
+    return sorting->kind->compare(const_row_at(sorting->kind, sorting->fresh->rows, a),
+                                  const_row_at(sorting->kind, sorting->fresh->rows, b));
 }
 
 struct merging {
@@ -188,6 +192,7 @@ bool atd_rows_merge(const struct atd_row_kind *kind, const void *base, size_t ba
 {
     struct merging merging = {kind, base, fresh, ret_merged, 0};
     struct sorting sorting = {kind, fresh};
+    const struct atd_ordering by_key_then_arrival = {&sorting, fresh_text, compare_fresh};
     atd_auto_free uint32_t *order = reallocarray(NULL, fresh->count + 1, sizeof(*order));
 
     /* One more: an empty table is no NULL. */
@@ -198,8 +203,8 @@ bool atd_rows_merge(const struct atd_row_kind *kind, const void *base, size_t ba
         return false;
     for (size_t i = 0; i < fresh->count; i++)
         order[i] = (uint32_t)i;
-    qsort_r(order, fresh->count, sizeof(*order), by_key_then_arrival, &sorting);
-    return merge_all(&merging, base_count, order);
+    return atd_places_sort(order, fresh->count, &by_key_then_arrival) &&
+           merge_all(&merging, base_count, order);
 }
 
 void atd_merged_release(struct atd_merged *merged)
@@ -215,7 +220,7 @@ void atd_merged_release(struct atd_merged *merged)
 
 uint32_t *atd_places_merge(const uint32_t *base, size_t base_count, const struct atd_merged *rows,
                            bool (*keep)(const void *ctx, uint32_t place), uint32_t *added,
-                           size_t added_count, atd_place_compare compare, void *ctx,
+                           size_t added_count, const struct atd_ordering *ordering,
                            size_t *ret_count)
 {
     uint32_t *places = reallocarray(NULL, base_count + added_count + 1, sizeof(*places));
@@ -224,17 +229,18 @@ uint32_t *atd_places_merge(const uint32_t *base, size_t base_count, const struct
     size_t at = 0;
     size_t count = 0;
 
-    if (!places)
+    if (!places || !atd_places_sort(added, added_count, ordering)) {
+        free(places);
         return NULL;
+    }
     /* What stays waits behind the room for what comes, which is filled from the front. */
     kept = places + added_count;
     for (size_t i = 0; i < base_count; i++) {
         uint32_t place = rows->map[base[i]];
 
-        if (place != ATD_NONE && !rows->is_fresh[place] && (!keep || keep(ctx, place)))
+        if (place != ATD_NONE && !rows->is_fresh[place] && (!keep || keep(ordering->ctx, place)))
             kept[kept_count++] = place;
     }
-    qsort_r(added, added_count, sizeof(*added), compare, ctx);
     for (size_t i = 0; i < added_count; i++) {
         size_t low = at;
         size_t high = kept_count;
@@ -242,7 +248,7 @@ uint32_t *atd_places_merge(const uint32_t *base, size_t base_count, const struct
         while (low < high) {
             size_t middle = low + (high - low) / 2;
 
-            if (compare(&kept[middle], &added[i], ctx) < 0)
+            if (ordering->compare(ordering->ctx, kept[middle], added[i]) < 0)
                 low = middle + 1;
             else
                 high = middle;

@@ -6,6 +6,7 @@
 #define ATD_CATALOG_MERGE_H
 
 #include "atdata/error.h"
+#include "catalog/order.h"
 #include "catalog/rows.h"
 
 /* Rows as they arrive; zeroed: none. */
@@ -19,6 +20,7 @@ struct atd_fresh {
 /* What the merge knows of one kind of rows. */
 struct atd_row_kind {
     size_t bytes;
+    struct atd_str (*text)(const void *row);      /* what comes first in the key */
     int (*compare)(const void *a, const void *b); /* by key: the table's order */
     bool (*equal)(const void *a, const void *b);  /* all that was reported */
     /* Neighbours of which only one can show; NULL: there are none such. */
@@ -56,17 +58,14 @@ static inline bool atd_merged_lost(const struct atd_merged *merged, size_t base_
     return place == ATD_NONE || merged->is_fresh[place];
 }
 
-/* Sorts places by what stands there. */
-typedef int (*atd_place_compare)(const void *a, const void *b, void *ctx);
-
 /*
- * A table of places (sorted by `compare`) into the base's rows as one into the merged rows: those
- * of lost rows and those that `keep` (may be NULL) refuses go, `added` (sorted here) come. NULL
- * when out of memory.
+ * A table of places in the base's rows, which are so ordered, as one in the merged rows: those of
+ * lost rows and those that `keep` (may be NULL) refuses go, `added` (sorted here) come. `keep` gets
+ * the ordering's ctx. NULL when out of memory.
  */
 uint32_t *atd_places_merge(const uint32_t *base, size_t base_count, const struct atd_merged *rows,
                            bool (*keep)(const void *ctx, uint32_t place), uint32_t *added,
-                           size_t added_count, atd_place_compare compare, void *ctx,
+                           size_t added_count, const struct atd_ordering *ordering,
                            size_t *ret_count) ATD_MUST_USE;
 
 #endif

@@ -1,12 +1,18 @@
 /*
  * How the rows of each table are ordered, compared and counted.
  */
-#include "catalog/catalog.h"
+#include "catalog/generation.h"
 #include "catalog/intake.h"
 
 static bool may_be_equal(struct atd_str a, struct atd_str b)
 {
     return (a.ptr == NULL) == (b.ptr == NULL) && atd_str_equal(a, b);
+}
+
+/* Never 0 for two places: merging keeps the order of those that are equal otherwise. */
+static int compare_places(uint32_t left, uint32_t right)
+{
+    return (left > right) - (left < right);
 }
 
 /* ------------------------------------------------------------------ entries */
@@ -51,14 +57,40 @@ static size_t entry_bytes(const void *row)
            entry->file_name_len + 3;
 }
 
+static struct atd_str entry_text(const void *row)
+{
+    return atd_entry_file_name(row);
+}
+
 const struct atd_row_kind atd_entry_rows = {
     .bytes = sizeof(struct atd_catalog_entry),
+    .text = entry_text,
     .compare = compare_entries,
     .equal = entries_equal,
     .collide = entries_collide,
     .text_bytes = entry_bytes,
     .texts_are_kept = true,
 };
+
+static struct atd_str entry_name(const void *ctx, uint32_t place)
+{
+    return atd_entry_name(&((const struct atd_catalog *)ctx)->entries[place]);
+}
+
+static int compare_entry_names(const void *ctx, uint32_t a, uint32_t b)
+{
+    const struct atd_catalog *catalog = ctx;
+    int order = atd_str_compare(entry_name(ctx, a), entry_name(ctx, b));
+
+    return order ? order
+                 : atd_str_compare(atd_entry_cid(&catalog->entries[a]),
+                                   atd_entry_cid(&catalog->entries[b]));
+}
+
+struct atd_ordering atd_order_by_name(const struct atd_catalog *catalog)
+{
+    return (struct atd_ordering){catalog, entry_name, compare_entry_names};
+}
 
 /* ------------------------------------------------------------------ labels */
 
@@ -81,12 +113,52 @@ static size_t label_bytes(const void *row)
     return atd_label_own_text(row).len + 1;
 }
 
+static struct atd_str label_text(const void *row)
+{
+    return atd_label_name(row);
+}
+
 const struct atd_row_kind atd_label_rows = {
     .bytes = sizeof(struct atd_catalog_label),
+    .text = label_text,
     .compare = compare_labels,
     .equal = labels_equal,
     .text_bytes = label_bytes,
 };
+
+static struct atd_str label_cid(const void *ctx, uint32_t place)
+{
+    return atd_label_cid(&((const struct atd_catalog *)ctx)->labels[place]);
+}
+
+static int compare_label_cids(const void *ctx, uint32_t a, uint32_t b)
+{
+    int order = atd_str_compare(label_cid(ctx, a), label_cid(ctx, b));
+
+    return order ? order : compare_places(a, b);
+}
+
+struct atd_ordering atd_order_by_label_cid(const struct atd_catalog *catalog)
+{
+    return (struct atd_ordering){catalog, label_cid, compare_label_cids};
+}
+
+static struct atd_str label_file(const void *ctx, uint32_t place)
+{
+    return atd_label_file_name(&((const struct atd_catalog *)ctx)->labels[place]);
+}
+
+static int compare_label_files(const void *ctx, uint32_t a, uint32_t b)
+{
+    int order = atd_str_compare(label_file(ctx, a), label_file(ctx, b));
+
+    return order ? order : compare_places(a, b);
+}
+
+struct atd_ordering atd_order_by_label_file(const struct atd_catalog *catalog)
+{
+    return (struct atd_ordering){catalog, label_file, compare_label_files};
+}
 
 /* ------------------------------------------------------------------ schemas */
 
@@ -124,11 +196,42 @@ static size_t schema_bytes(const void *row)
     return schema->name.len + schema->version.len + schema->json.len + schema->stem.len + 4;
 }
 
+static struct atd_str schema_text(const void *row)
+{
+    return ((const struct atd_catalog_schema *)row)->stem;
+}
+
 const struct atd_row_kind atd_schema_rows = {
     .bytes = sizeof(struct atd_catalog_schema),
+    .text = schema_text,
     .compare = compare_schemas,
     .equal = schemas_equal,
     .collide = schemas_collide,
     .text_bytes = schema_bytes,
     .texts_are_kept = true,
 };
+
+static struct atd_str schema_bare(const void *ctx, uint32_t place)
+{
+    return ((const struct atd_catalog *)ctx)->schemas[place].bare;
+}
+
+static int compare_schema_bares(const void *ctx, uint32_t a, uint32_t b)
+{
+    const struct atd_catalog *catalog = ctx;
+    const struct atd_catalog_schema *left = &catalog->schemas[a];
+    const struct atd_catalog_schema *right = &catalog->schemas[b];
+    int order = atd_str_compare(left->bare, right->bare);
+
+    if (order == 0)
+        order = atd_str_compare(left->version, right->version);
+    /* The undotted name first: the one every release can get (ATDATA-FORMATS 1.3). */
+    if (order == 0)
+        order = (left->name.len > right->name.len) - (left->name.len < right->name.len);
+    return order ? order : atd_str_compare(left->name, right->name);
+}
+
+struct atd_ordering atd_order_by_bare(const struct atd_catalog *catalog)
+{
+    return (struct atd_ordering){catalog, schema_bare, compare_schema_bares};
+}
