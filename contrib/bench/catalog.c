@@ -3,7 +3,7 @@
  * difference and of taking over shard lists, and memory an entry, of an index of COUNT one-shard
  * datasets with a label each that is made up as it is read, so that only the catalog is measured.
  *
- * Usage: bench_catalog COUNT
+ * usage: bench_catalog [COUNT [PUBLISHES]]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "catalog/diff.h"
 #include "catalog/shards.h"
 
-#define PUBLISHES 20u
+#define PUBLISHES 20ul
 #define CID_LEN 59
 
 static unsigned long count;
@@ -252,9 +252,11 @@ int main(int argc, char **argv)
     double loaded_mib;
     double start_ms;
     double load_ms;
+    unsigned long publishes;
 
     count = argc > 1 ? strtoul(argv[1], NULL, 10) : 100000;
-    if (count == 0 || atd_index_init(&index, &ops, "made up", NULL) != 0)
+    publishes = argc > 2 ? strtoul(argv[2], NULL, 10) : PUBLISHES;
+    if (count == 0 || publishes == 0 || atd_index_init(&index, &ops, "made up", NULL) != 0)
         return 1;
     load_ms = -made_up_ms(&index);
     start_ms = now_ms();
@@ -262,14 +264,15 @@ int main(int argc, char **argv)
         return 1;
     load_ms += now_ms() - start_ms;
     loaded_mib = resident_mib();
-    for (unsigned i = 0; i < PUBLISHES; i++)
+    for (unsigned long i = 0; i < publishes; i++)
         catalog = publish_once(&index, catalog, &spent);
     (void)printf("%lu entries: load %.0f ms, %.1f MiB (%.0f bytes an entry); one publish: apply "
                  "%.2f ms (worst %.2f), lists %.2f ms, difference %.2f ms (%zu); %.1f MiB then\n",
                  count, load_ms, loaded_mib - before_mib,
-                 (loaded_mib - before_mib) * (1 << 20) / (double)count, spent.apply_ms / PUBLISHES,
-                 spent.worst_ms, spent.inherit_ms / PUBLISHES, spent.diff_ms / PUBLISHES,
-                 spent.differences / PUBLISHES, resident_mib() - before_mib);
+                 (loaded_mib - before_mib) * (1 << 20) / (double)count,
+                 spent.apply_ms / (double)publishes, spent.worst_ms,
+                 spent.inherit_ms / (double)publishes, spent.diff_ms / (double)publishes,
+                 spent.differences / publishes, resident_mib() - before_mib);
     atd_catalog_unref(catalog);
     return 0;
 }

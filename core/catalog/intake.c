@@ -20,7 +20,7 @@
 /* Into so many names and versions one key is split; beyond it loading all costs less. */
 #define GONE_PAIRS_MAX 64u
 /* The texts of one record, put together. */
-#define RECORD_BYTES_MAX ((size_t)1 << 30)
+#define RECORD_BYTES_MAX ((size_t)4 << 30)
 
 _Static_assert(ATD_NAME_BYTES_MAX < 1u << 24, "a name's length fits a row");
 

@@ -3,6 +3,7 @@
  * and in whatever order, as one that was loaded.
  */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -362,6 +363,102 @@ static void check_seed(uint64_t seed, struct met *met)
     atd_index_free(index);
     atd_index_free(plain);
     free(records);
+}
+
+/* A change that cannot be applied leaves the base as it was, and what is loaded then has it. */
+Test(catalog_apply, a_key_that_can_be_read_in_too_many_ways_is_loaded)
+{
+    static char name[101];
+    const struct atd_index_label label = {
+        .name = {name, 100}, .version = ATD_STR("1"), .cid = ATD_STR("nowhere")};
+    struct atd_index *index = atd_index_memory_new_telling();
+    struct atd_catalog *base = load(index, 1);
+    struct atd_catalog *after = NULL;
+    struct atd_error err = ATD_ERROR_INIT;
+
+    memset(name, '@', 100);
+    atd_index_memory_set(index, NULL, 0, &label, 1, NULL, 0);
+    cr_assert_eq(atd_catalog_apply(base, index, 2, &after, &err), -E2BIG);
+    cr_expect_str_eq(err.text, "index 'memory:': a key can be read in 101 ways");
+    cr_expect_eq(atd_index_sync(index), ATD_NEWS_SOME);
+    cr_expect_eq(atd_catalog_label_count(base), 0);
+    after = load(index, 2);
+    cr_expect_eq(atd_catalog_label_count(after), 1);
+    atd_catalog_unref(after);
+    atd_catalog_unref(base);
+    atd_index_free(index);
+}
+
+#define REFUSED 1500u
+
+/* More than are kept to be told: those that are not told come up when others go. */
+Test(catalog_apply, refused_records_are_told_until_they_are_repaired)
+{
+    static char keys[REFUSED][8];
+    static struct atd_index_entry entries[REFUSED];
+    struct atd_index *index = atd_index_memory_new_telling();
+    struct atd_index *plain = atd_index_memory_new();
+    struct atd_catalog *base;
+    struct atd_catalog *after;
+    struct atd_catalog *loaded;
+
+    for (size_t i = 0; i < REFUSED; i++) {
+        (void)snprintf(keys[i], sizeof(keys[i]), "c%zu", i);
+        entries[i] = (struct atd_index_entry){.cid = atd_str_from(keys[i]),
+                                              .name = ATD_STR("n"),
+                                              .schema_ref = ATD_STR(""),
+                                              .data_urls = {urls[4], url_lengths[4]}};
+    }
+    atd_index_memory_set(index, entries, REFUSED, NULL, 0, NULL, 0);
+    base = load(index, 1);
+    cr_expect_eq(atd_catalog_problem_count(base), REFUSED);
+    cr_expect_eq(atd_catalog_problem_kept(base), ATD_PROBLEMS_KEPT_MAX);
+    atd_index_memory_set(index, entries + 600, REFUSED - 600, NULL, 0, NULL, 0);
+    atd_index_memory_set(plain, entries + 600, REFUSED - 600, NULL, 0, NULL, 0);
+    after = apply(index, base);
+    loaded = load(plain, 2);
+    cr_expect_eq(atd_catalog_problem_count(after), REFUSED - 600);
+    cr_expect_eq(atd_catalog_problem_kept(after), REFUSED - 600);
+    same_catalogs(after, loaded, NULL, 0);
+    atd_catalog_unref(base);
+    atd_catalog_unref(after);
+    atd_catalog_unref(loaded);
+    atd_index_free(index);
+    atd_index_free(plain);
+}
+
+/* Texts that no generation needs any more do not pile up. */
+Test(catalog_apply, texts_are_copied_together_before_most_are_dead)
+{
+    static uint8_t note[40000];
+    struct atd_index_entry entries[3] = {[2] = {.cid = ATD_STR("c"),
+                                                .name = ATD_STR("n"),
+                                                .schema_ref = ATD_STR("r"),
+                                                .data_urls = {urls[0], url_lengths[0]},
+                                                .metadata = {note, sizeof(note)}}};
+    struct atd_index *index = atd_index_memory_new_telling();
+    struct atd_catalog *catalog = load(index, 1);
+
+    /* {"k": "..."} */
+    memcpy(note, "\x81\xa1k\xda", 4);
+    note[4] = (uint8_t)((sizeof(note) - 6) >> 8);
+    note[5] = (uint8_t)(sizeof(note) - 6);
+    for (size_t i = 0; i < 500; i++) {
+        struct atd_catalog *before = catalog;
+
+        /* Two records, as the one before is compared with the one after. */
+        entries[i % 2] = entries[2];
+        entries[i % 2].created_at =
+            i % 2 ? ATD_STR("2026-01-01 00:00:00") : ATD_STR("2026-01-02 00:00:00");
+        atd_index_memory_set(index, &entries[i % 2], 1, NULL, 0, NULL, 0);
+        catalog = apply(index, before);
+        cr_assert_eq(atd_catalog_entry_count(catalog), 1);
+        cr_assert_eq(atd_entry_metadata(atd_catalog_entry_at(catalog, 0)).len, sizeof(note));
+        cr_assert_leq(atd_texts_used_bytes(catalog->texts), 3u << 19);
+        atd_catalog_unref(before);
+    }
+    atd_catalog_unref(catalog);
+    atd_index_free(index);
 }
 
 Test(catalog_apply, is_what_a_load_gives)
