@@ -124,6 +124,47 @@ static bool exists_literally(void *ctx, struct atd_str element)
            atd_file_store_stat(atd_locator_files(locator), url.path, &identity, NULL) == 0;
 }
 
+/* A copy where it is there. */
+static bool move_text(struct atd_arena *arena, struct atd_str *text)
+{
+    if (!text->ptr)
+        return true;
+    *text = atd_arena_str(arena, *text);
+    return text->ptr != NULL;
+}
+
+/* Into memory of just the size: many lists are kept for long, and most are of one shard. Without
+ * memory for it the list stays as it is. */
+static void pack_list(struct atd_shard_list *list)
+{
+    struct atd_arena arena = ATD_ARENA_INIT(SHARD_LIST_BYTES_MAX);
+    struct atd_shard *shards;
+    uint32_t *by_name;
+    bool fine = atd_arena_reserve(&arena, list->arena.used_bytes + 2 * _Alignof(max_align_t));
+
+    shards = fine ? atd_arena_alloc_array(&arena, list->count, sizeof(*shards)) : NULL;
+    by_name = shards ? atd_arena_alloc_array(&arena, list->count, sizeof(*by_name)) : NULL;
+    fine = by_name != NULL;
+    for (size_t i = 0; i < list->count && fine; i++) {
+        by_name[i] = list->by_name[i];
+        shards[i] = list->shards[i];
+        fine = move_text(&arena, &shards[i].file_name) && move_text(&arena, &shards[i].url) &&
+               move_text(&arena, &shards[i].sha256) && move_text(&arena, &shards[i].etag) &&
+               move_text(&arena, &shards[i].reason);
+        if (shards[i].path.ptr && atd_str_equal(shards[i].path, shards[i].url))
+            shards[i].path = shards[i].url;
+        else
+            fine = fine && move_text(&arena, &shards[i].path);
+    }
+    if (fine) {
+        list->shards = shards;
+        list->by_name = by_name;
+    }
+    atd_arena_release(fine ? &list->arena : &arena);
+    if (fine)
+        list->arena = arena;
+}
+
 static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry *entry,
                      struct atd_locator *locator, enum atd_effort effort, struct atd_error *err)
 {
@@ -157,7 +198,10 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
     rc = atd_shard_list_examine(list, locator, effort, recorded, names, err);
     if (rc)
         return rc;
-    return atd_shard_list_name(list, names) ? 0 : no_memory(err);
+    if (!atd_shard_list_name(list, names))
+        return no_memory(err);
+    pack_list(list);
+    return 0;
 }
 
 static int make_list(const struct atd_catalog_entry *entry, struct atd_locator *locator,
@@ -262,6 +306,11 @@ struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
     return list;
 }
 
+static size_t list_bytes(const struct atd_shard_list *list)
+{
+    return sizeof(*list) + atd_arena_footprint(&list->arena);
+}
+
 /* Puts a list into its slot, unless all lists together would grow past their bound. */
 static void keep_list(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
                       struct atd_shard_list *list)
@@ -272,10 +321,10 @@ static void keep_list(struct atd_catalog *catalog, const struct atd_catalog_entr
     atd_lock_take(&catalog->shards_lock);
     older = catalog->shard_lists[place];
     if (older)
-        catalog->shard_bytes -= older->arena.used_bytes;
+        catalog->shard_bytes -= list_bytes(older);
     catalog->shard_lists[place] = NULL;
-    if (list && list->arena.used_bytes <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
-        catalog->shard_bytes += list->arena.used_bytes;
+    if (list && list_bytes(list) <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
+        catalog->shard_bytes += list_bytes(list);
         catalog->shard_lists[place] = atd_shard_list_ref(list);
     }
     atd_lock_give(&catalog->shards_lock);
@@ -317,7 +366,7 @@ void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_cat
     atd_lock_take(&catalog->shards_lock);
     if (catalog->shard_lists[place] == list) {
         dropped = catalog->shard_lists[place];
-        catalog->shard_bytes -= dropped->arena.used_bytes;
+        catalog->shard_bytes -= list_bytes(dropped);
         catalog->shard_lists[place] = NULL;
     }
     atd_lock_give(&catalog->shards_lock);
@@ -365,8 +414,8 @@ static void hand_over(struct atd_catalog *catalog, struct inherited *inherited)
         uint32_t place = inherited->places[i];
 
         if (place != ATD_NONE && !catalog->shard_lists[place] &&
-            list->arena.used_bytes <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
-            catalog->shard_bytes += list->arena.used_bytes;
+            list_bytes(list) <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
+            catalog->shard_bytes += list_bytes(list);
             catalog->shard_lists[place] = list;
             inherited->lists[i] = NULL;
         }
