@@ -41,16 +41,10 @@ void atd_arena_wipe(struct atd_arena *arena)
     atd_arena_release(arena);
 }
 
-static struct atd_arena_chunk *add_chunk(struct atd_arena *arena, size_t need)
+static struct atd_arena_chunk *add_chunk_of(struct atd_arena *arena, size_t cap)
 {
-    size_t cap = arena->chunks ? arena->chunks->cap * 2 : ARENA_FIRST_CHUNK;
-    struct atd_arena_chunk *chunk;
+    struct atd_arena_chunk *chunk = malloc(sizeof(*chunk) + cap);
 
-    if (cap > ARENA_LARGEST_CHUNK)
-        cap = ARENA_LARGEST_CHUNK;
-    if (cap < need)
-        cap = need;
-    chunk = malloc(sizeof(*chunk) + cap);
     if (!chunk)
         return NULL;
     chunk->used = 0;
@@ -58,6 +52,31 @@ static struct atd_arena_chunk *add_chunk(struct atd_arena *arena, size_t need)
     chunk->next = arena->chunks;
     arena->chunks = chunk;
     return chunk;
+}
+
+static struct atd_arena_chunk *add_chunk(struct atd_arena *arena, size_t need)
+{
+    size_t cap = arena->chunks ? arena->chunks->cap * 2 : ARENA_FIRST_CHUNK;
+
+    if (cap > ARENA_LARGEST_CHUNK)
+        cap = ARENA_LARGEST_CHUNK;
+    return add_chunk_of(arena, cap < need ? need : cap);
+}
+
+bool atd_arena_reserve(struct atd_arena *arena, size_t bytes)
+{
+    if (bytes > ARENA_LARGEST_CHUNK)
+        bytes = ARENA_LARGEST_CHUNK;
+    return arena->chunks || add_chunk_of(arena, bytes ? bytes : 1);
+}
+
+size_t atd_arena_footprint(const struct atd_arena *arena)
+{
+    size_t bytes = 0;
+
+    for (const struct atd_arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
+        bytes += sizeof(*chunk) + chunk->cap;
+    return bytes;
 }
 
 /* `align` bytes of alignment; text wants 1, so that packed names stay packed. */

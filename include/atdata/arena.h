@@ -29,6 +29,12 @@ void atd_arena_release(struct atd_arena *arena);
 /* The same, and overwrites what was in it first: for secrets. */
 void atd_arena_wipe(struct atd_arena *arena);
 
+/* One piece of memory for the first `bytes`, so that what is known to be small takes little more.
+ * Before anything else; false when out of memory. */
+bool atd_arena_reserve(struct atd_arena *arena, size_t bytes) ATD_MUST_USE;
+/* What it takes from the system, used or not. */
+size_t atd_arena_footprint(const struct atd_arena *arena);
+
 /* Zeroed memory aligned for any type; NULL when out of memory or past max_bytes. size 0 is fine. */
 void *atd_arena_alloc(struct atd_arena *arena, size_t size) ATD_MUST_USE;
 

@@ -87,6 +87,23 @@ Test(arena, aligned_zeroed_and_bounded)
     cr_assert_str_eq(name.ptr, "abc");
 }
 
+Test(arena, takes_no_more_than_was_reserved)
+{
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(100000);
+    size_t footprint;
+
+    cr_assert_eq(atd_arena_footprint(&arena), 0);
+    cr_assert(atd_arena_reserve(&arena, 100));
+    footprint = atd_arena_footprint(&arena);
+    cr_assert_geq(footprint, 100);
+    cr_assert_leq(footprint, 200);
+    for (int i = 0; i < 50; i++)
+        cr_assert_not_null(atd_arena_str(&arena, ATD_STR("x")).ptr);
+    cr_assert_eq(atd_arena_footprint(&arena), footprint);
+    cr_assert_not_null(atd_arena_str(&arena, ATD_STR("y")).ptr);
+    cr_assert_gt(atd_arena_footprint(&arena), footprint);
+}
+
 /* ASCII is read in words: what is bad is found wherever it stands in one. */
 Test(utf8, bad_byte_at_any_place)
 {
