@@ -104,7 +104,8 @@ int main(void)
     MUST(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL) == 0);
     index_in_memory = atd_index_memory_new();
     atd_index_memory_set(index_in_memory, state_a, 1, NULL, 0, NULL, 0);
-    MUST(atd_live_open(index_in_memory, locator, &live, NULL) == 0);
+    MUST(atd_live_open(&(struct atd_live_options){.index = index_in_memory, .locator = locator},
+                       &live, NULL) == 0);
     MUST(atd_live_start(live, &watcher, NULL) == 0);
     MUST(pthread_create(&readers, NULL, run_readers, NULL) == 0);
     MUST(pthread_create(&askers, NULL, run_askers, NULL) == 0);

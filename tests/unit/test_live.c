@@ -88,7 +88,10 @@ static void open_scene(struct scene *scene, bool start)
     cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = scene->files},
                                  &scene->locator, NULL),
                  0);
-    cr_assert_eq(atd_live_open(&scene->gate.base, scene->locator, &scene->live, NULL), 0);
+    cr_assert_eq(atd_live_open(&(struct atd_live_options){.index = &scene->gate.base,
+                                                          .locator = scene->locator},
+                               &scene->live, NULL),
+                 0);
     if (start)
         cr_assert_eq(atd_live_start(scene->live, &watcher, NULL), 0);
 }
