@@ -25,8 +25,11 @@
 #define REFRESH_LEAST_MS 50
 /* Without news: it could be for ever. */
 #define WAIT_MS 600000
-/* Between attempts at an index that cannot be read: a broken file must not keep a core busy. */
-#define FAILED_PAUSE_MS 1000
+/* Between attempts at an index that cannot be read: a broken file must not keep a core busy, and a
+ * server that is back shall be shown within a second. */
+#define FAILED_PAUSE_MS 200
+#define FAILED_PAUSE_MAX_MS 1000
+#define FAILED_IDLE_SHARE 20
 /* The load that follows a start from a snapshot. */
 #define FIRST_REQUEST 1u
 
@@ -409,6 +412,14 @@ static enum atd_index_news look(struct atd_live *live, const struct turn *turn)
     return turn->asked ? atd_index_sync(live->index) : atd_index_wait(live->index, WAIT_MS);
 }
 
+static void rest_after_failure(struct atd_live *live, int64_t took_ms)
+{
+    int64_t pause_ms = took_ms * FAILED_IDLE_SHARE;
+
+    pause_ms = pause_ms < FAILED_PAUSE_MS ? FAILED_PAUSE_MS : pause_ms;
+    (void)wait_ms(live, pause_ms > FAILED_PAUSE_MAX_MS ? FAILED_PAUSE_MAX_MS : (unsigned)pause_ms);
+}
+
 static void *follow_until_stopped(void *ctx)
 {
     struct atd_live *live = ctx;
@@ -416,14 +427,16 @@ static void *follow_until_stopped(void *ctx)
     while (true) {
         struct turn turn = take_turn(live);
         enum atd_index_news news;
+        int64_t start_ms;
 
         if (turn.stops)
             break;
         news = look(live, &turn);
+        start_ms = atd_clock_monotonic_ms();
         if (news == ATD_NEWS_NONE && turn.asked)
             serve(live, turn.request);
         if (news != ATD_NEWS_NONE && !make_generation(live, news, turn.request))
-            (void)wait_ms(live, FAILED_PAUSE_MS);
+            rest_after_failure(live, atd_clock_monotonic_ms() - start_ms);
         else if (turn.asked && !turn.load_wanted && !live->index->ops->sync)
             (void)wait_ms(live, REFRESH_LEAST_MS);
     }
