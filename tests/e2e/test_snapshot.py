@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from attempts import attempt, make_datasets
+from attempts import Attempt, attempt, make_datasets
 from bounded import SLACK, bounded, ls, read, run, wait_until
 from mounting import refused
 from remote import Remote, same_bytes, shard_paths
@@ -323,6 +323,27 @@ def test_changes_are_refused_at_once_and_work_again(team, own_redis, start):
     assert {first.name, again.name} <= set(ls(digits))
     assert team.label("digits", "1.0.0")["cid"] == cid
     assert team.label("digits", "2.0.0")["cid"] == team.entry("digits")["cid"]
+
+
+def test_who_publishes_while_the_index_is_being_loaded_waits(team, own_redis):
+    """Commits read afresh, so that a copy may begin; an edit of what is shown may not."""
+    mount = team.mount()
+    make_datasets(mount, "digits")
+    assert attempt(mount, team.shard("first.tar"), "digits").must_work()
+    wait_saved(mount)
+    mount.unmount()
+    with own_redis.paused():
+        mount = team.mount()
+        index = index_of(mount)
+        assert index["stale"] and "being loaded" in index["error"]
+        fails_with(errno.EROFS, os.symlink, "../datasets/digits", mount / "labels" / "digits@1")
+        one = Attempt(mount, team.shard("second.tar", seed=1), "digits").start()
+        time.sleep(0.3)
+        assert not one.done
+    one.wait()
+    assert one.ok, one.output
+    names = [url.rpartition("/")[2] for url in team.entry("digits")["data_urls"]]
+    assert sorted(names) == ["first.tar", "second.tar"]
 
 
 def test_the_command_does_not_act_on_a_snapshot(team, own_redis):

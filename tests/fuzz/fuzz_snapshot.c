@@ -3,6 +3,7 @@
  * whoever writes such a file can compute too): a catalog or an error, and what was made of it can
  * be saved and is the same again.
  */
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,18 +53,28 @@ static void try_file(const char *path)
     atd_catalog_unref(again);
 }
 
+static void write_file(const char *path, const uint8_t *data, size_t size, const uint8_t *digest)
+{
+    int fd = open(path, O_WRONLY | O_TRUNC);
+
+    require(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+    if (digest)
+        require(write(fd, digest, ATD_SHA256_BYTES) == ATD_SHA256_BYTES);
+    (void)close(fd);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char path[] = "/tmp/atd-fuzz-snapshot-XXXXXX";
     uint8_t digest[ATD_SHA256_BYTES];
     int fd = mkstemp(path);
 
-    require(fd >= 0 && write(fd, data, size) == (ssize_t)size);
+    require(fd >= 0);
+    (void)close(fd);
+    write_file(path, data, size, NULL);
     try_file(path);
     atd_sha256_of(data, size, digest);
-    require(pwrite(fd, data, size, 0) == (ssize_t)size);
-    require(pwrite(fd, digest, sizeof(digest), (off_t)size) == (ssize_t)sizeof(digest));
-    (void)close(fd);
+    write_file(path, data, size, digest);
     try_file(path);
     (void)unlink(path);
     return 0;
