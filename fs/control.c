@@ -79,6 +79,24 @@ static uint64_t put_shard_problems(struct atd_json_writer *json, struct atd_cata
     return count;
 }
 
+/* Of the index, on the disk: whether it is what is shown, and when it was saved. */
+static void put_snapshot(const struct atd_live_status *live, struct atd_json_writer *json)
+{
+    if (!live->snapshot_path)
+        return;
+    atd_json_key(json, "snapshot");
+    atd_json_object_begin(json);
+    put_text(json, "path", live->snapshot_path);
+    put_bool(json, "shown", live->from_snapshot);
+    if (live->from_snapshot)
+        put_time(json, "time", live->snapshot_s);
+    if (live->snapshot_saved_s)
+        put_time(json, "saved_at", live->snapshot_saved_s);
+    if (live->snapshot_error[0])
+        put_text(json, "error", live->snapshot_error);
+    atd_json_object_end(json);
+}
+
 static void put_index(struct fs *fs, struct atd_catalog *catalog, struct atd_json_writer *json)
 {
     struct atd_live_status live;
@@ -89,8 +107,10 @@ static void put_index(struct fs *fs, struct atd_catalog *catalog, struct atd_jso
     put_text(json, "provider", fs->index->ops->provider);
     put_text(json, "location", fs->index->location);
     put_text(json, "state", live.stale ? "stale" : "live");
+    put_bool(json, "stale", live.stale);
     if (live.stale)
         put_text(json, "error", live.error);
+    put_snapshot(&live, json);
     put_uint(json, "generation", atd_catalog_generation(catalog));
     put_time(json, "loaded_at", atd_catalog_loaded_at_s(catalog));
     put_text(json, "coherence", live.coherence);
@@ -218,6 +238,9 @@ static void write_metrics(struct fs *fs, struct atd_catalog *catalog, struct atd
                    "# HELP atdatafs_index_stale 1 when the index cannot be read now\n"
                    "# TYPE atdatafs_index_stale gauge\n"
                    "atdatafs_index_stale %d\n"
+                   "# HELP atdatafs_index_from_snapshot 1 while a snapshot is what is shown\n"
+                   "# TYPE atdatafs_index_from_snapshot gauge\n"
+                   "atdatafs_index_from_snapshot %d\n"
                    "# HELP atdatafs_datasets datasets shown\n"
                    "# TYPE atdatafs_datasets gauge\n"
                    "atdatafs_datasets %zu\n"
@@ -227,8 +250,9 @@ static void write_metrics(struct fs *fs, struct atd_catalog *catalog, struct atd
                    "# HELP atdatafs_nodes inodes the kernel remembers\n"
                    "# TYPE atdatafs_nodes gauge\n"
                    "atdatafs_nodes %zu\n",
-                   live.loads, live.load_failures, live.stale, atd_catalog_dataset_count(catalog),
-                   live.shards_unreadable, nodes_count(fs->nodes));
+                   live.loads, live.load_failures, live.stale, live.from_snapshot,
+                   atd_catalog_dataset_count(catalog), live.shards_unreadable,
+                   nodes_count(fs->nodes));
 }
 
 int control_render(struct fs *fs, struct atd_catalog *catalog, struct atd_str name,

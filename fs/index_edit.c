@@ -93,6 +93,8 @@ static void done_plain(struct atd_publisher_edit *base, const struct atd_error *
 /* Hands it over, or refuses with what went wrong before. */
 static void submit(struct index_edit *edit, int rc, struct atd_error *why)
 {
+    if (rc == 0 && edit->req)
+        rc = atd_publisher_can_edit(edit->fs->publisher, why);
     if (rc == 0)
         rc = atd_publisher_edit(edit->fs->publisher, &edit->edit, why);
     if (rc) {

@@ -51,7 +51,8 @@ static bool reply_if_fixed(fuse_req_t req, const char *operation, const struct n
 
 /* ------------------------------------------------------------------ MKDIR */
 
-static int make_dataset(struct fs *fs, const char *name, struct atd_error *err)
+static int make_dataset(struct fs *fs, const char *name, enum atd_effort effort,
+                        struct atd_error *err)
 {
     atd_auto_buf struct atd_buf index_name = ATD_BUF_INIT(ATD_NAME_BYTES_MAX);
     struct atd_str file_name = atd_str_from(name);
@@ -64,7 +65,7 @@ static int make_dataset(struct fs *fs, const char *name, struct atd_error *err)
     if (rc == 0)
         rc = atd_dataset_name_check(atd_buf_str(&index_name), err);
     if (rc == 0)
-        rc = atd_publisher_ready(fs->publisher, err);
+        rc = publishing_ready(fs, effort, err);
     return rc ? rc : staging_add_dataset(fs->staging, file_name, err);
 }
 
@@ -81,7 +82,7 @@ static int answer_mkdir(struct deferred *deferred)
     if (reply_if_fixed(req, "mkdir", directory, deferred->name))
         return 0;
     if (directory->kind == NODE_DATASETS) {
-        rc = make_dataset(fs, deferred->name, &why);
+        rc = make_dataset(fs, deferred->name, deferred->effort, &why);
     } else if (directory->kind == NODE_DATASET &&
                atd_upload_name_is_scratch_dir(atd_str_from(deferred->name))) {
         place = (struct staged_place){.directory = NODE_DATASET,
@@ -96,6 +97,8 @@ static int answer_mkdir(struct deferred *deferred)
                                ? "a dataset has no directories in it: its shards lie side by side"
                                : "no directory can be made here");
     }
+    if (rc == -EWOULDBLOCK)
+        return rc;
     if (rc)
         reply_refused(req, "mkdir", directory, deferred->name, &why);
     else
@@ -121,8 +124,11 @@ static int hide_shard(struct fs *fs, const struct node *directory, struct atd_st
 {
     const struct atd_shard *shard;
     struct view view;
-    int rc = view_open_for(fs, NODE_DATASET, node_subject(directory), name, effort, &view, err);
+    /* It is taken out of the index later, when nobody could be told any more. */
+    int rc = atd_publisher_can_edit(fs->publisher, err);
 
+    if (rc == 0)
+        rc = view_open_for(fs, NODE_DATASET, node_subject(directory), name, effort, &view, err);
     if (rc)
         return rc;
     shard = atd_shard_list_find(view.shards, name);

@@ -67,12 +67,12 @@ static int create(struct fs *fs, const struct node *directory, const char *name,
         rc = -EACCES;
     }
     if (rc == 0) {
-        rc = atd_publisher_ready(fs->publisher, err);
+        rc = publishing_ready(fs, effort, err);
         if (rc == 0 && stage_new(fs, &target, ret_staged, err) != 0) {
             err->code = verdict_errno(err);
             rc = -err->code;
         }
-        if (rc)
+        if (rc && rc != -EWOULDBLOCK)
             verdict_note(fs, &target, err);
     }
     target_release(&target);
@@ -151,14 +151,14 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
  * which the kernel looks the name up again, finds the copy and opens that.
  */
 static int open_record(struct fs *fs, const struct node *node, bool truncates,
-                       struct atd_error *err)
+                       enum atd_effort effort, struct atd_error *err)
 {
     const struct staged_place place = {.directory = node->parent == NODE_DATASET ? NODE_DATASET
                                                                                  : NODE_SCHEMAS,
                                        .subject = node_subject(node),
                                        .leaf = node_leaf(node)};
     struct staged *staged = NULL;
-    int rc = atd_publisher_ready(fs->publisher, err);
+    int rc = publishing_ready(fs, effort, err);
 
     if (rc == 0)
         rc = records_stage(fs, node, &place, !truncates, &staged, err);
@@ -191,8 +191,12 @@ static int answer_open_record(struct deferred *deferred)
     struct fs *fs = fs_of(req);
     const struct node *node = nodes_find(fs->nodes, deferred->number);
     struct atd_error why = ATD_ERROR_INIT;
-    int rc = node ? open_record(fs, node, (deferred->info.flags & O_TRUNC) != 0, &why) : -ESTALE;
+    int rc =
+        node ? open_record(fs, node, (deferred->info.flags & O_TRUNC) != 0, deferred->effort, &why)
+             : -ESTALE;
 
+    if (rc == -EWOULDBLOCK)
+        return rc;
     if (rc == -ESTALE)
         (void)fuse_reply_err(req, ESTALE);
     else

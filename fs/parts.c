@@ -1,10 +1,16 @@
 #include "parts.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/digest.h"
 #include "index/redis.h"
+
+/* Of the digest of an index's URL: the name of its snapshot. */
+#define SNAPSHOT_NAME_BYTES 8u
 
 static int make_index(struct parts *parts, bool may_be_missing, struct atd_error *err)
 {
@@ -17,7 +23,39 @@ static int make_index(struct parts *parts, bool may_be_missing, struct atd_error
     return atd_index_sqlite_open(options->index_path, &parts->index, err);
 }
 
-int parts_open(const struct options *options, bool may_be_missing,
+/* Where the index's snapshot lies; NULL: there is none. A SQLite file is its own. */
+static int find_snapshot(struct parts *parts, enum parts_use use, char **ret_path,
+                         struct atd_error *err)
+{
+    const char *cache = remote_cache_path(parts->remote);
+    const char *location = parts->index->location;
+    uint8_t digest[ATD_SHA256_BYTES];
+    char hex[2 * SNAPSHOT_NAME_BYTES + 1];
+
+    *ret_path = NULL;
+    if (use != PARTS_MOUNT || !parts->options->redis || !cache)
+        return 0;
+    atd_sha256_of(location, strlen(location), digest);
+    for (size_t i = 0; i < SNAPSHOT_NAME_BYTES; i++)
+        (void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    if (asprintf(ret_path, "%s/snapshots/%s", cache, hex) < 0) {
+        *ret_path = NULL;
+        return atd_error_set(err, ENOMEM, "out of memory");
+    }
+    return 0;
+}
+
+static int open_live(struct parts *parts, enum parts_use use, struct atd_error *err)
+{
+    struct atd_live_options live = {.index = parts->index, .locator = parts->locator};
+    atd_auto_free char *snapshot = NULL;
+    int rc = find_snapshot(parts, use, &snapshot, err);
+
+    live.snapshot_path = snapshot;
+    return rc ? rc : atd_live_open(&live, &parts->live, err);
+}
+
+int parts_open(const struct options *options, enum parts_use use, bool may_be_missing,
                void (*local_changed)(void *ctx, struct atd_str url,
                                      const struct atd_object_info *info),
                void *ctx, struct parts *ret_parts, struct atd_error *err)
@@ -40,7 +78,7 @@ int parts_open(const struct options *options, bool may_be_missing,
     locator.files = parts->files;
     remote_fill_locator(parts->remote, &locator);
     rc = atd_locator_new(&locator, &parts->locator, err);
-    return rc ? rc : atd_live_open(parts->index, parts->locator, &parts->live, err);
+    return rc ? rc : open_live(parts, use, err);
 }
 
 bool parts_stop(struct parts *parts)

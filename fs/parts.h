@@ -18,11 +18,17 @@ struct parts {
     struct atd_live *live;
 };
 
+/* What the parts are for. */
+enum parts_use {
+    PARTS_MOUNT,   /* shows what it can: starts from a snapshot, and keeps one */
+    PARTS_COMMAND, /* acts on what the index says now, or not at all */
+};
+
 /*
  * Makes them all and loads the index. `may_be_missing`: an index file that the user named may come
  * into being with the first publish. Whatever fails, the parts are to be closed. Blocks.
  */
-int parts_open(const struct options *options, bool may_be_missing,
+int parts_open(const struct options *options, enum parts_use use, bool may_be_missing,
                void (*local_changed)(void *ctx, struct atd_str url,
                                      const struct atd_object_info *info),
                void *ctx, struct parts *ret_parts, struct atd_error *err) ATD_MUST_USE;

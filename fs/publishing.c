@@ -22,6 +22,8 @@
 #define STOP_MS 10000u
 /* For taking back what was sent, while there is still a store to ask. */
 #define END_MS 4000u
+/* The first load of a large index. */
+#define CATCH_UP_MS 10000u
 /* A mount that nobody publishes in still looks for forgotten files now and then. */
 #define SWEEP_MS 600000
 /* Unlinked shards that are marked in one change: each costs a copy of the dataset's metadata. */
@@ -550,6 +552,18 @@ bool publishing_free(struct fs *fs)
     free(publishing);
     fs->publishing = NULL;
     return true;
+}
+
+int publishing_ready(struct fs *fs, enum atd_effort effort, struct atd_error *err)
+{
+    struct atd_live_status live;
+
+    atd_live_status(fs->live, &live);
+    if (live.catching_up && effort < ATD_EFFORT_NETWORK)
+        return -EWOULDBLOCK;
+    if (live.catching_up)
+        (void)atd_live_catch_up(fs->live, CATCH_UP_MS);
+    return atd_publisher_ready(fs->publisher, err);
 }
 
 /* ------------------------------------------------------------------ what is shown */

@@ -24,6 +24,10 @@ void publishing_end(struct fs *fs);
 /* Ends the rest, with what is still under way. False when a thread hangs. */
 bool publishing_free(struct fs *fs);
 
+/* 0 when a publish may be begun. A view that began with a snapshot and has not loaded its index is
+ * waited for, a few seconds. Errors: EWOULDBLOCK that takes more effort; EROFS with the reason. */
+int publishing_ready(struct fs *fs, enum atd_effort effort, struct atd_error *err) ATD_MUST_USE;
+
 /* A published shard was unlinked: hidden now, taken out of the index after its grace. Errors: as
  * staging_hide. */
 int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_str leaf,

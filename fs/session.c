@@ -23,6 +23,9 @@
 #define FUSE_THREADS_MIN 2
 #define FUSE_THREADS_MAX 8
 #define STOP_MS 10000
+/* A mount that starts from a snapshot is usable when the index was loaded, or after so long: most
+ * are loaded by then, and nobody has seen anything old. */
+#define CATCH_UP_MS 1000
 
 /* What the serving process tells its parent. */
 struct outcome {
@@ -80,8 +83,8 @@ static void on_ready(struct fs *fs)
 
 static int make_parts(struct fs *fs, struct atd_error *err)
 {
-    int rc =
-        parts_open(fs->options, !fs->options->index_named, file_local_changed, fs, &fs->parts, err);
+    int rc = parts_open(fs->options, PARTS_MOUNT, !fs->options->index_named, file_local_changed, fs,
+                        &fs->parts, err);
 
     fs->index = fs->parts.index;
     fs->store = fs->parts.files;
@@ -239,6 +242,15 @@ static void on_generation(void *ctx, struct atd_catalog *before, struct atd_cata
     publishing_index_changed(fs);
 }
 
+static void warn_of_snapshot(struct fs *fs)
+{
+    struct atd_live_status live;
+
+    atd_live_status(fs->live, &live);
+    if (live.from_snapshot)
+        atd_log(ATD_LOG_WARNING, "%s", live.error);
+}
+
 static int serve_mounted(struct fs *fs, struct atd_error *err)
 {
     const struct atd_live_watcher watcher = {fs, on_generation, notify_entry_shards};
@@ -247,6 +259,8 @@ static int serve_mounted(struct fs *fs, struct atd_error *err)
     rc = notify_start(fs, &fs->notify, err);
     if (rc == 0)
         rc = atd_live_start(fs->live, &watcher, err);
+    if (rc == 0 && !atd_live_catch_up(fs->live, CATCH_UP_MS))
+        warn_of_snapshot(fs);
     if (rc == 0 && fuse_set_signal_handlers(fs->session) != 0)
         rc = atd_error_set(err, EIO, "cannot handle signals");
     if (rc == 0) {

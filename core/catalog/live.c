@@ -2,13 +2,17 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/workers.h"
 #include "catalog/shards.h"
+#include "catalog/snapshot.h"
+#include "catalog/snapshot_saver.h"
 
 /* A file that is being changed while it is read is read again, so often, this long apart. */
 #define FIRST_LOAD_TRIES 100
@@ -21,8 +25,13 @@
 #define REFRESH_LEAST_MS 50
 /* Without news: it could be for ever. */
 #define WAIT_MS 600000
-/* Between attempts at an index that cannot be read: a broken file must not keep a core busy. */
-#define FAILED_PAUSE_MS 1000
+/* Between attempts at an index that cannot be read: a broken file must not keep a core busy, and a
+ * server that is back shall be shown within a second. */
+#define FAILED_PAUSE_MS 200
+#define FAILED_PAUSE_MAX_MS 1000
+#define FAILED_IDLE_SHARE 20
+/* The load that follows a start from a snapshot. */
+#define FIRST_REQUEST 1u
 
 struct atd_live {
     struct atd_lock lock;
@@ -45,6 +54,10 @@ struct atd_live {
     /* fixed after start */
     struct atd_index *index;
     struct atd_locator *locator;
+    bool starts_behind;  /* generation 1 is a snapshot's */
+    char *snapshot_path; /* NULL: none */
+    unsigned snapshot_every_ms;
+    struct atd_snapshot_saver *saver; /* NULL: nothing is saved */
     struct atd_live_watcher watcher;
     unsigned long follow_thread;
     unsigned long sweep_thread;
@@ -69,6 +82,28 @@ static bool wait_ms(struct atd_live *live, unsigned timeout_ms)
     return !stopping;
 }
 
+static void say_live_locked(struct atd_live *live)
+{
+    if (live->status.stale || !live->status.live_since_ms)
+        live->status.live_since_ms = atd_clock_monotonic_ms();
+    live->status.stale = live->status.from_snapshot = false;
+    live->status.error[0] = '\0';
+}
+
+static void say_stale_locked(struct atd_live *live, const char *why)
+{
+    char when[ATD_CLOCK_TEXT_MAX];
+
+    live->status.stale = true;
+    if (!live->status.from_snapshot) {
+        (void)snprintf(live->status.error, sizeof(live->status.error), "%s", why);
+        return;
+    }
+    atd_clock_format(live->status.snapshot_s, when);
+    (void)snprintf(live->status.error, sizeof(live->status.error),
+                   "shown from a snapshot of %s: %.400s", when, why);
+}
+
 /* Of changes alone, if the index can tell them; else not at all: rc says so. */
 static int update(struct atd_live *live, struct atd_catalog *base, struct atd_catalog **ret_catalog)
 {
@@ -82,10 +117,23 @@ static int update(struct atd_live *live, struct atd_catalog *base, struct atd_ca
     }
     atd_lock_take(&live->lock);
     live->status.updates++;
-    live->status.stale = false;
-    live->status.error[0] = '\0';
+    say_live_locked(live);
     atd_lock_give(&live->lock);
     return 0;
+}
+
+/* What a load came to; `why` NULL: it worked. */
+static void note_load(struct atd_live *live, const struct atd_error *why)
+{
+    atd_lock_take(&live->lock);
+    live->status.loads++;
+    live->status.load_failures += why != NULL;
+    live->status.catching_up = false;
+    if (why)
+        say_stale_locked(live, why->text);
+    else
+        say_live_locked(live);
+    atd_lock_give(&live->lock);
 }
 
 /* Loads, trying again while a writer is in the way. */
@@ -99,30 +147,51 @@ static int load(struct atd_live *live, uint64_t generation, struct atd_catalog *
             break;
         rc = atd_catalog_load(live->index, generation, ret_catalog, err);
     }
-    atd_lock_take(&live->lock);
-    live->status.loads++;
-    live->status.stale = rc != 0;
-    live->status.load_failures += rc != 0;
-    memcpy(live->status.error, rc ? err->text : "", rc ? sizeof(live->status.error) : 1);
-    atd_lock_give(&live->lock);
+    note_load(live, rc ? err : NULL);
     return rc;
 }
 
-int atd_live_open(struct atd_index *index, struct atd_locator *locator, struct atd_live **ret_live,
+/* True when generation 1 is that of the snapshot. */
+static bool open_snapshot(struct atd_live *live)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+
+    if (!live->snapshot_path)
+        return false;
+    if (atd_snapshot_load(live->snapshot_path, atd_str_from(live->index->location), 1,
+                          &live->current, &why) != 0) {
+        atd_log(ATD_LOG_DEBUG, "no snapshot: %s", why.text);
+        return false;
+    }
+    live->status.from_snapshot = true;
+    live->status.snapshot_s = atd_catalog_loaded_at_s(live->current);
+    live->status.catching_up = live->starts_behind = true;
+    say_stale_locked(live, "the index is being loaded");
+    live->requested = FIRST_REQUEST;
+    live->load_wanted = true;
+    return true;
+}
+
+int atd_live_open(const struct atd_live_options *options, struct atd_live **ret_live,
                   struct atd_error *err)
 {
     struct atd_live *live = calloc(1, sizeof(*live));
     struct atd_error why = ATD_ERROR_INIT;
-    int rc;
+    int rc = 0;
 
     if (!live)
         return atd_error_set(err, ENOMEM, "the catalog needs more memory than there is");
     atd_lock_init(&live->lock, ATD_RANK_LIVE);
     atd_cond_init(&live->wake);
-    live->index = index;
-    live->locator = locator;
+    live->index = options->index;
+    live->locator = options->locator;
+    live->snapshot_every_ms =
+        options->snapshot_every_ms ? options->snapshot_every_ms : ATD_LIVE_SNAPSHOT_MS;
     live->sweep_wanted = true;
-    rc = load(live, 1, &live->current, &why);
+    if (options->snapshot_path && !(live->snapshot_path = strdup(options->snapshot_path)))
+        rc = atd_error_set(&why, ENOMEM, "the catalog needs more memory than there is");
+    if (rc == 0 && !open_snapshot(live))
+        rc = load(live, 1, &live->current, &why);
     if (rc) {
         (void)atd_live_close(live);
         if (err)
@@ -199,10 +268,17 @@ uint64_t atd_live_generation(struct atd_live *live)
 
 void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
 {
+    struct atd_snapshot_saver_status saver = {0};
+
+    if (live->saver)
+        atd_snapshot_saver_status(live->saver, &saver);
     atd_lock_take(&live->lock);
     *ret_status = live->status;
     ret_status->coherence = atd_index_coherence(live->index);
     atd_lock_give(&live->lock);
+    ret_status->snapshot_path = live->snapshot_path;
+    ret_status->snapshot_saved_s = saver.saved_at_s;
+    memcpy(ret_status->snapshot_error, saver.error, sizeof(ret_status->snapshot_error));
 }
 
 /* Nothing changed: what is current has it all. */
@@ -248,6 +324,8 @@ static bool make_generation(struct atd_live *live, enum atd_index_news news, uin
     live->sweep_wanted = true;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
+    if (live->saver)
+        atd_snapshot_saver_offer(live->saver, after);
     if (live->watcher.generation)
         live->watcher.generation(live->watcher.ctx, before, after);
     atd_catalog_unref(before); /* this function's reference */
@@ -298,6 +376,11 @@ bool atd_live_await(struct atd_live *live, uint64_t request, unsigned timeout_ms
     return served;
 }
 
+bool atd_live_catch_up(struct atd_live *live, unsigned timeout_ms)
+{
+    return !live->starts_behind || atd_live_await(live, FIRST_REQUEST, timeout_ms);
+}
+
 /* What the thread is to do. */
 struct turn {
     bool stops;
@@ -329,6 +412,14 @@ static enum atd_index_news look(struct atd_live *live, const struct turn *turn)
     return turn->asked ? atd_index_sync(live->index) : atd_index_wait(live->index, WAIT_MS);
 }
 
+static void rest_after_failure(struct atd_live *live, int64_t took_ms)
+{
+    int64_t pause_ms = took_ms * FAILED_IDLE_SHARE;
+
+    pause_ms = pause_ms < FAILED_PAUSE_MS ? FAILED_PAUSE_MS : pause_ms;
+    (void)wait_ms(live, pause_ms > FAILED_PAUSE_MAX_MS ? FAILED_PAUSE_MAX_MS : (unsigned)pause_ms);
+}
+
 static void *follow_until_stopped(void *ctx)
 {
     struct atd_live *live = ctx;
@@ -336,14 +427,16 @@ static void *follow_until_stopped(void *ctx)
     while (true) {
         struct turn turn = take_turn(live);
         enum atd_index_news news;
+        int64_t start_ms;
 
         if (turn.stops)
             break;
         news = look(live, &turn);
+        start_ms = atd_clock_monotonic_ms();
         if (news == ATD_NEWS_NONE && turn.asked)
             serve(live, turn.request);
         if (news != ATD_NEWS_NONE && !make_generation(live, news, turn.request))
-            (void)wait_ms(live, FAILED_PAUSE_MS);
+            rest_after_failure(live, atd_clock_monotonic_ms() - start_ms);
         else if (turn.asked && !turn.load_wanted && !live->index->ops->sync)
             (void)wait_ms(live, REFRESH_LEAST_MS);
     }
@@ -453,11 +546,23 @@ static void *sweep_until_stopped(void *ctx)
     return NULL;
 }
 
+static int start_saver(struct atd_live *live, struct atd_error *err)
+{
+    int rc = atd_snapshot_saver_start(live->snapshot_path, atd_str_from(live->index->location),
+                                      live->snapshot_every_ms, &live->saver, err);
+
+    if (rc == 0 && !live->status.from_snapshot) /* nobody else changes it yet */
+        atd_snapshot_saver_offer(live->saver, live->current);
+    return rc;
+}
+
 int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher,
                    struct atd_error *err)
 {
-    int rc;
+    int rc = live->snapshot_path ? start_saver(live, err) : 0;
 
+    if (rc)
+        return rc;
     live->watcher = *watcher;
     rc = atd_thread_start("atd-sweep", sweep_until_stopped, live, &live->sweep_thread, err);
     if (rc)
@@ -484,11 +589,15 @@ bool atd_live_close(struct atd_live *live)
     if (live->following && !atd_thread_join(live->follow_thread, JOIN_MS))
         return false;
     live->following = false;
+    if (!atd_snapshot_saver_stop(live->saver, JOIN_MS))
+        return false;
+    live->saver = NULL;
     if (live->sweeping && !atd_thread_join(live->sweep_thread, JOIN_MS))
         return false;
     atd_catalog_unref(live->current);
     (void)pthread_cond_destroy(&live->wake);
     atd_lock_destroy(&live->lock);
+    free(live->snapshot_path);
     free(live);
     return true;
 }

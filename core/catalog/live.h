@@ -2,10 +2,17 @@
  * The living view of an index: holds the current generation, notices change, makes the next one.
  *
  * A thread waits for news of the index; it makes a new generation of the old one and what changed,
- * or loads all when anything may have, swaps it in, and tells the watcher both. Another thread follows each swap and looks every new shard up on
- * the disk, so that listings find sizes known; shards that were not to be had it looks for again,
- * and tells the watcher when they came. A failed load keeps the old generation and marks
- * the view stale. Threads: every function from any thread, but start and stop.
+ * or loads all when anything may have, swaps it in, and tells the watcher both. Another thread
+ * follows each swap and looks every new shard up on the disk, so that listings find sizes known;
+ * shards that were not to be had it looks for again, and tells the watcher when they came. A failed
+ * load keeps the old generation and marks the view stale. Threads: every function from any thread,
+ * but start and stop.
+ *
+ * Where there is a snapshot, generation 1 is made of it, and the index is loaded by the thread:
+ *
+ *     no snapshot                   LIVE <--load, failed load--> STALE
+ *     snapshot     CATCHING UP --load--> LIVE
+ *                  CATCHING UP --failed load--> STALE (what is shown is still the snapshot)
  */
 #ifndef ATD_CATALOG_LIVE_H
 #define ATD_CATALOG_LIVE_H
@@ -16,21 +23,39 @@
 struct atd_live;
 
 struct atd_live_status {
-    bool stale; /* the last load failed: what is shown may be old */
+    bool stale;       /* what is shown may be old: the last load failed, or there was none yet */
+    bool catching_up; /* there was none yet, after a start from a snapshot */
     char error[ATD_ERROR_TEXT_MAX];
+    int64_t live_since_ms; /* monotonic: when it last began not to be stale */
     const char *coherence; /* how the index tells of changes: "tracking (RESP2)", "polling" */
     uint64_t loads;
     uint64_t updates; /* generations made of changes alone */
     uint64_t load_failures;
     uint64_t shards_examined; /* by the sweep */
     uint64_t shards_unreadable;
+    bool from_snapshot;        /* what is shown is a snapshot's: this process has loaded nothing */
+    const char *snapshot_path; /* the view's; NULL: there is none */
+    int64_t snapshot_s;        /* then: when it was read from the index */
+    int64_t snapshot_saved_s;  /* by this process; 0: not yet */
+    char snapshot_error[ATD_ERROR_TEXT_MAX]; /* why it could not be saved; "" */
+};
+
+/* How often a snapshot is saved at most. */
+#define ATD_LIVE_SNAPSHOT_MS 30000u
+
+struct atd_live_options {
+    struct atd_index *index;     /* borrowed; both must outlive the view */
+    struct atd_locator *locator; /* borrowed */
+    const char *snapshot_path;   /* absolute; NULL: none is read or saved */
+    unsigned snapshot_every_ms;  /* 0: ATD_LIVE_SNAPSHOT_MS */
 };
 
 /*
- * Loads the first generation. `index` and `locator` are borrowed and must outlive the view.
- * Blocks: until it is loaded. Errors: the provider's; ENOMEM.
+ * Makes the first generation: of the snapshot, else by loading the index. A snapshot that is
+ * missing, damaged or another index's counts as none. Blocks: until it is made. Errors: the
+ * provider's; ENOMEM.
  */
-int atd_live_open(struct atd_index *index, struct atd_locator *locator, struct atd_live **ret_live,
+int atd_live_open(const struct atd_live_options *options, struct atd_live **ret_live,
                   struct atd_error *err) ATD_MUST_USE;
 
 /* Who wants to know; called from the view's threads, without a lock. Both may be NULL. */
@@ -46,8 +71,12 @@ struct atd_live_watcher {
 int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher,
                    struct atd_error *err) ATD_MUST_USE;
 
-/* Stops the threads if started, and frees the view. NULL is fine. False, leaving it behind, when a
- * thread hangs in the disk. */
+/* After a start from a snapshot: waits until the index was loaded once, or that failed. False:
+ * what is shown is the snapshot still. Blocks. */
+bool atd_live_catch_up(struct atd_live *live, unsigned timeout_ms);
+
+/* Stops the threads if started, saves the snapshot when something changed since it was saved, and
+ * frees the view. NULL is fine. False, leaving it behind, when a thread hangs in the disk. */
 bool atd_live_close(struct atd_live *live);
 
 /* Has the disk asked again soon about shards that were not to be had: someone met such a list. */

@@ -20,9 +20,10 @@
 #include "index/redis_load.h"
 #include "index/redis_session.h"
 
-/* Between attempts at a server that cannot be reached: it shall be back within about a second. */
+/* Between attempts at a server that cannot be reached: what it has shall show within a second of
+ * its return, with the view's own pauses and the load on top. */
 #define RETRY_FIRST_MS 100
-#define RETRY_AWAY_MAX_MS 1000
+#define RETRY_AWAY_MAX_MS 400
 /* At one that does not let us in, or is none: somebody has to change something first. */
 #define RETRY_REFUSED_MAX_MS 5000
 /*

@@ -205,27 +205,42 @@ static int not_now(struct atd_error *err, const char *what, const char *why)
                                    why);
 }
 
+/* `worked_ms`: a failure before that is over. */
+static int check_contact(struct atd_publisher *publisher, const struct atd_contact *contact,
+                         int64_t worked_ms, const char *what, struct atd_error *err)
+{
+    int64_t since = atd_clock_monotonic_ms() - ATD_PUBLISH_FAILED_MS;
+    struct atd_contact now;
+
+    atd_lock_take(&publisher->lock);
+    now = *contact;
+    atd_lock_give(&publisher->lock);
+    if (now.failed_ms <= since || now.failed_ms <= worked_ms)
+        return 0;
+    return not_now(err, what, now.why.text);
+}
+
+int atd_publisher_can_edit(struct atd_publisher *publisher, struct atd_error *err)
+{
+    struct atd_live_status live;
+
+    atd_live_status(publisher->options.live, &live);
+    return live.stale ? not_now(err, "the index", live.error) : 0;
+}
+
 int atd_publisher_ready(struct atd_publisher *publisher, struct atd_error *err)
 {
     struct atd_live_status live;
-    struct atd_contact index;
-    struct atd_contact store;
-    int64_t since = atd_clock_monotonic_ms() - ATD_PUBLISH_FAILED_MS;
+    int rc;
 
     if (!publisher->options.store)
         return atd_error_set(err, EROFS, "%s", publisher->options.no_store_reason);
     atd_live_status(publisher->options.live, &live);
-    if (live.stale)
+    /* A commit reads what it changes afresh, however old the view is. */
+    if (live.stale && !live.catching_up)
         return not_now(err, "the index", live.error);
-    atd_lock_take(&publisher->lock);
-    index = publisher->index;
-    store = publisher->store;
-    atd_lock_give(&publisher->lock);
-    if (index.failed_ms > since && index.failed_ms > 0)
-        return not_now(err, "the index", index.why.text);
-    if (store.failed_ms > since && store.failed_ms > 0)
-        return not_now(err, "the store", store.why.text);
-    return 0;
+    rc = check_contact(publisher, &publisher->index, live.live_since_ms, "the index", err);
+    return rc ? rc : check_contact(publisher, &publisher->store, 0, "the store", err);
 }
 
 void atd_publisher_count(struct atd_publisher *publisher, uint64_t *counter, uint64_t more)

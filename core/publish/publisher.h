@@ -70,6 +70,9 @@ bool atd_publisher_close(struct atd_publisher *publisher, unsigned timeout_ms);
 /* 0 when a publish could be begun; else why not, as far as is known without asking anybody (no
  * store, the index was unreachable or read only a moment ago). Errors: EROFS with what to do. */
 int atd_publisher_ready(struct atd_publisher *publisher, struct atd_error *err) ATD_MUST_USE;
+/* The same of an edit of the index alone, which rests on what is shown: refused when that is stale,
+ * also while a view that began with a snapshot is catching up. Errors: EROFS. */
+int atd_publisher_can_edit(struct atd_publisher *publisher, struct atd_error *err) ATD_MUST_USE;
 
 /* ------------------------------------------------------------------ edits */
 

@@ -44,7 +44,7 @@ static int publish_all(const struct options *options, struct publish *publish)
     struct atd_error why = ATD_ERROR_INIT;
     bool ended = true;
     int exit_code;
-    int rc = parts_open(options, true, NULL, NULL, &parts, &why);
+    int rc = parts_open(options, PARTS_COMMAND, true, NULL, NULL, &parts, &why);
 
     if (rc == 0)
         rc = atd_live_start(parts.live, &(struct atd_live_watcher){0}, &why);

@@ -3,7 +3,7 @@
  * them, while the index changes all the time and the poller and the sweeper do their work: every
  * generation that a reader holds is whole. Once with an index that is loaded each time, once with
  * one that tells changes: then generations share their texts, and new ones are appended while old
- * ones are read.
+ * ones are read. Each is saved, and the second view begins with what the first one saved.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -155,9 +155,11 @@ static void *run_readers(void *ctx)
 }
 
 /* `index` is taken. */
-static void run(struct atd_index *index, bool tells)
+static void run(struct atd_index *index, bool tells, const char *snapshot)
 {
     static const struct atd_live_watcher watcher = {NULL, on_change, NULL};
+    const struct atd_live_options options = {
+        .index = index, .locator = locator, .snapshot_path = snapshot, .snapshot_every_ms = 1};
     int64_t until_ms = atd_clock_monotonic_ms() + RUN_MS;
     struct atd_live_status status;
     pthread_t readers;
@@ -166,15 +168,17 @@ static void run(struct atd_index *index, bool tells)
     atomic_store(&stop, false);
     atomic_store(&swaps, 0);
     atd_index_memory_set(index, state_a, 1, labels_a, 1, NULL, 0);
-    MUST(atd_live_open(index, locator, &live, NULL) == 0);
+    MUST(atd_live_open(&options, &live, NULL) == 0);
     MUST(atd_live_start(live, &watcher, NULL) == 0);
     MUST(pthread_create(&readers, NULL, run_readers, NULL) == 0);
     MUST(pthread_create(&askers, NULL, tells ? run_barriers : run_askers, NULL) == 0);
+    MUST(atd_live_catch_up(live, 60000));
     for (int i = 0; atd_clock_monotonic_ms() < until_ms; i++) {
         if (i % 2)
             atd_index_memory_set(index, state_a, 1, labels_a, 1, NULL, 0);
         else
             atd_index_memory_set(index, state_b, 2, labels_b, 2, NULL, 0);
+        atd_live_status(live, &status);
         (void)usleep(tells ? 1000 : 20000);
     }
     atomic_store(&stop, true);
@@ -183,6 +187,7 @@ static void run(struct atd_index *index, bool tells)
     MUST(atomic_load(&swaps) > 2);
     atd_live_status(live, &status);
     MUST(tells ? status.updates > 2 : status.updates == 0);
+    MUST(status.snapshot_saved_s > 0 && !status.snapshot_error[0]);
     MUST(atd_live_close(live));
     atd_index_free(index);
 }
@@ -190,12 +195,17 @@ static void run(struct atd_index *index, bool tells)
 int main(void)
 {
     static const char *const roots[] = {"/data"};
+    char directory[] = "/tmp/atd-race-live-XXXXXX";
+    char snapshot[sizeof(directory) + 8];
 
+    MUST(mkdtemp(directory) != NULL);
+    (void)snprintf(snapshot, sizeof(snapshot), "%s/it", directory);
     MUST(atd_file_store_new(roots, 1, &store, NULL) == 0);
     MUST(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL) == 0);
-    run(atd_index_memory_new(), false);
-    run(atd_index_memory_new_telling(), true);
+    run(atd_index_memory_new(), false, snapshot);
+    run(atd_index_memory_new_telling(), true, snapshot);
     MUST(atd_locator_free(locator));
     atd_file_store_free(store);
+    MUST(unlink(snapshot) == 0 && rmdir(directory) == 0);
     return 0;
 }

@@ -313,7 +313,8 @@ int main(void)
              &(struct atd_locator_options){
                  .files = store, .s3 = memory, .table = table, .s3_scope = "t", .timeout_ms = 1000},
              &locator, NULL) == 0);
-    MUST(atd_live_open(index, locator, &live, NULL) == 0);
+    MUST(atd_live_open(&(struct atd_live_options){.index = index, .locator = locator}, &live,
+                       NULL) == 0);
     MUST(atd_live_start(live, &(struct atd_live_watcher){NULL, NULL, NULL}, NULL) == 0);
     MUST(atd_index_memory_writer(index, &writer, NULL) == 0);
     options = (struct atd_publisher_options){.live = live,

@@ -166,7 +166,8 @@ static inline void rig_open(struct rig *rig)
     rig->index = atd_index_memory_new();
     WORKS(atd_file_store_new(roots, 1, &rig->files, err));
     WORKS(atd_locator_new(&(struct atd_locator_options){.files = rig->files}, &rig->locator, err));
-    WORKS(atd_live_open(rig->index, rig->locator, &rig->live, err));
+    WORKS(atd_live_open(&(struct atd_live_options){.index = rig->index, .locator = rig->locator},
+                        &rig->live, err));
     rig->hook.base.ops = &hook_ops;
     WORKS(atd_index_memory_writer(rig->index, &rig->hook.inner, err));
     rig->editor = rig_editor(rig, &rig->hook.base, false);

@@ -207,7 +207,8 @@ static inline void rig_open_over(struct rig *rig, struct atd_store *store, const
                                           .s3_scope = "test",
                                           .timeout_ms = 1000};
     WORKS(atd_locator_new(&places, &rig->locator, err));
-    WORKS(atd_live_open(rig->index, rig->locator, &rig->live, err));
+    WORKS(atd_live_open(&(struct atd_live_options){.index = rig->index, .locator = rig->locator},
+                        &rig->live, err));
     WORKS(atd_live_start(rig->live, &(struct atd_live_watcher){NULL, NULL, NULL}, err));
     rig->hook.base.ops = &hook_ops;
     WORKS(atd_index_memory_writer(rig->index, &rig->hook.inner, err));

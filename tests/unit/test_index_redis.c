@@ -496,7 +496,9 @@ Test(index_redis, a_living_view_over_a_restart)
     index = open_socket("");
     cr_assert_eq(atd_file_store_new(NULL, 0, &store, NULL), 0);
     cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
-    cr_assert_eq(atd_live_open(index, locator, &live, NULL), 0);
+    cr_assert_eq(
+        atd_live_open(&(struct atd_live_options){.index = index, .locator = locator}, &live, NULL),
+        0);
     cr_assert_eq(atd_live_start(live, &watcher, NULL), 0);
     server_kill(&server);
     cr_assert(wait_for_status(live, true, 0));

@@ -579,7 +579,8 @@ static void open_on_disk(struct rig *rig, const char *dir, char paths[3][128])
     WORKS(atd_store_fault_new(rig->memory, NULL, NULL, &rig->store, err));
     atd_store_fault_writes(rig->store, die_at_write, NULL);
     WORKS(atd_locator_new(&(struct atd_locator_options){.files = rig->files}, &rig->locator, err));
-    WORKS(atd_live_open(rig->index, rig->locator, &rig->live, err));
+    WORKS(atd_live_open(&(struct atd_live_options){.index = rig->index, .locator = rig->locator},
+                        &rig->live, err));
     WORKS(atd_live_start(rig->live, &(struct atd_live_watcher){NULL, NULL, NULL}, err));
     rig->hook.base.ops = &hook_ops;
     rig->hook.at_commit = die_at_commit;

@@ -87,7 +87,9 @@ static void start(void)
     fs.index = atd_index_memory_new();
     atd_index_memory_set(fs.index, &entry, 1, NULL, 0, &schema, 1);
     cr_assert_eq(atd_locator_new(&locator, &fs.locator, NULL), 0);
-    cr_assert_eq(atd_live_open(fs.index, fs.locator, &fs.live, &err), 0, "%s", err.text);
+    cr_assert_eq(atd_live_open(&(struct atd_live_options){.index = fs.index, .locator = fs.locator},
+                               &fs.live, &err),
+                 0, "%s", err.text);
     fs.nodes = nodes_new();
     fs.events = events_new();
     fs.staging = staging_new();

@@ -2,10 +2,14 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "catalog/live.h"
+#include "catalog/snapshot.h"
 
 #define DEADLINE_MS 10000u
 
@@ -75,10 +79,11 @@ struct scene {
     struct atd_live *live;
 };
 
-static void open_scene(struct scene *scene, bool start)
+static const struct atd_live_watcher no_watcher = {0};
+
+static void make_scene(struct scene *scene)
 {
     static const char *const roots[] = {"/data"};
-    static const struct atd_live_watcher watcher = {0};
 
     memset(scene, 0, sizeof(*scene));
     cr_assert_eq(atd_index_init(&scene->gate.base, &gate_ops, "gate:", NULL), 0);
@@ -88,9 +93,22 @@ static void open_scene(struct scene *scene, bool start)
     cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = scene->files},
                                  &scene->locator, NULL),
                  0);
-    cr_assert_eq(atd_live_open(&scene->gate.base, scene->locator, &scene->live, NULL), 0);
+}
+
+static int open_live(struct scene *scene, const char *snapshot, struct atd_error *err)
+{
+    return atd_live_open(&(struct atd_live_options){.index = &scene->gate.base,
+                                                    .locator = scene->locator,
+                                                    .snapshot_path = snapshot},
+                         &scene->live, err);
+}
+
+static void open_scene(struct scene *scene, bool start)
+{
+    make_scene(scene);
+    cr_assert_eq(open_live(scene, NULL, NULL), 0);
     if (start)
-        cr_assert_eq(atd_live_start(scene->live, &watcher, NULL), 0);
+        cr_assert_eq(atd_live_start(scene->live, &no_watcher, NULL), 0);
 }
 
 static void close_scene(struct scene *scene)
@@ -161,4 +179,143 @@ Test(live, before_the_start_the_waiting_thread_loads)
     gate_set(&scene.gate, false, true);
     cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), 0));
     close_scene(&scene);
+}
+
+/* ------------------------------------------------------------------ from a snapshot */
+
+#define SNAPSHOT_DIR "/tmp/atd-live-XXXXXX"
+
+struct snapshot_place {
+    char directory[sizeof(SNAPSHOT_DIR)];
+    char path[sizeof(SNAPSHOT_DIR) + 8];
+};
+
+/* A snapshot of what the gate's index was: a dataset. */
+static void save_dataset(struct snapshot_place *place)
+{
+    static const struct atd_index_entry entry = {
+        {"cid1", 4}, {"digits", 6}, {"r", 1}, {(const uint8_t *)"\x90", 1}, {NULL, 0}, {NULL, 0}};
+    struct atd_index *index = atd_index_memory_new();
+    struct atd_catalog *catalog = NULL;
+
+    (void)strcpy(place->directory, SNAPSHOT_DIR);
+    cr_assert_not_null(mkdtemp(place->directory));
+    (void)snprintf(place->path, sizeof(place->path), "%s/it", place->directory);
+    atd_index_memory_set(index, &entry, 1, NULL, 0, NULL, 0);
+    cr_assert_eq(atd_catalog_load(index, 1, &catalog, NULL), 0);
+    cr_assert_eq(atd_snapshot_save(catalog, place->path, atd_str_from("gate:"), NULL), 0);
+    atd_catalog_unref(catalog);
+    atd_index_free(index);
+}
+
+static void drop_snapshot(struct snapshot_place *place)
+{
+    (void)unlink(place->path);
+    cr_assert_eq(rmdir(place->directory), 0);
+}
+
+static size_t datasets_shown(struct scene *scene)
+{
+    struct atd_catalog *catalog = atd_live_get(scene->live);
+    size_t count = atd_catalog_dataset_count(catalog);
+
+    atd_catalog_unref(catalog);
+    return count;
+}
+
+static size_t datasets_saved(const struct snapshot_place *place)
+{
+    struct atd_catalog *catalog = NULL;
+    size_t count;
+
+    cr_assert_eq(atd_snapshot_load(place->path, atd_str_from("gate:"), 1, &catalog, NULL), 0);
+    count = atd_catalog_dataset_count(catalog);
+    atd_catalog_unref(catalog);
+    return count;
+}
+
+Test(live, a_snapshot_is_shown_at_once_and_the_index_loaded_behind_it, .timeout = 60)
+{
+    struct atd_live_status status;
+    struct snapshot_place place;
+    struct scene scene;
+
+    save_dataset(&place);
+    make_scene(&scene);
+    gate_set(&scene.gate, true, false);
+    cr_assert_eq(open_live(&scene, place.path, NULL), 0);
+    cr_assert_eq(scene.gate.loads, 0);
+    cr_assert_eq(datasets_shown(&scene), 1);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    gate_await_loads(&scene.gate, 1);
+    cr_assert_not(atd_live_catch_up(scene.live, 20), "it waits at the gate");
+    atd_live_status(scene.live, &status);
+    cr_assert(status.stale && status.catching_up && status.from_snapshot);
+    cr_assert_not_null(strstr(status.error, "shown from a snapshot of 20"));
+    cr_assert_not_null(strstr(status.error, "being loaded"));
+    gate_set(&scene.gate, false, false);
+    cr_assert(atd_live_catch_up(scene.live, DEADLINE_MS));
+    atd_live_status(scene.live, &status);
+    cr_assert_not(status.stale || status.catching_up || status.from_snapshot);
+    cr_assert_str_eq(status.error, "");
+    cr_assert_eq(atd_live_generation(scene.live), 2);
+    cr_assert_eq(datasets_shown(&scene), 0, "the index is empty now");
+    close_scene(&scene);
+    cr_assert_eq(datasets_saved(&place), 0, "which is saved");
+    drop_snapshot(&place);
+}
+
+Test(live, a_snapshot_is_shown_while_the_index_cannot_be_read, .timeout = 60)
+{
+    struct atd_live_status status;
+    struct snapshot_place place;
+    struct scene scene;
+
+    save_dataset(&place);
+    make_scene(&scene);
+    gate_set(&scene.gate, false, true);
+    cr_assert_eq(open_live(&scene, place.path, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    cr_assert_not(atd_live_catch_up(scene.live, DEADLINE_MS));
+    atd_live_status(scene.live, &status);
+    cr_assert(status.stale && status.from_snapshot && !status.catching_up);
+    cr_assert_not_null(strstr(status.error, "shown from a snapshot of 20"));
+    cr_assert_not_null(strstr(status.error, "cannot be read"));
+    cr_assert_eq(status.load_failures, 1);
+    cr_assert_eq(datasets_shown(&scene), 1);
+    close_scene(&scene);
+    cr_assert_eq(datasets_saved(&place), 1, "what was not read is not saved");
+    /* Once loaded, a failure is told as ever. */
+    make_scene(&scene);
+    cr_assert_eq(open_live(&scene, place.path, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    cr_assert(atd_live_catch_up(scene.live, DEADLINE_MS));
+    gate_set(&scene.gate, false, true);
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    atd_live_status(scene.live, &status);
+    cr_assert(status.stale && !status.from_snapshot);
+    cr_assert_null(strstr(status.error, "snapshot"));
+    close_scene(&scene);
+    drop_snapshot(&place);
+}
+
+Test(live, without_a_good_snapshot_the_index_must_be_read)
+{
+    struct atd_error err = ATD_ERROR_INIT;
+    struct snapshot_place place;
+    struct scene scene;
+
+    save_dataset(&place);
+    cr_assert_eq(truncate(place.path, 80), 0);
+    make_scene(&scene);
+    gate_set(&scene.gate, false, true);
+    cr_assert_eq(open_live(&scene, place.path, &err), -EIO);
+    cr_assert_str_eq(err.text, "index 'gate:': the index cannot be read");
+    gate_set(&scene.gate, false, false);
+    cr_assert_eq(open_live(&scene, place.path, NULL), 0);
+    cr_assert(atd_live_catch_up(scene.live, 0), "there is nothing to wait for");
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    close_scene(&scene);
+    cr_assert_eq(datasets_saved(&place), 0);
+    drop_snapshot(&place);
 }
