@@ -37,8 +37,8 @@ struct atd_index_schema {
 enum atd_index_kind { ATD_INDEX_ENTRY, ATD_INDEX_LABEL, ATD_INDEX_SCHEMA };
 
 /*
- * Receives a load, or changes. Views are valid during the call only. A callback returns 0, or a negative
- * errno with `err` set, which ends the load.
+ * Receives a load, or changes. Views are valid during the call only. A callback returns 0, or a
+ * negative errno with `err` set, which ends the load.
  */
 struct atd_index_sink {
     void *ctx;
@@ -90,6 +90,10 @@ struct atd_index {
 /* For providers: `location` is copied. Errors: ENOMEM, EMFILE; nothing to free then. */
 int atd_index_init(struct atd_index *index, const struct atd_index_ops *ops, const char *location,
                    struct atd_error *err) ATD_MUST_USE;
+
+/* For providers: true when somebody called atd_index_wake, now or within `timeout_ms`; takes that
+ * back. Blocks: as it says. */
+bool atd_index_was_woken(struct atd_index *index, unsigned timeout_ms);
 
 /*
  * Reports every record of one consistent state. An index that does not exist yet is empty.
