@@ -238,6 +238,11 @@ static int redis_load(struct atd_index *base, const struct atd_index_sink *sink,
     int rc = need_link(index, err);
 
     index->loaded = false;
+    /* What it was told till now, the load sees by itself. */
+    if (rc == 0 && index->track && atd_redis_track_barrier(index->track, NULL) != 0) {
+        drop_track(index);
+        first = true;
+    }
     if (rc == 0 && (first || start_ms >= index->track_retry_at_ms))
         try_to_track(index);
     if (index->track)

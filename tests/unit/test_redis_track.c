@@ -414,7 +414,7 @@ Test(redis_track, what_is_published_together_is_told_together)
     (void)kill(publisher, SIGKILL);
     (void)waitpid(publisher, NULL, 0);
     /* Where it never ends the rounds do. */
-    cr_assert_leq(torn, updates / 300, "%u of %u", torn, updates);
+    cr_assert_leq(torn, 1, "%u of %u", torn, updates);
     atd_index_free(index);
 }
 
