@@ -1,8 +1,11 @@
 """What a teammate commits to Redis shows at once, and an index that nobody changes costs nothing."""
 
+import contextlib
 import json
 import os
+import shutil
 import statistics
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -300,6 +303,53 @@ def test_barrier_shows_what_was_committed(stack, server):
             assert f"Sample@1.0.{i}.json" in os.listdir(team.mount / "schemas")
     team.index.client.flushdb()
     assert os.listdir(team.mount / "datasets") == []
+
+
+@contextlib.contextmanager
+def notified_late(mount, seconds):
+    """What the kernel must forget it is told so much later, of each name."""
+    tids = [
+        task.name
+        for task in Path(f"/proc/{mount.pid}/task").iterdir()
+        if (task / "comm").read_text().strip() == "atd-notify"
+    ]
+    delay = f"inject=writev,write:delay_enter={int(seconds * 1e6)}"
+    command = ["strace", "-qq", "-p", tids[0], "-e", "trace=writev,write", "-e", delay]
+    tracer = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def is_traced():
+        assert tracer.poll() is None, "strace may not watch the daemon"
+        status = (Path(f"/proc/{mount.pid}/task") / tids[0] / "status").read_text()
+        return f"TracerPid:\t{tracer.pid}\n" in status
+
+    try:
+        wait_until(is_traced, SEES_SECONDS, "strace watches")
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(SEES_SECONDS)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="there is no strace")
+def test_barrier_does_not_wait_for_the_kernel_to_be_told(stack, server):
+    """A listing that the kernel has kept is not shown, though nobody has told it yet."""
+    team = Team(stack, server, "consistency=barrier")
+    assert team.names() == team.names() == ["first"]
+    counted = team.mount.metrics()["readdir_requests"]
+    assert team.names() == ["first"]
+    assert team.mount.metrics()["readdir_requests"] == counted, "the listing was not kept"
+    with notified_late(team.mount, 0.3):
+        for i in range(3):
+            team.index.entry(f"set-{i}", ["/nowhere/x.tar"], cid=f"c{i}")
+            assert f"set-{i}" in team.names()
+    wait_until(
+        lambda: team.names() == ["first", "set-0", "set-1", "set-2"], SEES_SECONDS, "all show"
+    )
 
 
 def test_barrier_of_many_at_once(stack, server):
