@@ -209,11 +209,14 @@ void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
     atd_lock_give(&live->lock);
 }
 
-/* Nothing changed: what is current has it all. */
-static void serve(struct atd_live *live, uint64_t request)
+/* Nothing changed: what is current has it all, unless it has been old all the time. */
+static void serve(struct atd_live *live, uint64_t request, bool stale)
 {
     atd_lock_take(&live->lock);
-    live->served = request;
+    if (stale)
+        live->failed = request;
+    else
+        live->served = request;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
 }
@@ -375,8 +378,8 @@ static void *follow_until_stopped(void *ctx)
         if (turn.stops)
             break;
         news = look(live, &turn);
-        if (news == ATD_NEWS_NONE && turn.asked && !turn.stale)
-            serve(live, turn.request);
+        if (news == ATD_NEWS_NONE && turn.asked)
+            serve(live, turn.request, turn.stale);
         if (news == ATD_NEWS_NONE || make_generation(live, news, turn.request))
             continue;
         live->failed_at_ms = atd_clock_monotonic_ms();

@@ -384,33 +384,45 @@ static int subscribe(struct atd_redis_track *track, struct atd_error *err)
     }
 }
 
-/* One way, on a connection that knows of no other. */
-static int open_one(const struct atd_redis_url *url, const char *ca_file, enum atd_redis_way way,
-                    struct atd_redis_track **ret_track, struct atd_error *err)
+int atd_redis_track_over(struct atd_redis_link *link, enum atd_redis_way way, unsigned db,
+                         struct atd_redis_track **ret_track, struct atd_error *err)
 {
     struct atd_redis_track *track = calloc(1, sizeof(*track));
-    unsigned round_trip_us;
     int rc;
 
     if (!track)
         return atd_error_set(err, ENOMEM, "out of memory");
+    track->link = link;
     track->way = way;
-    track->db = url->db;
+    track->db = db;
     atd_redis_dirty_init(&track->dirty);
-    rc = atd_redis_link_open(url, ca_file, &track->link, err);
-    if (rc == 0)
-        rc = atd_redis_login(track->link, url, &round_trip_us, err);
-    if (rc == 0) {
-        atd_redis_link_set_deadline(track->link, atd_clock_monotonic_ms() + ATD_REDIS_ANSWER_MS);
-        rc = subscribe(track, err);
-    }
+    atd_redis_link_set_deadline(link, atd_clock_monotonic_ms() + ATD_REDIS_ANSWER_MS);
+    rc = subscribe(track, err);
     if (rc) {
+        track->link = NULL;
         atd_redis_track_free(track);
         return rc;
     }
     track->heard_ms = atd_clock_monotonic_ms();
     *ret_track = track;
     return 0;
+}
+
+/* One way, on a connection that knows of no other. */
+static int open_one(const struct atd_redis_url *url, const char *ca_file, enum atd_redis_way way,
+                    struct atd_redis_track **ret_track, struct atd_error *err)
+{
+    struct atd_redis_link *link = NULL;
+    unsigned round_trip_us;
+    int rc = atd_redis_link_open(url, ca_file, &link, err);
+
+    if (rc == 0)
+        rc = atd_redis_login(link, url, &round_trip_us, err);
+    if (rc == 0)
+        rc = atd_redis_track_over(link, way, url->db, ret_track, err);
+    if (rc)
+        atd_redis_link_free(link);
+    return rc;
 }
 
 int atd_redis_track_open(const struct atd_redis_url *url, const char *ca_file, unsigned ways,

@@ -48,6 +48,10 @@ struct atd_redis_track;
 int atd_redis_track_open(const struct atd_redis_url *url, const char *ca_file, unsigned ways,
                          struct atd_redis_track **ret_track, struct atd_error *err) ATD_MUST_USE;
 
+/* A track over a link that is logged in: for tests. `link` is taken on success. */
+int atd_redis_track_over(struct atd_redis_link *link, enum atd_redis_way way, unsigned db,
+                         struct atd_redis_track **ret_track, struct atd_error *err) ATD_MUST_USE;
+
 enum atd_redis_way atd_redis_track_way(const struct atd_redis_track *track);
 
 /*
