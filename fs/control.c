@@ -213,6 +213,7 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     put_uint(&json, "gid", options->gid);
     (void)snprintf(umask_text, sizeof(umask_text), "%03o", (unsigned)options->umask);
     put_text(&json, "umask", umask_text);
+    put_text(&json, "consistency", options->barrier ? "barrier" : "eventual");
     put_uint(&json, "poll_ms", ATD_INDEX_POLL_MS);
     put_remote_config(&json, options);
     put_publish_config(&json, options);

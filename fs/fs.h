@@ -62,6 +62,7 @@ struct fs {
     struct passthrough *passthrough; /* NULL: the daemon did not mount by itself */
     struct fuse_session *session;
     struct metrics metrics;
+    atomic_uint_fast64_t late_barrier; /* op_dir.c: one that had no answer in time; 0: none */
     int64_t started_at_s;
     void (*ready)(struct fs *fs); /* called once, when the kernel has shaken hands */
     void *ready_ctx;

@@ -14,6 +14,8 @@
     X(lookup_requests, "LOOKUP requests")                                                  \
     X(getattr_requests, "GETATTR requests")                                                \
     X(opendir_requests, "OPENDIR requests")                                                \
+    X(barriers, "OPENDIR requests that asked the index for news first")                    \
+    X(barriers_late, "of these, that got no answer in time")                               \
     X(readdir_requests, "READDIR and READDIRPLUS requests")                                \
     X(readlink_requests, "READLINK requests")                                              \
     X(open_requests, "OPEN requests")                                                      \

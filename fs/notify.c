@@ -22,7 +22,8 @@ struct notice {
     struct notice *next;
     fuse_ino_t parent;
     bool expire;
-    size_t name_len; /* 0: the directory's own attributes and listing */
+    uint64_t generation; /* not 0: all that it changed stands before this one; nothing to send */
+    size_t name_len;     /* 0: the directory's own attributes and listing */
     char name[];
 };
 
@@ -36,6 +37,7 @@ struct locked {
 struct notify {
     struct fs *fs;
     unsigned long thread;
+    atomic_uint_fast64_t told; /* the generation of which the kernel has been told all */
     struct atd_lock lock;
     pthread_cond_t wake;
 
@@ -64,6 +66,10 @@ static int expire_entry(struct fs *fs, const struct notice *notice)
 /* Failures are ordinary: the kernel may not know the name, or the mount may be gone. */
 static void send_notice(struct fs *fs, const struct notice *notice)
 {
+    if (notice->generation) {
+        atomic_store(&fs->notify->told, notice->generation);
+        return;
+    }
     METRICS_ADD(&fs->metrics, notifications, 1);
     if (notice->name_len == 0)
         (void)fuse_lowlevel_notify_inval_inode(fs->session, notice->parent, 0, 0);
@@ -125,6 +131,9 @@ static bool must_wait_locked(struct notify *notify, const struct notice *notice,
     struct locked *locked = find_locked(notify, notice->parent);
     int64_t left;
 
+    /* It tells of those before it: they have their own time. */
+    if (notice->generation)
+        return notice != notify->first;
     if (!locked)
         return false;
     if (locked->requests > 0)
@@ -189,6 +198,7 @@ int notify_start(struct fs *fs, struct notify **ret_notify, struct atd_error *er
     if (!notify)
         return atd_error_set(err, ENOMEM, "out of memory");
     notify->fs = fs;
+    atomic_init(&notify->told, atd_live_generation(fs->live));
     atd_lock_init(&notify->lock, ATD_RANK_NOTIFY);
     atd_cond_init(&notify->wake);
     rc = atd_thread_start("atd-notify", send_until_stopped, notify, &notify->thread, err);
@@ -223,6 +233,18 @@ bool notify_stop(struct notify *notify)
     return true;
 }
 
+static void queue(struct notify *notify, struct notice *notice)
+{
+    atd_lock_take(&notify->lock);
+    if (notify->last)
+        notify->last->next = notice;
+    else
+        notify->first = notice;
+    notify->last = notice;
+    (void)pthread_cond_signal(&notify->wake);
+    atd_lock_give(&notify->lock);
+}
+
 void notify_name(struct notify *notify, fuse_ino_t parent, struct atd_str name, bool expire)
 {
     struct notice *notice = malloc(sizeof(*notice) + name.len + 1);
@@ -233,14 +255,24 @@ void notify_name(struct notify *notify, fuse_ino_t parent, struct atd_str name, 
     if (name.len)
         memcpy(notice->name, name.ptr, name.len);
     notice->name[name.len] = '\0';
-    atd_lock_take(&notify->lock);
-    if (notify->last)
-        notify->last->next = notice;
-    else
-        notify->first = notice;
-    notify->last = notice;
-    (void)pthread_cond_signal(&notify->wake);
-    atd_lock_give(&notify->lock);
+    queue(notify, notice);
+}
+
+/* Behind all that a generation changed. */
+static void queue_end(struct notify *notify, uint64_t generation)
+{
+    struct notice *notice = malloc(sizeof(*notice) + 1);
+
+    if (!notice)
+        return; /* listings are not kept until the next one */
+    *notice = (struct notice){.generation = generation};
+    notice->name[0] = '\0';
+    queue(notify, notice);
+}
+
+bool notify_has_told(struct notify *notify, uint64_t generation)
+{
+    return atomic_load(&notify->told) >= generation;
 }
 
 /* The directory's attributes and its cached listing. */
@@ -408,4 +440,5 @@ void notify_generation(void *ctx, struct atd_catalog *before, struct atd_catalog
         if (directory)
             notify_listing(fs->notify, directory);
     }
+    queue_end(fs->notify, atd_catalog_generation(after));
 }

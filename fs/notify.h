@@ -25,6 +25,10 @@ void notify_generation(void *fs, struct atd_catalog *before, struct atd_catalog 
 void notify_entry_shards(void *fs, struct atd_catalog *catalog,
                          const struct atd_catalog_entry *entry);
 
+/* True when the kernel has been told of everything that `generation` changed, so that what it keeps
+ * of before may be used. Any thread. */
+bool notify_has_told(struct notify *notify, uint64_t generation);
+
 /* What is staged, hidden or an empty dataset came or went by itself, not by a request that the
  * kernel made: queues that the name and the directory's listing are forgotten. The place as in
  * staging.h; for an empty dataset: NODE_DATASETS, "", its file name. */

@@ -4,6 +4,11 @@
  * A directory handle holds a view of one generation, that of the listing's beginning, so that what
  * is read in pieces is one state of the index, however long it takes. The kernel keeps the whole
  * listing afterwards.
+ *
+ * With consistency=barrier, who opens a directory of the index sees all that anybody committed
+ * before: the index is asked first, by a worker. Either way the kernel uses no listing that it has
+ * yet to be told is old. An index that does not answer delays a few such requests for a moment and
+ * then none, until it does.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,6 +18,9 @@
 #include "defer.h"
 #include "layout.h"
 #include "reply.h"
+
+/* So long a listing waits for the index's word: far more than a round trip to a far server. */
+#define BARRIER_MS 500
 
 /* "." and ".." come first; the view's places follow. */
 #define DOTS 2
@@ -82,10 +90,63 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
     info->fh = (uintptr_t)directory;
     /* Both, or the kernel caches nothing (FUSE 3.1). */
     info->cache_readdir = directory->is_cached;
-    info->keep_cache = directory->is_cached;
+    info->keep_cache = directory->is_cached &&
+                       notify_has_told(fs->notify, atd_catalog_generation(directory->view.catalog));
     if (fuse_reply_open(req, info) != 0)
         handles_free(fs, &fs->handles, &directory->handle);
     return 0;
+}
+
+/* False when there is no use in asking the index: it is known to be away, or slow to answer. */
+static bool index_answers(struct fs *fs)
+{
+    uint64_t late = atomic_load(&fs->late_barrier);
+    struct atd_live_status status;
+
+    atd_live_status(fs->live, &status);
+    if (status.stale || (late && !atd_live_await(fs->live, late, 0)))
+        return false;
+    if (late)
+        atomic_store(&fs->late_barrier, 0);
+    return true;
+}
+
+static bool wants_barrier(struct fs *fs, fuse_ino_t number)
+{
+    const struct node *node = nodes_find(fs->nodes, number);
+
+    if (!fs->options->barrier || !node)
+        return false;
+    switch (node->kind) {
+    case NODE_DATASETS:
+    case NODE_SCHEMAS:
+    case NODE_LABELS:
+    case NODE_BY_CID:
+    case NODE_DATASET:
+        return index_answers(fs);
+    default:
+        return false;
+    }
+}
+
+/* Requests that come together share a round trip: the next one answers all that are there. */
+static void wait_for_barrier(struct fs *fs)
+{
+    uint64_t request = atd_live_barrier(fs->live);
+
+    METRICS_ADD(&fs->metrics, barriers, 1);
+    if (atd_live_await(fs->live, request, BARRIER_MS))
+        return;
+    METRICS_ADD(&fs->metrics, barriers_late, 1);
+    atomic_store(&fs->late_barrier, request);
+}
+
+static int answer_opendir_after_barrier(struct deferred *deferred)
+{
+    /* Not once more when a store has to be asked as well. */
+    if (deferred->effort == ATD_EFFORT_DISK)
+        wait_for_barrier(fs_of(deferred->req));
+    return open_directory(deferred->req, deferred->number, &deferred->info, deferred->effort);
 }
 
 static int answer_opendir(struct deferred *deferred)
@@ -95,9 +156,13 @@ static int answer_opendir(struct deferred *deferred)
 
 void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info)
 {
+    const struct deferred_args args = {.number = number, .info = info};
+
     METRICS_ADD(&fs_of(req)->metrics, opendir_requests, 1);
-    if (open_directory(req, number, info, ATD_EFFORT_MEMORY) == -EWOULDBLOCK)
-        defer(req, &(struct deferred_args){.number = number, .info = info}, answer_opendir);
+    if (wants_barrier(fs_of(req), number))
+        defer(req, &args, answer_opendir_after_barrier);
+    else if (open_directory(req, number, info, ATD_EFFORT_MEMORY) == -EWOULDBLOCK)
+        defer(req, &args, answer_opendir);
 }
 
 /* Forgets what a listing told the kernel when the answer was not delivered. */

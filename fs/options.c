@@ -175,6 +175,13 @@ static int read_valued_option(struct options *options, const char *name, const c
     }
     if (strcmp(name, "data_root") == 0)
         return add_root(options, value, err);
+    if (strcmp(name, "consistency") == 0) {
+        options->barrier = strcmp(value, "barrier") == 0;
+        if (!options->barrier && strcmp(value, "eventual") != 0)
+            return atd_error_set(err, EINVAL,
+                                 "option consistency=%s is neither barrier nor eventual", value);
+        return 0;
+    }
     if (options_read_remote(options, name, value, &rc, err) ||
         options_read_publish(options, name, value, &rc, err))
         return rc;
@@ -399,6 +406,7 @@ void options_print_help(const char *program)
         "  allow_other        let other users in, by the permissions that ls shows\n"
         "  default_permissions  uid=N  gid=N  umask=OCTAL\n"
         "  data_root=DIR      read local shards below DIR too; may be repeated\n"
+        "  consistency=barrier   ask the index before each listing, for all committed till then\n"
         "\n"
         "Unmount with: fusermount3 -u MOUNTPOINT\n"
         "\n"

@@ -38,6 +38,7 @@ struct options {
     uid_t uid;
     gid_t gid;
     mode_t umask;
+    bool barrier; /* consistency=barrier: a listing asks the index first */
     bool show_help;
     bool show_version;
 

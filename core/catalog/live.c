@@ -21,12 +21,13 @@
 /* Missing files are looked for this much later, and a sweep takes at most 1/50 of the time. */
 #define SWEEP_PAUSE_MS 2000
 #define SWEEP_IDLE_SHARE 50
-/* However often somebody asks for it, the index is not looked at more often than this. */
+/* However often somebody meets a name that is not there, the index is not asked more often. */
 #define REFRESH_LEAST_MS 50
 /* Without news: it could be for ever. */
 #define WAIT_MS 600000
 /* Between attempts at an index that cannot be read: a broken file must not keep a core busy, and a
- * server that is back shall be shown within a second. */
+ * server that is back shall be shown within a second. Those that have a wait of their own know
+ * better when it can be read again. */
 #define FAILED_PAUSE_MS 200
 #define FAILED_PAUSE_MAX_MS 1000
 #define FAILED_IDLE_SHARE 20
@@ -43,10 +44,11 @@ struct atd_live {
     bool sweep_wanted;   /* at once: there is a new generation */
     bool look_again;     /* soon: some file was missing */
     bool refresh_wanted; /* somebody met a name that is not there */
-    uint64_t requested;  /* requests and barriers so far, which are numbers */
-    bool load_wanted;    /* one of them was a request */
-    uint64_t served;     /* the greatest one that began before what is current */
-    uint64_t failed;     /* the same of loads that failed */
+    int64_t refreshed_ms;
+    uint64_t requested; /* requests and barriers so far, which are numbers */
+    bool load_wanted;   /* one of them was a request */
+    uint64_t served;    /* the greatest one that began before what is current */
+    uint64_t failed;    /* the same of loads that failed */
     struct atd_live_status status;
     bool following;  /* the thread that loads was started */
     bool is_loading; /* somebody reads the index: one at a time */
@@ -62,6 +64,8 @@ struct atd_live {
     unsigned long follow_thread;
     unsigned long sweep_thread;
     bool sweeping;
+
+    int64_t failed_at_ms; /* the follow thread's */
 };
 
 static bool wait_ms(struct atd_live *live, unsigned timeout_ms)
@@ -281,11 +285,14 @@ void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
     memcpy(ret_status->snapshot_error, saver.error, sizeof(ret_status->snapshot_error));
 }
 
-/* Nothing changed: what is current has it all. */
-static void serve(struct atd_live *live, uint64_t request)
+/* Nothing changed: what is current has it all, unless it has been old all the time. */
+static void serve(struct atd_live *live, uint64_t request, bool stale)
 {
     atd_lock_take(&live->lock);
-    live->served = request;
+    if (stale)
+        live->failed = request;
+    else
+        live->served = request;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
 }
@@ -386,20 +393,42 @@ struct turn {
     bool stops;
     bool asked;       /* for a barrier, by a request or a refresh */
     bool load_wanted; /* whatever an index says that cannot know at once */
+    bool stale;
+    unsigned wait_ms; /* for news, when nobody asked */
     uint64_t request;
 };
 
+/* Whether a refresh is due, and else how long it has to wait. One of an index that is away would
+ * only be another attempt at it. */
+static bool refresh_is_due_locked(struct atd_live *live, struct turn *turn)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+
+    if (!live->refresh_wanted || turn->stale) {
+        live->refresh_wanted = false;
+        return false;
+    }
+    if (now_ms < live->refreshed_ms + REFRESH_LEAST_MS) {
+        turn->wait_ms = REFRESH_LEAST_MS;
+        return false;
+    }
+    live->refresh_wanted = false;
+    live->refreshed_ms = now_ms;
+    return true;
+}
+
 static struct turn take_turn(struct atd_live *live)
 {
-    struct turn turn;
+    struct turn turn = {.wait_ms = WAIT_MS};
+    bool refresh;
 
     atd_lock_take(&live->lock);
     turn.stops = live->stopping;
+    turn.stale = live->status.stale;
     turn.request = live->requested;
-    turn.asked =
-        live->refresh_wanted || (live->requested > live->served && live->requested > live->failed);
+    refresh = refresh_is_due_locked(live, &turn);
+    turn.asked = refresh || (live->requested > live->served && live->requested > live->failed);
     turn.load_wanted = live->load_wanted && !live->index->ops->sync;
-    live->refresh_wanted = false;
     live->load_wanted = false;
     atd_lock_give(&live->lock);
     return turn;
@@ -407,9 +436,18 @@ static struct turn take_turn(struct atd_live *live)
 
 static enum atd_index_news look(struct atd_live *live, const struct turn *turn)
 {
+    bool stale = turn->stale && live->index->ops->wait;
+    enum atd_index_news news;
+
     if (turn->load_wanted)
         return ATD_NEWS_ALL;
-    return turn->asked ? atd_index_sync(live->index) : atd_index_wait(live->index, WAIT_MS);
+    news = turn->asked ? atd_index_sync(live->index)
+                       : atd_index_wait(live->index, stale ? FAILED_PAUSE_MAX_MS : turn->wait_ms);
+    /* An index that has no news after a failure is well: it was ours, as for lack of memory. */
+    if (news == ATD_NEWS_NONE && stale &&
+        atd_clock_monotonic_ms() >= live->failed_at_ms + FAILED_PAUSE_MAX_MS)
+        return ATD_NEWS_ALL;
+    return news;
 }
 
 static void rest_after_failure(struct atd_live *live, int64_t took_ms)
@@ -434,11 +472,12 @@ static void *follow_until_stopped(void *ctx)
         news = look(live, &turn);
         start_ms = atd_clock_monotonic_ms();
         if (news == ATD_NEWS_NONE && turn.asked)
-            serve(live, turn.request);
-        if (news != ATD_NEWS_NONE && !make_generation(live, news, turn.request))
-            rest_after_failure(live, atd_clock_monotonic_ms() - start_ms);
-        else if (turn.asked && !turn.load_wanted && !live->index->ops->sync)
-            (void)wait_ms(live, REFRESH_LEAST_MS);
+            serve(live, turn.request, turn.stale);
+        if (news == ATD_NEWS_NONE || make_generation(live, news, turn.request))
+            continue;
+        live->failed_at_ms = atd_clock_monotonic_ms();
+        if (!live->index->ops->wait)
+            rest_after_failure(live, live->failed_at_ms - start_ms);
     }
     return NULL;
 }

@@ -45,8 +45,7 @@ int atd_index_changes(struct atd_index *index, const struct atd_index_sink *sink
     return rc ? atd_error_wrap(err, rc, "index '%s'", index->location) : 0;
 }
 
-/* True when somebody called atd_index_wake; takes that back. */
-static bool was_woken(struct atd_index *index, unsigned timeout_ms)
+bool atd_index_was_woken(struct atd_index *index, unsigned timeout_ms)
 {
     struct pollfd wake = {.fd = index->wake_fd, .events = POLLIN};
     uint64_t count;
@@ -74,8 +73,8 @@ enum atd_index_news atd_index_wait(struct atd_index *index, unsigned timeout_ms)
 
         if (left_ms <= 0)
             break;
-        woken =
-            was_woken(index, left_ms < ATD_INDEX_POLL_MS ? (unsigned)left_ms : ATD_INDEX_POLL_MS);
+        woken = atd_index_was_woken(index, left_ms < ATD_INDEX_POLL_MS ? (unsigned)left_ms
+                                                                       : ATD_INDEX_POLL_MS);
     }
     return news;
 }

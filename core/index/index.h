@@ -92,6 +92,10 @@ struct atd_index {
 int atd_index_init(struct atd_index *index, const struct atd_index_ops *ops, const char *location,
                    struct atd_error *err) ATD_MUST_USE;
 
+/* For providers: true when somebody called atd_index_wake, now or within `timeout_ms`; takes that
+ * back. Blocks: as it says. */
+bool atd_index_was_woken(struct atd_index *index, unsigned timeout_ms);
+
 /*
  * Reports every record of one consistent state. An index that does not exist yet is empty.
  * Blocks: on the provider. Threads: one at a time.

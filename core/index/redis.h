@@ -14,4 +14,8 @@
 int atd_index_redis_open(const struct atd_redis_url *url, const char *ca_file,
                          struct atd_index **ret_index, struct atd_error *err) ATD_MUST_USE;
 
+/* For tests: only these ways of being told of changes are tried (enum atd_redis_way). Before the
+ * first load. */
+void atd_index_redis_set_ways(struct atd_index *index, unsigned ways);
+
 #endif

@@ -1,12 +1,18 @@
 #include "index/redis_guard.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/check.h"
 
 void atd_redis_guard_init(struct atd_redis_guard *guard)
 {
     *guard = (struct atd_redis_guard){0};
+}
+
+void atd_redis_guard_allow_resp3(struct atd_redis_guard *guard)
+{
+    guard->speaks_resp3 = true;
 }
 
 static bool is_skipping(const struct atd_redis_guard *guard)
@@ -172,6 +178,39 @@ static int take_line(struct atd_redis_guard *guard, struct atd_str line, struct 
     return was_skipping ? 0 : feed(out, line, err);
 }
 
+/* The same for a type that only RESP3 has: as the one of RESP2 that says it. */
+static int take_resp3_line(struct atd_redis_guard *guard, struct atd_str line, struct out *out,
+                           bool *ret_done, struct atd_error *err)
+{
+    char header[32] = "$-1\r\n";
+    int64_t length = 0;
+    int rc;
+
+    if (line.len < 3 || line.ptr[line.len - 2] != '\r')
+        return refuse(err, "a line does not end as it must");
+    if (strchr(">~%=", line.ptr[0])) {
+        if (!read_length(line, &length) || length < 0)
+            return refuse(err, "a length is no number");
+        (void)snprintf(header, sizeof(header), "%c%lld\r\n", line.ptr[0] == '=' ? '$' : '*',
+                       (long long)(line.ptr[0] == '%' ? 2 * length : length));
+    }
+    rc = take_line(guard, atd_str_from(header), out, ret_done, err);
+    /* At once: the header does not outlive this function. */
+    return rc ? rc : flush(out, err);
+}
+
+static bool is_type(const struct atd_redis_guard *guard, char type)
+{
+    return type && (strchr("+-:$*", type) || (guard->speaks_resp3 && strchr(">~%=_#,(", type)));
+}
+
+static int take_any_line(struct atd_redis_guard *guard, struct atd_str line, struct out *out,
+                         bool *ret_done, struct atd_error *err)
+{
+    return strchr("+-:$*", line.ptr[0]) ? take_line(guard, line, out, ret_done, err)
+                                        : take_resp3_line(guard, line, out, ret_done, err);
+}
+
 /* Takes a line, or a piece of one, off the front of `bytes`. */
 static int pass_line(struct atd_redis_guard *guard, struct atd_str bytes, struct out *out,
                      size_t *ret_used, bool *ret_done, struct atd_error *err)
@@ -179,22 +218,22 @@ static int pass_line(struct atd_redis_guard *guard, struct atd_str bytes, struct
     ptrdiff_t end = atd_str_find(bytes, '\n');
     size_t len = end < 0 ? bytes.len : (size_t)end + 1;
     int rc;
-    unsigned char type = (unsigned char)(guard->line_len > 0 ? guard->line[0] : bytes.ptr[0]);
+    char type = guard->line_len > 0 ? guard->line[0] : bytes.ptr[0];
 
-    if (!strchr("+-:$*", type) || type == 0)
-        return refuse_type(type, err);
+    if (!is_type(guard, type))
+        return refuse_type((unsigned char)type, err);
     if (guard->line_len + len > sizeof(guard->line))
         return refuse(err, "a line has no end");
     *ret_used = len;
     if (end >= 0 && guard->line_len == 0)
-        return take_line(guard, atd_str_head(bytes, len), out, ret_done, err);
+        return take_any_line(guard, atd_str_head(bytes, len), out, ret_done, err);
     memcpy(guard->line + guard->line_len, bytes.ptr, len);
     guard->line_len += len;
     if (end < 0)
         return 0;
     len = guard->line_len;
     guard->line_len = 0;
-    rc = take_line(guard, (struct atd_str){guard->line, len}, out, ret_done, err);
+    rc = take_any_line(guard, (struct atd_str){guard->line, len}, out, ret_done, err);
     /* At once: the next such line overwrites it. */
     return rc ? rc : flush(out, err);
 }

@@ -1,6 +1,7 @@
 /*
  * Stands between a server's bytes and hiredis: follows the protocol (RESP2) just far enough to know
- * where a reply ends and how large its parts say they are.
+ * where a reply ends and how large its parts say they are. RESP3's types, where it was asked for,
+ * reach hiredis as RESP2's, because old releases read no others.
  *
  * hiredis allocates an array as soon as its length is announced, and collects a string however long
  * it is. So a part that is larger than anything an index holds reaches hiredis as nil, and its
@@ -39,6 +40,7 @@ struct atd_redis_guard {
     bool string_skipped;
     uint64_t reply_bytes; /* of strings that hiredis got */
     bool cut;             /* something of this reply was skipped */
+    bool speaks_resp3;
     size_t line_len;
     char line[ATD_REDIS_LINE_BYTES_MAX]; /* a line that has come in part */
 };
@@ -49,6 +51,10 @@ struct atd_redis_guard_sink {
 };
 
 void atd_redis_guard_init(struct atd_redis_guard *guard);
+
+/* From now on the server may use RESP3: maps, sets and pushes become arrays, verbatim texts
+ * strings, and scalars that RESP2 does not have, nil. */
+void atd_redis_guard_allow_resp3(struct atd_redis_guard *guard);
 
 /*
  * Passes on what of `bytes` belongs to the current reply. *ret_used tells how many bytes that was,

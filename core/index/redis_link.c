@@ -1,6 +1,7 @@
 #include "index/redis_link.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -281,6 +282,29 @@ static void note_sent(struct atd_redis_link *link, size_t len)
     }
 }
 
+/* Who waits for a message, not for a reply: nobody owes them one. */
+struct patience {
+    int wake_fd;
+    int64_t until_ms;
+};
+
+static int wait_for_message(struct atd_redis_link *link, short events,
+                            const struct patience *patience, struct atd_error *err)
+{
+    struct pollfd fds[] = {{.fd = link->fd, .events = events},
+                           {.fd = patience->wake_fd, .events = POLLIN}};
+    int64_t left_ms = patience->until_ms - atd_clock_monotonic_ms();
+    int count;
+
+    left_ms = left_ms < 0 ? 0 : left_ms;
+    count = poll(fds, 2, left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+    if (count < 0 && errno != EINTR)
+        return atd_error_set(err, errno, "waiting for the server: %s", strerror(errno));
+    if (count < 0 || fds[0].revents)
+        return 0;
+    return count == 0 ? -EAGAIN : -EINTR;
+}
+
 static int wait_for(struct atd_redis_link *link, short events, struct atd_error *err)
 {
     int64_t until_ms = atd_clock_monotonic_ms() + ATD_REDIS_SILENCE_MS;
@@ -295,10 +319,12 @@ static int wait_for(struct atd_redis_link *link, short events, struct atd_error 
     return rc ? atd_error_set(err, -rc, "waiting for the server: %s", strerror(-rc)) : 0;
 }
 
-/* Sends what goes, and receives: returns when something came. */
-static int receive(struct atd_redis_link *link, struct atd_error *err)
+/* Sends what goes, and receives: returns when something came. `patience` NULL: a reply is due. */
+static int receive(struct atd_redis_link *link, const struct patience *patience,
+                   struct atd_error *err)
 {
     for (;;) {
+        short events = POLLIN;
         enum atd_redis_wait send_wait = ATD_REDIS_WAIT_READ;
         enum atd_redis_wait recv_wait = ATD_REDIS_WAIT_READ;
         ssize_t done = 0;
@@ -316,13 +342,10 @@ static int receive(struct atd_redis_link *link, struct atd_error *err)
         }
         if (done != -EAGAIN)
             return (int)done;
-        rc = wait_for(
-            link,
-            (short)(POLLIN | (recv_wait == ATD_REDIS_WAIT_WRITE ||
-                                      (link->out.len > 0 && send_wait == ATD_REDIS_WAIT_WRITE)
-                                  ? POLLOUT
-                                  : 0)),
-            err);
+        if (recv_wait == ATD_REDIS_WAIT_WRITE ||
+            (link->out.len > 0 && send_wait == ATD_REDIS_WAIT_WRITE))
+            events |= POLLOUT;
+        rc = patience ? wait_for_message(link, events, patience, err) : wait_for(link, events, err);
         if (rc)
             return rc;
     }
@@ -349,12 +372,26 @@ static int take_reply(struct atd_redis_link *link, redisReply **ret_reply, struc
     return 0;
 }
 
-int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, bool *ret_cut,
-                        struct atd_error *err)
+/* A server that drips a byte now and then has no more time than a silent one. */
+static int check_deadline(struct atd_redis_link *link, const struct patience *patience,
+                          bool has_received, struct atd_error *err)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+
+    if (patience)
+        return has_received && now_ms > patience->until_ms ? -EAGAIN : 0;
+    return now_ms > link->deadline_ms
+               ? atd_error_set_retryable(err, ETIMEDOUT, "the server's answer takes too long")
+               : 0;
+}
+
+static int take_next(struct atd_redis_link *link, const struct patience *patience,
+                     redisReply **ret_reply, bool *ret_cut, struct atd_error *err)
 {
     const struct atd_redis_guard_sink sink = {link->reader, feed_reader};
     bool done = false;
     bool cut = false;
+    bool has_received = false;
 
     while (!done) {
         struct atd_str bytes = {link->in + link->in_used, link->in_len - link->in_used};
@@ -362,12 +399,12 @@ int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, boo
         int rc;
 
         if (bytes.len == 0) {
-            /* A server that drips a byte now and then has no more time than a silent one. */
-            rc = atd_clock_monotonic_ms() > link->deadline_ms
-                     ? atd_error_set_retryable(err, ETIMEDOUT, "the server's answer takes too long")
-                     : receive(link, err);
+            rc = check_deadline(link, patience, has_received, err);
+            if (rc == 0)
+                rc = receive(link, patience, err);
             if (rc)
                 return rc;
+            has_received = true;
             continue;
         }
         rc = atd_redis_guard_pass(&link->guard, bytes, &sink, &used, &done, &cut, err);
@@ -378,6 +415,25 @@ int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, boo
     if (ret_cut)
         *ret_cut = cut;
     return take_reply(link, ret_reply, err);
+}
+
+int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, bool *ret_cut,
+                        struct atd_error *err)
+{
+    return take_next(link, NULL, ret_reply, ret_cut, err);
+}
+
+int atd_redis_link_message(struct atd_redis_link *link, int wake_fd, int64_t until_ms,
+                           redisReply **ret_reply, bool *ret_cut, struct atd_error *err)
+{
+    const struct patience patience = {wake_fd, until_ms};
+
+    return take_next(link, &patience, ret_reply, ret_cut, err);
+}
+
+void atd_redis_link_allow_resp3(struct atd_redis_link *link)
+{
+    atd_redis_guard_allow_resp3(&link->guard);
 }
 
 int atd_redis_link_next_of_change(struct atd_redis_link *link, redisReply **ret_reply,

@@ -24,7 +24,7 @@
 #define ATD_REDIS_OUT_BYTES_MAX (1u << 20)
 /* The longest argument: a key with two names in it. */
 #define ATD_REDIS_ARGUMENT_BYTES_MAX (2 * ATD_NAME_BYTES_MAX + 64)
-#define ATD_REDIS_ARGUMENTS_MAX 8
+#define ATD_REDIS_ARGUMENTS_MAX 16
 /* The same for commands that write: one entry at its largest, and its keys. */
 #define ATD_REDIS_WRITE_BYTES_MAX (ATD_URLS_BYTES_MAX + ATD_METADATA_BYTES_MAX + (8u << 20))
 
@@ -82,6 +82,20 @@ int atd_redis_link_next(struct atd_redis_link *link, redisReply **ret_reply, boo
  */
 int atd_redis_link_next_of_change(struct atd_redis_link *link, redisReply **ret_reply,
                                   struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * The next message on a link where they come unasked; replies come through it too. What waits to be
+ * sent goes out meanwhile. -EAGAIN and -EINTR, without a sentence, when none has come till
+ * `until_ms` (atd_clock_monotonic_ms; past: only what is there), or when `wake_fd` (-1: none) can
+ * be read; what has come in part is kept. Blocks: as it says, in one poll(). Errors: as _next, but
+ * without a deadline.
+ */
+int atd_redis_link_message(struct atd_redis_link *link, int wake_fd, int64_t until_ms,
+                           redisReply **ret_reply, bool *ret_cut,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/* For a link that is about to say HELLO 3. */
+void atd_redis_link_allow_resp3(struct atd_redis_link *link);
 
 /* Forgets the bytes of commands that were sent: there was a password among them. */
 void atd_redis_link_forget_sent(struct atd_redis_link *link);

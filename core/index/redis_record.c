@@ -23,6 +23,12 @@ enum atd_redis_kind atd_redis_kind_of(struct atd_str key)
     return ATD_REDIS_OTHER;
 }
 
+struct atd_str atd_redis_subject_of(enum atd_redis_kind kind, struct atd_str key)
+{
+    atd_assert(kind != ATD_REDIS_OTHER);
+    return atd_str_from_byte(key, kinds[kind].prefix.len);
+}
+
 struct atd_str atd_redis_command_of(enum atd_redis_kind kind)
 {
     return kind == ATD_REDIS_SCHEMA ? ATD_STR("GET") : ATD_STR("HGETALL");

@@ -15,6 +15,9 @@ enum atd_redis_kind { ATD_REDIS_ENTRY, ATD_REDIS_LABEL, ATD_REDIS_SCHEMA, ATD_RE
 
 enum atd_redis_kind atd_redis_kind_of(struct atd_str key);
 
+/* What a key names: an entry's CID, "NAME@VERSION" of the others. */
+struct atd_str atd_redis_subject_of(enum atd_redis_kind kind, struct atd_str key);
+
 /* The command that reads a key of this kind: "HGETALL" or "GET". */
 struct atd_str atd_redis_command_of(enum atd_redis_kind kind);
 

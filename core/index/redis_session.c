@@ -159,6 +159,37 @@ int atd_redis_mark_get(struct atd_redis_link *link, unsigned db, struct atd_redi
     return rc;
 }
 
+int atd_redis_upheavals_get(struct atd_redis_link *link, bool *ret_known, uint64_t *ret_count,
+                            struct atd_error *err)
+{
+    static const char *const commands[] = {"swapdb", "flushdb", "flushall"};
+    redisReply *info = NULL;
+    uint64_t sum = 0;
+    int rc;
+
+    atd_redis_link_set_deadline(link, atd_clock_monotonic_ms() + ATD_REDIS_ANSWER_MS);
+    rc = atd_redis_link_ask(link, (struct atd_str[]){ATD_STR("INFO"), ATD_STR("commandstats")}, 2,
+                            err);
+    if (rc == 0)
+        rc = take_info(link, &info, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; info && i < ATD_ARRAY_LEN(commands); i++) {
+        char name[48];
+        uint64_t count = 0;
+
+        /* One that was never called has no line. */
+        (void)snprintf(name, sizeof(name), "cmdstat_%s:calls=", commands[i]);
+        (void)find_number(atd_redis_reply_text(info), name, &count);
+        sum += count;
+    }
+    *ret_known = info && atd_str_starts_with(atd_redis_reply_text(info), ATD_STR("# Commandstats"));
+    *ret_count = sum;
+    if (info)
+        freeReplyObject(info);
+    return 0;
+}
+
 bool atd_redis_mark_equal(const struct atd_redis_mark *a, const struct atd_redis_mark *b)
 {
     return a->known == b->known && a->changes == b->changes && a->last_save == b->last_save &&

@@ -36,4 +36,12 @@ int atd_redis_mark_get(struct atd_redis_link *link, unsigned db, struct atd_redi
 
 bool atd_redis_mark_equal(const struct atd_redis_mark *a, const struct atd_redis_mark *b);
 
+/*
+ * How often, in all, databases were emptied or swapped: what no key tells (SWAPDB), or no
+ * notification (FLUSHALL too). Any other number than before means that anything may have changed;
+ * it falls when somebody sets it back. *ret_known false: the user may not ask.
+ */
+int atd_redis_upheavals_get(struct atd_redis_link *link, bool *ret_known, uint64_t *ret_count,
+                            struct atd_error *err) ATD_MUST_USE;
+
 #endif

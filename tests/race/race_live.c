@@ -121,6 +121,7 @@ static void *ask_until_stopped(void *ctx)
         MUST(atd_live_await(live, atd_live_request(live), 60000));
         MUST(atd_live_generation(live) > generation);
         atd_live_refresh(live);
+        MUST(atd_live_await(live, atd_live_barrier(live), 60000));
     }
     return NULL;
 }

@@ -85,6 +85,17 @@ def use_servers(redis_port, credentials, bucket):
     _index = atdata.Index(redis=server, data_store=store, atmosphere=None)
 
 
+def use_redis(port):
+    """From now on the index is in Redis, and shards stay where they are."""
+    global _index
+    _index = atdata.Index(redis=redis.Redis("127.0.0.1", port), atmosphere=None)
+
+
+def redis_command(*words):
+    """For what the library has no function: through its own connection."""
+    return index().provider.redis.execute_command(*words)
+
+
 def _plain_entry(entry):
     return {
         "name": entry.name,

@@ -169,6 +169,36 @@ Test(live, a_load_that_fails_is_told_at_once, .timeout = 60)
     close_scene(&scene);
 }
 
+Test(live, a_barrier_before_an_index_without_news_loads_nothing)
+{
+    struct scene scene;
+
+    open_scene(&scene, true);
+    cr_assert(atd_live_await(scene.live, atd_live_barrier(scene.live), DEADLINE_MS));
+    cr_assert(atd_live_await(scene.live, atd_live_barrier(scene.live), DEADLINE_MS));
+    cr_assert_eq(atd_live_generation(scene.live), 1);
+    cr_assert_eq(scene.gate.loads, 1);
+    close_scene(&scene);
+}
+
+/* What is shown is old: an index that says that nothing has changed since does not make it new. */
+Test(live, a_barrier_of_a_stale_view_fails_at_once, .timeout = 60)
+{
+    struct scene scene;
+    int64_t start_ms;
+
+    open_scene(&scene, true);
+    gate_set(&scene.gate, false, true);
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    start_ms = atd_clock_monotonic_ms();
+    cr_assert_not(atd_live_await(scene.live, atd_live_barrier(scene.live), DEADLINE_MS));
+    cr_assert_lt(atd_clock_monotonic_ms() - start_ms, DEADLINE_MS / 2);
+    gate_set(&scene.gate, false, false);
+    cr_assert(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    cr_assert(atd_live_await(scene.live, atd_live_barrier(scene.live), DEADLINE_MS));
+    close_scene(&scene);
+}
+
 Test(live, before_the_start_the_waiting_thread_loads)
 {
     struct scene scene;

@@ -34,6 +34,7 @@ Test(options, the_default_is_the_librarys_own_index)
     cr_assert_eq(options.data_root_count, 1);
     cr_assert_str_eq(options.data_roots[0], "/home/u/.atdata/data");
     cr_assert_eq(options.umask, 022);
+    cr_assert_not(options.barrier);
     options_release(&options);
 }
 
@@ -43,7 +44,8 @@ Test(options, everything_that_mount_and_fstab_pass)
         "sqlite:/srv/i.db",
         "/mnt",
         "-o",
-        "rw,noauto,x-systemd.automount,allow_other,uid=7,gid=8,umask=027,data_root=/a\\,b",
+        "rw,noauto,x-systemd.automount,allow_other,uid=7,gid=8,umask=027,data_root=/a\\,b,"
+        "consistency=barrier",
         "-f",
         NULL};
     struct options options;
@@ -55,6 +57,7 @@ Test(options, everything_that_mount_and_fstab_pass)
     cr_assert_eq(options.uid, 7);
     cr_assert_eq(options.gid, 8);
     cr_assert_eq(options.umask, 027);
+    cr_assert(options.barrier);
     cr_assert_eq(options.data_root_count, 2);
     cr_assert_str_eq(options.data_roots[0], "/a,b");
     cr_assert_str_eq(options.data_roots[1], "/srv/data");
@@ -83,6 +86,7 @@ Test(options, what_is_wrong_is_said_without_secrets)
         {{"/mnt", "-o", "nonsense", NULL}, "option 'nonsense' is unknown"},
         {{"/mnt", "-o", "uid=root", NULL}, "uid=root is not a number"},
         {{"/mnt", "-o", "umask=9", NULL}, "umask=9 is not a number"},
+        {{"/mnt", "-o", "consistency=strong", NULL}, "neither barrier nor eventual"},
         {{"/mnt", "-o", "uid=-1", NULL}, "is not a number"},
         {{"/mnt", "/other", NULL}, "one argument too many"},
         {{"postgres://u:secret@h/0", "/mnt", NULL}, "'postgres:...'"},
