@@ -36,6 +36,8 @@
 #define BLIND_FACTOR 20
 /* How long after a save another one may bear the same time: look once more then. */
 #define SAVE_CLOCK_MS 2000
+/* How often sentinels are asked whether the master is still the same. */
+#define MOVED_EVERY_MS 5000
 
 struct redis_index {
     struct atd_index base;
@@ -78,7 +80,7 @@ static unsigned with_jitter(unsigned pause_ms)
 
 static void note_failure(struct redis_index *index, int rc)
 {
-    bool away = rc != -EACCES && rc != -EPROTO && rc != -EINVAL && rc != -ENOTSUP;
+    bool away = rc != -EACCES && rc != -EPROTO && rc != -EINVAL && rc != -ENOTSUP && rc != -ENXIO;
     unsigned max_ms = away ? RETRY_AWAY_MAX_MS : RETRY_REFUSED_MAX_MS;
 
     index->retry_ms = index->retry_ms ? 2 * index->retry_ms : RETRY_FIRST_MS;
@@ -170,7 +172,8 @@ static bool redis_changed(struct atd_index *base)
 
     if (!index->loaded)
         return now_ms >= index->retry_at_ms;
-    if (atd_redis_link_is_dead(index->link)) {
+    if (atd_redis_link_is_dead(index->link) ||
+        atd_redis_link_has_moved(index->link, &index->url, index->ca_file, MOVED_EVERY_MS)) {
         go_down(index);
         return true;
     }

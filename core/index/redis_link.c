@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "index/redis_connect.h"
 #include "index/redis_guard.h"
+#include "index/redis_sentinel.h"
 #include "index/redis_tls.h"
 
 /* hiredis' own step; with more in hand it moves more memory about. */
@@ -27,7 +28,9 @@ struct atd_redis_link {
     bool heard; /* a whole reply has come */
     struct atd_buf out;
     size_t out_sent;
-    bool out_refused; /* the server was gone: what was to be sent went nowhere */
+    bool out_refused;              /* the server was gone: what was to be sent went nowhere */
+    struct atd_redis_place master; /* whom the sentinels named; port 0: there are none */
+    int64_t asked_ms;              /* when they did last */
     size_t in_used;
     size_t in_len;
     char in[IN_BYTES];
@@ -102,10 +105,10 @@ static int start_tls(struct atd_redis_link *link, const struct atd_redis_url *ur
     return rc;
 }
 
-int atd_redis_link_open(const struct atd_redis_url *url, const char *ca_file,
-                        struct atd_redis_link **ret_link, struct atd_error *err)
+int atd_redis_link_open_at(const struct atd_redis_url *url, const char *ca_file,
+                           int64_t deadline_ms, struct atd_redis_link **ret_link,
+                           struct atd_error *err)
 {
-    int64_t deadline_ms = atd_clock_monotonic_ms() + ATD_REDIS_CONNECT_MS;
     atd_auto_fd int fd = -1;
     struct atd_redis_link *link = NULL;
     int rc = atd_redis_connect(url, deadline_ms, &fd, err);
@@ -123,6 +126,37 @@ int atd_redis_link_open(const struct atd_redis_url *url, const char *ca_file,
     }
     *ret_link = link;
     return 0;
+}
+
+int atd_redis_link_open(struct atd_redis_url *url, const char *ca_file,
+                        struct atd_redis_link **ret_link, struct atd_error *err)
+{
+    struct atd_redis_place master = {.port = 0};
+    int rc;
+
+    if (!url->sentinel_count)
+        return atd_redis_link_open_at(url, ca_file, atd_clock_monotonic_ms() + ATD_REDIS_CONNECT_MS,
+                                      ret_link, err);
+    rc = atd_redis_sentinel_open(url, ca_file, ret_link, &master, err);
+    if (rc == 0) {
+        (*ret_link)->master = master;
+        (*ret_link)->asked_ms = atd_clock_monotonic_ms();
+    }
+    return rc;
+}
+
+bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url *url,
+                              const char *ca_file, unsigned every_ms)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+    struct atd_redis_place master;
+
+    if (!link->master.port || now_ms - link->asked_ms < every_ms)
+        return false;
+    if (atd_redis_sentinel_ask(url, ca_file, now_ms + ATD_REDIS_MOVED_MS, &master, NULL) != 0)
+        master = link->master;
+    link->asked_ms = atd_clock_monotonic_ms();
+    return master.port != link->master.port || strcmp(master.host, link->master.host) != 0;
 }
 
 void atd_redis_link_set_deadline(struct atd_redis_link *link, int64_t deadline_ms)

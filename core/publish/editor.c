@@ -117,6 +117,8 @@ static int try_once(struct atd_edit *edit, atd_edit_plan plan, void *ctx, bool *
     *ret_sent = rc == 0 && edit->count > 0;
     if (*ret_sent)
         rc = atd_index_commit(editor->options.writer, edit->operations, edit->count, NULL, err);
+    else if (rc == 0)
+        rc = atd_index_settle(editor->options.writer, err);
     atd_catalog_unref(edit->catalog);
     edit->catalog = NULL;
     atd_arena_release(&edit->arena);
@@ -150,7 +152,7 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
         if (rc == 0 || !again)
             break;
         if (rc == -ESTALE ? tries >= ATD_EDIT_TRIES : atd_clock_monotonic_ms() >= until_ms) {
-            if (edit->was_sent)
+            if (edit->was_sent && rc != -EREMOTEIO)
                 rc = atd_error_set(&why, EREMOTEIO,
                                    "the index did not answer, and cannot be asked whether the "
                                    "change was made");
