@@ -236,7 +236,9 @@ static int redis_settle(struct atd_index_writer *base, struct atd_error *err)
 
 static uint64_t redis_epoch(const struct atd_index_writer *base)
 {
-    return ((const struct redis_writer *)base)->links;
+    const struct redis_writer *writer = (const struct redis_writer *)base;
+
+    return writer->url.sentinel_count ? writer->links : 0;
 }
 
 static int redis_commit(struct atd_index_writer *base, const struct atd_index_operation *operations,

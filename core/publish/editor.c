@@ -47,6 +47,7 @@ void atd_editor_free(struct atd_editor *editor)
 {
     if (!editor)
         return;
+    atd_edit_forget_all(editor);
     free(editor->own);
     free(editor->waiting);
     free(editor);
