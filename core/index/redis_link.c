@@ -145,6 +145,11 @@ int atd_redis_link_open(struct atd_redis_url *url, const char *ca_file,
     return rc;
 }
 
+static bool is_same_place(const struct atd_redis_place *a, const struct atd_redis_place *b)
+{
+    return a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
 bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url *url,
                               const char *ca_file, unsigned every_ms)
 {
@@ -156,7 +161,29 @@ bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url 
     if (atd_redis_sentinel_ask(url, ca_file, now_ms + ATD_REDIS_MOVED_MS, &master, NULL) != 0)
         master = link->master;
     link->asked_ms = atd_clock_monotonic_ms();
-    return master.port != link->master.port || strcmp(master.host, link->master.host) != 0;
+    return !is_same_place(&master, &link->master);
+}
+
+int atd_redis_link_confirm(struct atd_redis_link *link, struct atd_redis_url *url,
+                           const char *ca_file, bool must_know, struct atd_error *err)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    struct atd_redis_place master;
+    int rc;
+
+    if (!link->master.port)
+        return 0;
+    rc = atd_redis_sentinel_ask(url, ca_file, atd_clock_monotonic_ms() + ATD_REDIS_MOVED_MS,
+                                &master, &why);
+    if (rc && must_know)
+        return atd_error_set_retryable(err, EREMOTEIO,
+                                       "the change was made where there is no replica, and no "
+                                       "sentinel says whether that is still the master: %s",
+                                       why.text);
+    if (rc || is_same_place(&master, &link->master))
+        return 0;
+    return atd_error_set_retryable(err, EREMOTEIO,
+                                   "the change was made at a master that has lost its place");
 }
 
 void atd_redis_link_set_deadline(struct atd_redis_link *link, int64_t deadline_ms)

@@ -55,6 +55,14 @@ int atd_redis_link_open_at(const struct atd_redis_url *url, const char *ca_file,
 bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url *url,
                               const char *ca_file, unsigned every_ms);
 
+/*
+ * After a change that no replica confirmed: 0 when the sentinels still name this master. Without
+ * sentinels always. Blocks: up to ATD_REDIS_MOVED_MS. Errors: EREMOTEIO (retryable) they name
+ * another one, or `must_know` and none of them answers.
+ */
+int atd_redis_link_confirm(struct atd_redis_link *link, struct atd_redis_url *url,
+                           const char *ca_file, bool must_know, struct atd_error *err) ATD_MUST_USE;
+
 /* A link over a connected stream socket: for tests. `fd` is taken on success. */
 int atd_redis_link_over(int fd, struct atd_redis_link **ret_link,
                         struct atd_error *err) ATD_MUST_USE;

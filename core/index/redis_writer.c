@@ -218,7 +218,13 @@ static int talk_commit(struct redis_writer *writer, void *ctx, struct atd_error 
     if (rc == 0)
         rc = atd_redis_commit(writer->link, changing->operations, changing->count,
                               changing->ret_which, err);
-    return rc ? rc : atd_redis_replicas_wait(writer->link, wanted, err);
+    if (rc)
+        return rc;
+    if (wanted > 0)
+        return atd_redis_replicas_wait(writer->link, wanted, err);
+    /* One without replicas may be one that was stopped, and does not know yet what it missed. */
+    return atd_redis_link_confirm(writer->link, &writer->url, writer->ca_file,
+                                  writer->url.wait == ATD_REDIS_WAIT_AUTO, err);
 }
 
 static int talk_settle(struct redis_writer *writer, void *ctx, struct atd_error *err)
