@@ -25,6 +25,7 @@ struct atd_redis_link {
     redisReader *reader;
     struct atd_redis_guard guard;
     int64_t deadline_ms;
+    unsigned silence_ms;
     bool heard; /* a whole reply has come */
     struct atd_buf out;
     size_t out_sent;
@@ -67,6 +68,7 @@ int atd_redis_link_over(int fd, struct atd_redis_link **ret_link, struct atd_err
         return rc;
     }
     link->fd = fd;
+    link->silence_ms = ATD_REDIS_SILENCE_MS;
     atd_redis_guard_init(&link->guard);
     atd_buf_init(&link->out, 2 * (size_t)ATD_REDIS_OUT_BYTES_MAX);
     /* So that it does not move, and leave copies behind, while there is a password in it. */
@@ -140,6 +142,7 @@ int atd_redis_link_open(struct atd_redis_url *url, const char *ca_file,
     rc = atd_redis_sentinel_open(url, ca_file, ret_link, &master, err);
     if (rc == 0) {
         (*ret_link)->master = master;
+        (*ret_link)->silence_ms = ATD_REDIS_WATCHED_SILENCE_MS;
         (*ret_link)->asked_ms = atd_clock_monotonic_ms();
     }
     return rc;
@@ -344,13 +347,13 @@ static void note_sent(struct atd_redis_link *link, size_t len)
 
 static int wait_for(struct atd_redis_link *link, short events, struct atd_error *err)
 {
-    int64_t until_ms = atd_clock_monotonic_ms() + ATD_REDIS_SILENCE_MS;
+    int64_t until_ms = atd_clock_monotonic_ms() + link->silence_ms;
     bool silence = until_ms < link->deadline_ms;
     int rc = atd_redis_wait_fd(link->fd, events, silence ? until_ms : link->deadline_ms, NULL);
 
     if (rc == -ETIMEDOUT && silence)
-        return atd_error_set_retryable(err, ETIMEDOUT, "the server was silent for %d s",
-                                       ATD_REDIS_SILENCE_MS / 1000);
+        return atd_error_set_retryable(err, ETIMEDOUT, "the server was silent for %u s",
+                                       link->silence_ms / 1000);
     if (rc == -ETIMEDOUT)
         return atd_error_set_retryable(err, ETIMEDOUT, "the server's answer takes too long");
     return rc ? atd_error_set(err, -rc, "waiting for the server: %s", strerror(-rc)) : 0;

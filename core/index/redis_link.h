@@ -19,6 +19,8 @@
 
 #define ATD_REDIS_CONNECT_MS 5000  /* until connected, TLS included */
 #define ATD_REDIS_SILENCE_MS 10000 /* without a byte in either direction */
+/* The same where sentinels have another server soon: less than an editor's patience. */
+#define ATD_REDIS_WATCHED_SILENCE_MS 4000
 
 /* Commands that wait to be sent; who has more asks for replies first. */
 #define ATD_REDIS_OUT_BYTES_MAX (1u << 20)

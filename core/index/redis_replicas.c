@@ -9,6 +9,14 @@
 /* Replicas tell how far they are every second. */
 #define SETTLE_EVERY_MS 100
 
+static int refused(unsigned wait, struct atd_str text, struct atd_error *err)
+{
+    return atd_error_set(err, EACCES,
+                         "wait=%u takes the rights +wait and +info, one of which the Redis user "
+                         "lacks ('" ATD_STR_FMT "')",
+                         wait, ATD_STR_ARG(text));
+}
+
 /* ------------------------------------------------------------------ WAIT */
 
 static int ask_wait(struct atd_redis_link *link, unsigned replicas, unsigned within_ms,
@@ -24,64 +32,11 @@ static int ask_wait(struct atd_redis_link *link, unsigned replicas, unsigned wit
         err);
 }
 
-static int refused(unsigned wait, const char *right, struct atd_str text, struct atd_error *err)
-{
-    return atd_error_set(
-        err, EACCES, "wait=%u takes the right %s, which the Redis user lacks ('" ATD_STR_FMT "')",
-        wait, right, ATD_STR_ARG(text));
-}
-
-/* An error reply to WAIT, when nothing was changed yet. */
-static int take_error(struct atd_str text, unsigned wait, struct atd_error *err)
-{
-    if (atd_redis_error_is_refusal(text))
-        return wait == ATD_REDIS_WAIT_AUTO ? 0 : refused(wait, "+wait", text, err);
-    if (atd_str_starts_with(text, ATD_STR("ERR WAIT cannot be used with")))
-        return atd_error_set(err, EROFS, "the server is a read-only replica: use the master");
-    return atd_redis_change_error_set(text, err);
-}
-
-int atd_redis_replicas_look(struct atd_redis_link *link, unsigned wait, unsigned *ret_wanted,
-                            struct atd_error *err)
-{
-    redisReply *reply = NULL;
-    long long there = 0;
-    int rc;
-
-    *ret_wanted = 0;
-    if (wait == 0)
-        return 0;
-    rc = ask_wait(link, 0, 1, err);
-    if (rc == 0)
-        rc = atd_redis_link_next(link, &reply, NULL, err);
-    if (rc)
-        return rc;
-    if (reply->type == REDIS_REPLY_INTEGER)
-        there = reply->integer;
-    else if (reply->type == REDIS_REPLY_ERROR)
-        rc = take_error(atd_redis_reply_text(reply), wait, err);
-    else
-        rc = atd_error_set(err, EPROTO, "the server's answer to WAIT is of an unexpected form");
-    freeReplyObject(reply);
-    if (rc)
-        return rc;
-    if (wait == ATD_REDIS_WAIT_AUTO)
-        *ret_wanted = there > 0;
-    else if (there < (long long)wait)
-        return atd_error_set_retryable(err, EAGAIN,
-                                       "%lld replicas are connected, and wait=%u wants %u: nothing "
-                                       "was changed",
-                                       there < 0 ? 0 : there, wait, wait);
-    else
-        *ret_wanted = wait;
-    return 0;
-}
-
 static int too_few(unsigned wanted, struct atd_error *err)
 {
     return atd_error_set_retryable(err, EREMOTEIO,
-                                   "the change was made, but %s did not confirm it within %d s: "
-                                   "a failover now could lose it",
+                                   "the change was made, but %s confirmed it within %d s: a "
+                                   "failover now could lose it",
                                    wanted == 1 ? "no replica" : "too few replicas",
                                    ATD_REDIS_WAIT_MS / 1000);
 }
@@ -174,11 +129,57 @@ static int get_replication(struct atd_redis_link *link, unsigned wait, uint64_t 
     else if (!atd_redis_error_is_refusal(atd_redis_reply_text(reply)))
         rc = atd_redis_change_error_set(atd_redis_reply_text(reply), err);
     else if (wait != ATD_REDIS_WAIT_AUTO)
-        rc = refused(wait, "+info", atd_redis_reply_text(reply), err);
+        rc = refused(wait, atd_redis_reply_text(reply), err);
     freeReplyObject(reply);
     if (rc == 0 && *ret_told && !ret_replication->is_master)
         rc = atd_error_set(err, EROFS, "the server is a read-only replica: use the master");
     return rc;
+}
+
+/* Refused before anything is changed, rather than after. */
+static int check_wait(struct atd_redis_link *link, unsigned wait, unsigned *ret_wanted,
+                      struct atd_error *err)
+{
+    redisReply *reply = NULL;
+    int rc = ask_wait(link, 0, 1, err);
+
+    if (rc == 0)
+        rc = atd_redis_link_next(link, &reply, NULL, err);
+    if (rc)
+        return rc;
+    if (reply->type == REDIS_REPLY_ERROR &&
+        atd_redis_error_is_refusal(atd_redis_reply_text(reply))) {
+        if (wait != ATD_REDIS_WAIT_AUTO)
+            rc = refused(wait, atd_redis_reply_text(reply), err);
+        *ret_wanted = 0;
+    } else if (reply->type == REDIS_REPLY_ERROR) {
+        rc = atd_redis_change_error_set(atd_redis_reply_text(reply), err);
+    }
+    freeReplyObject(reply);
+    return rc;
+}
+
+int atd_redis_replicas_look(struct atd_redis_link *link, unsigned wait, unsigned *ret_wanted,
+                            struct atd_error *err)
+{
+    struct atd_redis_replication now = {.is_master = false};
+    bool told = false;
+    int rc;
+
+    *ret_wanted = 0;
+    if (wait == 0)
+        return 0;
+    /* WAIT's own count leaves out those that are a moment behind. */
+    rc = get_replication(link, wait, 0, &told, &now, err);
+    if (rc || !told)
+        return rc;
+    if (wait != ATD_REDIS_WAIT_AUTO && now.online < wait)
+        return atd_error_set_retryable(err, EAGAIN,
+                                       "%u replicas are connected, and wait=%u wants %u: nothing "
+                                       "was changed",
+                                       now.online, wait, wait);
+    *ret_wanted = wait != ATD_REDIS_WAIT_AUTO ? wait : now.online > 0;
+    return *ret_wanted > 0 ? check_wait(link, wait, ret_wanted, err) : 0;
 }
 
 int atd_redis_replicas_settle(struct atd_redis_link *link, unsigned wait, struct atd_error *err)

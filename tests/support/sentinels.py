@@ -1,6 +1,7 @@
 """A master, its replicas and the sentinels that watch them, on loopback for the length of a test."""
 
 import contextlib
+from urllib.parse import quote
 
 from bounded import wait_until
 from servers import RedisServer, Server
@@ -37,7 +38,7 @@ class Sentinel(Server):
             f"sentinel parallel-syncs {MASTER} 2",
         ]
         if password:
-            lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
+            lines += [f'requirepass "{password}"', f'sentinel sentinel-pass "{password}"']
         (self.directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
 
     def command(self):
@@ -108,7 +109,7 @@ class Trio:
         hosts = [f"127.0.0.1:{port}" for port in ports]
         hosts += [f"127.0.0.1:{sentinel.port}" for sentinel in sentinels]
         if self.password:
-            parameters["sentinel_password"] = self.password
+            parameters["sentinel_password"] = quote(self.password)
         text = "&".join(f"{name}={value}" for name, value in parameters.items())
         return f"redis+sentinel://{','.join(hosts)}/{MASTER}/0" + (f"?{text}" if text else "")
 
