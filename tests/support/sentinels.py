@@ -1,6 +1,8 @@
 """A master, its replicas and the sentinels that watch them, on loopback for the length of a test."""
 
 import contextlib
+import socketserver
+import threading
 from urllib.parse import quote
 
 from bounded import wait_until
@@ -138,3 +140,32 @@ class Trio:
             return state["role"] == "master" and state["connected_slaves"] >= 1
 
         wait_until(is_over, FAILOVER_SECONDS, "another node is the master")
+
+
+class SaysSo:
+    """A sentinel that names whom the test wants: `port` may be changed at any time."""
+
+    def __init__(self, port):
+        self.port = port
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(handler):
+                while handler.request.recv(4096):
+                    port = str(self.port)
+                    reply = f"*2\r\n$9\r\n127.0.0.1\r\n${len(port)}\r\n{port}\r\n"
+                    handler.request.sendall(reply.encode())
+
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+
+    @property
+    def url(self):
+        return f"redis+sentinel://127.0.0.1:{self.server.server_address[1]}/{MASTER}/0"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
