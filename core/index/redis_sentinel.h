@@ -19,11 +19,11 @@
 
 /* One sentinel, at first; and those that were silent, once more. */
 #define ATD_REDIS_SENTINEL_MS 500
-#define ATD_REDIS_SENTINEL_AGAIN_MS 2000
+#define ATD_REDIS_SENTINEL_AGAIN_MS 1000
 /* One server that they name, until it has told its role: it may be the one that just died. */
 #define ATD_REDIS_NAMED_MS 3000
 /* All of them, and the servers that they name. */
-#define ATD_REDIS_SENTINELS_MS 10000
+#define ATD_REDIS_SENTINELS_MS 6000
 
 /*
  * A link to the master, whose place *ret_master is. Blocks: up to ATD_REDIS_SENTINELS_MS, and on

@@ -128,7 +128,11 @@ static int64_t recheck(struct atd_publisher *publisher)
 {
     struct atd_error err = ATD_ERROR_INIT;
     int64_t next_ms = -1;
-    int rc = atd_edit_recheck(publisher->editor, note_lost, publisher, &next_ms, &err);
+    int rc;
+
+    if (atomic_load(&publisher->closing))
+        return INT64_MAX; /* it would only hold up the end */
+    rc = atd_edit_recheck(publisher->editor, note_lost, publisher, &next_ms, &err);
 
     if (rc || next_ms >= 0) /* else nobody was asked */
         atd_publisher_note_index(publisher, rc, &err);

@@ -21,6 +21,7 @@ from world import TeamWorld
 TIMEOUT_S = 8
 GOES_ON_SECONDS = FAILOVER_SECONDS + 15 + SLACK
 PUT_BACK_SECONDS = 20 + SLACK
+END_SECONDS = 10 + SLACK
 
 
 @pytest.fixture
@@ -302,6 +303,19 @@ def test_a_master_that_does_not_know(stack, tmp_path_factory, minio, proxy):
             b"".join(old.client().hgetall(key).values())
             for key in old.client().scan_iter("LocalDatasetEntry:*")
         )
+
+
+def test_the_end_while_all_are_silent(team, trio):
+    """What was just published would be looked at again: the unmount does not wait for that."""
+    mount = mount_team(team)
+    with contextlib.ExitStack() as exits:
+        for server in trio.nodes + trio.sentinels:
+            exits.enter_context(server.paused())
+        time.sleep(3)  # of its outage
+        began = time.monotonic()
+        mount.unmount()
+        print("unmounted in", time.monotonic() - began)
+        assert time.monotonic() - began < END_SECONDS
 
 
 def test_a_master_nobody_knows(team, trio):

@@ -33,6 +33,7 @@ struct fake {
     const char *to_hello;
     const char *to_auth;
     atomic_uint asked; /* for the master */
+    atomic_uint roles; /* asked for its role */
     pthread_mutex_t lock;
     char auth[256]; /* the arguments of the last AUTH, a blank before each */
 };
@@ -49,8 +50,10 @@ static const char *answer_to(struct fake *fake, const redisReply *command)
         atomic_fetch_add(&fake->asked, 1);
         return fake->to_sentinel;
     }
-    if (strcasecmp(name, "ROLE") == 0)
+    if (strcasecmp(name, "ROLE") == 0) {
+        atomic_fetch_add(&fake->roles, 1);
         return fake->to_role;
+    }
     if (strcasecmp(name, "HELLO") == 0)
         return fake->to_hello;
     if (strcasecmp(name, "AUTH") != 0)
@@ -321,7 +324,9 @@ Test(redis_sentinel, what_they_name_must_be_a_master)
     cr_assert_eq(opens(&url), master->port);
     cr_assert_eq(url.sentinels[0].port, one->port);
     one->to_sentinel = names(1, "127.0.0.1", old->port);
+    cr_assert_eq(old->roles, 1);
     cr_assert_eq(fails(&url, &err), -EAGAIN);
+    cr_assert_eq(old->roles, 2, "two name it: it is asked once");
     cr_assert(err.retryable);
     cr_assert_not_null(strstr(err.text, "no master"), "%s", err.text);
     one->to_sentinel = names(1, "127.0.0.1", late->port);
