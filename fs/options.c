@@ -62,7 +62,8 @@ static int default_index(char **ret_path, struct atd_error *err)
 bool options_is_index_url(const char *text)
 {
     static const char *const schemes[] = {
-        "sqlite:", "redis:", "rediss:", "unix:", "postgres:", "postgresql:", "redis+sentinel:"};
+        "sqlite:",   "redis:",      "rediss:",         "unix:",
+        "postgres:", "postgresql:", "redis+sentinel:", "rediss+sentinel:"};
 
     for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
         if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
@@ -90,7 +91,8 @@ static int set_redis(struct options *options, const char *url, struct atd_error 
 
 static int set_index(struct options *options, const char *url, struct atd_error *err)
 {
-    static const char *const redis[] = {"redis:", "rediss:", "unix:"};
+    static const char *const redis[] = {
+        "redis:", "rediss:", "unix:", "redis+sentinel:", "rediss+sentinel:"};
 
     options->index_named = true;
     if (strncmp(url, "sqlite:", strlen("sqlite:")) == 0)
@@ -100,10 +102,12 @@ static int set_index(struct options *options, const char *url, struct atd_error 
             return set_redis(options, url, err);
     }
     /* Only the scheme is quoted: the rest may hold a password. */
-    return atd_error_set(err, EINVAL,
-                         "the index '%.*s:...' is of a kind this version cannot read; use "
-                         "redis://HOST/DB, rediss://, unix:///SOCKET or sqlite:PATH",
-                         (int)strcspn(url, ":"), url);
+    return atd_error_set(
+        err, EINVAL,
+        "the index '%.*s:...' is of a kind this version cannot read; use "
+        "redis://HOST/DB, rediss://, unix:///SOCKET, redis+sentinel://HOST,.../MASTER "
+        "or sqlite:PATH",
+        (int)strcspn(url, ":"), url);
 }
 
 static int add_root(struct options *options, const char *path, struct atd_error *err)
@@ -374,7 +378,8 @@ void options_print_help(const char *program)
         "\n"
         "Mounts an atdata index: datasets, schemas and labels as files.\n"
         "\n"
-        "INDEX-URL            redis://HOST[:PORT]/DB, rediss://..., unix:///SOCKET?db=N or\n"
+        "INDEX-URL            redis://HOST[:PORT]/DB, rediss://..., unix:///SOCKET?db=N,\n"
+        "                     redis+sentinel://HOST[:PORT],HOST.../MASTER[/DB] or\n"
         "                     sqlite:PATH; left out: $ATDATA_INDEX, else ~/.atdata/index.db\n"
         "\n"
         "  -f                 stay in the foreground and log to standard error\n"

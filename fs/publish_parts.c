@@ -45,11 +45,8 @@ static int choose_store(const struct parts *base, struct publish_parts *parts,
     return rc;
 }
 
-int publish_parts_open(const struct parts *base,
-                       void (*event)(void *ctx, const char *what, struct atd_str dataset,
-                                     struct atd_str file_name, struct atd_str url,
-                                     struct atd_str cid, const struct atd_error *why),
-                       void *event_ctx, struct publish_parts *ret_parts, struct atd_error *err)
+int publish_parts_open(const struct parts *base, const struct publish_told *told,
+                       struct publish_parts *ret_parts, struct atd_error *err)
 {
     const struct options *options = base->options;
     struct atd_publisher_options publisher = {
@@ -61,8 +58,10 @@ int publish_parts_open(const struct parts *base,
         .memory_bytes = options->memory_bytes / 2,
         .timeout_s = options->timeout_s,
         .universal = options->universal,
-        .event = event,
-        .event_ctx = event_ctx,
+        .event = told->event,
+        .event_ctx = told->ctx,
+        .lost = told->lost,
+        .lost_ctx = told->ctx,
     };
     int rc;
 

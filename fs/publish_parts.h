@@ -15,13 +15,18 @@ struct publish_parts {
     struct atd_publisher *publisher;
 };
 
-/* `event` is the publisher's. Whatever fails, the parts are to be closed. Blocks on the disk. */
-int publish_parts_open(const struct parts *parts,
-                       void (*event)(void *ctx, const char *what, struct atd_str dataset,
-                                     struct atd_str file_name, struct atd_str url,
-                                     struct atd_str cid, const struct atd_error *why),
-                       void *event_ctx, struct publish_parts *ret_parts,
-                       struct atd_error *err) ATD_MUST_USE;
+/* Who is told; the publisher's own (publisher.h), each may be NULL. */
+struct publish_told {
+    void (*event)(void *ctx, const char *what, struct atd_str dataset, struct atd_str file_name,
+                  struct atd_str url, struct atd_str cid, const struct atd_error *why);
+    void (*lost)(void *ctx, struct atd_str dataset, struct atd_str file_name, struct atd_str url,
+                 const struct atd_error *why);
+    void *ctx;
+};
+
+/* Whatever fails, the parts are to be closed. Blocks on the disk. */
+int publish_parts_open(const struct parts *parts, const struct publish_told *told,
+                       struct publish_parts *ret_parts, struct atd_error *err) ATD_MUST_USE;
 /* False when a thread hangs. */
 bool publish_parts_close(struct publish_parts *parts, unsigned timeout_ms);
 

@@ -437,6 +437,27 @@ static void on_event(void *ctx, const char *what, struct atd_str dataset, struct
     atd_log(ATD_LOG_DEBUG, "%s%s%s", text, why ? ": " : "", why ? why->text : "");
 }
 
+static void on_lost(void *ctx, struct atd_str dataset, struct atd_str file_name, struct atd_str url,
+                    const struct atd_error *why)
+{
+    struct fs *fs = ctx;
+    struct atd_error lost = ATD_ERROR_INIT;
+    char what[TARGET_PATH_MAX];
+
+    (void)snprintf(what, sizeof(what), "keep " ATD_STR_FMT "/" ATD_STR_FMT, ATD_STR_ARG(dataset),
+                   ATD_STR_ARG(file_name));
+    if (why)
+        (void)atd_error_set(&lost, EIO,
+                            "published, then lost by a failover of the index, and it could not be "
+                            "put back (its object is '" ATD_STR_FMT "'): %s",
+                            ATD_STR_ARG(url), why->text);
+    else
+        (void)atd_error_set(&lost, EIO,
+                            "published, then lost by a failover of the index: it was put back");
+    events_note(fs->events, what, &lost);
+    atd_log(why ? ATD_LOG_ERROR : ATD_LOG_WARNING, "%s: %s", what, lost.text);
+}
+
 static int make_state_dir(const char *path, struct atd_error *err)
 {
     int rc = atd_make_dirs(path);
@@ -453,8 +474,8 @@ static int start(struct publishing *publishing, struct atd_error *err)
     int rc = fs->options->state_named ? make_state_dir(fs->options->state_dir, err) : 0;
 
     if (rc == 0)
-        rc = publish_parts_open(&fs->parts, on_event, fs, &publishing->parts, err);
-
+        rc = publish_parts_open(&fs->parts, &(struct publish_told){on_event, on_lost, fs},
+                                &publishing->parts, err);
     if (rc == 0)
         rc = staging_load_datasets(fs->staging, fs->options->state_dir, err);
     if (rc == 0)
@@ -576,6 +597,7 @@ int publishing_ready(struct fs *fs, enum atd_effort effort, struct atd_error *er
     X(parts_sent, "parts and whole objects sent to the store")             \
     X(commits, "changes committed to the index")                           \
     X(conflicts, "changes planned again because somebody else was faster") \
+    X(put_back, "published shards that a failover of the index had lost")  \
     X(recovered, "publishes of processes that died, finished or taken back")
 
 static void put_text(struct atd_json_writer *json, const char *key, const char *text)

@@ -57,6 +57,8 @@
 #define AUDIT_BLIND_MS 3600000
 /* Notifications do not tell of FLUSHALL. */
 #define AUDIT_KEYSPACE_MS 3000
+/* How often sentinels are asked whether the master is still the same. */
+#define MOVED_EVERY_MS 5000
 
 struct redis_index {
     struct atd_index base;
@@ -119,7 +121,7 @@ static unsigned with_jitter(unsigned pause_ms)
 
 static void note_failure(struct redis_index *index, int rc)
 {
-    bool away = rc != -EACCES && rc != -EPROTO && rc != -EINVAL && rc != -ENOTSUP;
+    bool away = rc != -EACCES && rc != -EPROTO && rc != -EINVAL && rc != -ENOTSUP && rc != -ENXIO;
     unsigned max_ms = away ? RETRY_AWAY_MAX_MS : RETRY_REFUSED_MAX_MS;
 
     index->retry_ms = index->retry_ms ? 2 * index->retry_ms : RETRY_FIRST_MS;
@@ -316,10 +318,15 @@ static enum atd_index_news audit(struct redis_index *index)
 static enum atd_index_news be_told(struct redis_index *index, int wake_fd, int64_t until_ms)
 {
     struct atd_error why = ATD_ERROR_INIT;
+    int64_t moved_at_ms = atd_clock_monotonic_ms() + MOVED_EVERY_MS;
     enum atd_index_news news;
-    int rc = atd_redis_track_listen(
-        index->track, wake_fd, until_ms < index->audit_at_ms ? until_ms : index->audit_at_ms, &why);
+    int rc;
 
+    if (until_ms > index->audit_at_ms)
+        until_ms = index->audit_at_ms;
+    if (index->url.sentinel_count && until_ms > moved_at_ms)
+        until_ms = moved_at_ms;
+    rc = atd_redis_track_listen(index->track, wake_fd, until_ms, &why);
     if (rc && rc != -EINTR) {
         lose(index, &why);
         return ATD_NEWS_NONE; /* all, as soon as it may be loaded */
@@ -327,6 +334,11 @@ static enum atd_index_news be_told(struct redis_index *index, int wake_fd, int64
     news = atd_redis_track_news(index->track);
     if (news == ATD_NEWS_NONE && atd_clock_monotonic_ms() >= index->audit_at_ms)
         news = audit(index);
+    if (news == ATD_NEWS_NONE && index->link &&
+        atd_redis_link_has_moved(index->link, &index->url, index->ca_file, MOVED_EVERY_MS)) {
+        go_down(index);
+        news = ATD_NEWS_ALL;
+    }
     return news;
 }
 
@@ -338,7 +350,8 @@ static enum atd_index_news compare_marks(struct redis_index *index, bool rests)
     int64_t pause_ms = BLIND_FACTOR * index->load_took_ms;
     struct atd_redis_mark now = {0};
 
-    if (!index->link || atd_redis_link_is_dead(index->link)) {
+    if (!index->link || atd_redis_link_is_dead(index->link) ||
+        atd_redis_link_has_moved(index->link, &index->url, index->ca_file, MOVED_EVERY_MS)) {
         go_down(index);
         return ATD_NEWS_ALL;
     }

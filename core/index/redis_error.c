@@ -66,6 +66,8 @@ static const struct kind texts[] = {
      "the server has as many clients as it allows"},
     {"ERR operation not permitted", EACCES, false,
      "the server wants a password: set $ATDATA_REDIS_PASSWORD"},
+    {"ERR WAIT cannot be used with replica instances", EROFS, false,
+     "the server is a read-only replica: use the master"},
     {"ERR Protocol error", EPROTO, false, "the server did not understand: is TLS expected there?"},
 };
 

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "index/redis_connect.h"
 #include "index/redis_guard.h"
+#include "index/redis_sentinel.h"
 #include "index/redis_tls.h"
 
 /* hiredis' own step; with more in hand it moves more memory about. */
@@ -25,10 +26,13 @@ struct atd_redis_link {
     redisReader *reader;
     struct atd_redis_guard guard;
     int64_t deadline_ms;
+    unsigned silence_ms;
     bool heard; /* a whole reply has come */
     struct atd_buf out;
     size_t out_sent;
-    bool out_refused; /* the server was gone: what was to be sent went nowhere */
+    bool out_refused;              /* the server was gone: what was to be sent went nowhere */
+    struct atd_redis_place master; /* whom the sentinels named; port 0: there are none */
+    int64_t asked_ms;              /* when they did last */
     size_t in_used;
     size_t in_len;
     char in[IN_BYTES];
@@ -65,6 +69,7 @@ int atd_redis_link_over(int fd, struct atd_redis_link **ret_link, struct atd_err
         return rc;
     }
     link->fd = fd;
+    link->silence_ms = ATD_REDIS_SILENCE_MS;
     atd_redis_guard_init(&link->guard);
     atd_buf_init(&link->out, 2 * (size_t)ATD_REDIS_OUT_BYTES_MAX);
     /* So that it does not move, and leave copies behind, while there is a password in it. */
@@ -103,10 +108,10 @@ static int start_tls(struct atd_redis_link *link, const struct atd_redis_url *ur
     return rc;
 }
 
-int atd_redis_link_open(const struct atd_redis_url *url, const char *ca_file,
-                        struct atd_redis_link **ret_link, struct atd_error *err)
+int atd_redis_link_open_at(const struct atd_redis_url *url, const char *ca_file,
+                           int64_t deadline_ms, struct atd_redis_link **ret_link,
+                           struct atd_error *err)
 {
-    int64_t deadline_ms = atd_clock_monotonic_ms() + ATD_REDIS_CONNECT_MS;
     atd_auto_fd int fd = -1;
     struct atd_redis_link *link = NULL;
     int rc = atd_redis_connect(url, deadline_ms, &fd, err);
@@ -124,6 +129,65 @@ int atd_redis_link_open(const struct atd_redis_url *url, const char *ca_file,
     }
     *ret_link = link;
     return 0;
+}
+
+int atd_redis_link_open(struct atd_redis_url *url, const char *ca_file,
+                        struct atd_redis_link **ret_link, struct atd_error *err)
+{
+    struct atd_redis_place master = {.port = 0};
+    int rc;
+
+    if (!url->sentinel_count)
+        return atd_redis_link_open_at(url, ca_file, atd_clock_monotonic_ms() + ATD_REDIS_CONNECT_MS,
+                                      ret_link, err);
+    rc = atd_redis_sentinel_open(url, ca_file, ret_link, &master, err);
+    if (rc == 0) {
+        (*ret_link)->master = master;
+        (*ret_link)->silence_ms = ATD_REDIS_WATCHED_SILENCE_MS;
+        (*ret_link)->asked_ms = atd_clock_monotonic_ms();
+    }
+    return rc;
+}
+
+static bool is_same_place(const struct atd_redis_place *a, const struct atd_redis_place *b)
+{
+    return a->port == b->port && strcmp(a->host, b->host) == 0;
+}
+
+bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url *url,
+                              const char *ca_file, unsigned every_ms)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+    struct atd_redis_place master;
+
+    if (!link->master.port || now_ms - link->asked_ms < every_ms)
+        return false;
+    if (atd_redis_sentinel_ask(url, ca_file, now_ms + ATD_REDIS_MOVED_MS, &master, NULL) != 0)
+        master = link->master;
+    link->asked_ms = atd_clock_monotonic_ms();
+    return !is_same_place(&master, &link->master);
+}
+
+int atd_redis_link_confirm(struct atd_redis_link *link, struct atd_redis_url *url,
+                           const char *ca_file, bool must_know, struct atd_error *err)
+{
+    struct atd_error why = ATD_ERROR_INIT;
+    struct atd_redis_place master;
+    int rc;
+
+    if (!link->master.port)
+        return 0;
+    rc = atd_redis_sentinel_ask(url, ca_file, atd_clock_monotonic_ms() + ATD_REDIS_MOVED_MS,
+                                &master, &why);
+    if (rc && must_know)
+        return atd_error_set_retryable(err, EREMOTEIO,
+                                       "the change was made where there is no replica, and no "
+                                       "sentinel says whether that is still the master: %s",
+                                       why.text);
+    if (rc || is_same_place(&master, &link->master))
+        return 0;
+    return atd_error_set_retryable(err, EREMOTEIO,
+                                   "the change was made at a master that has lost its place");
 }
 
 void atd_redis_link_set_deadline(struct atd_redis_link *link, int64_t deadline_ms)
@@ -307,13 +371,13 @@ static int wait_for_message(struct atd_redis_link *link, short events,
 
 static int wait_for(struct atd_redis_link *link, short events, struct atd_error *err)
 {
-    int64_t until_ms = atd_clock_monotonic_ms() + ATD_REDIS_SILENCE_MS;
+    int64_t until_ms = atd_clock_monotonic_ms() + link->silence_ms;
     bool silence = until_ms < link->deadline_ms;
     int rc = atd_redis_wait_fd(link->fd, events, silence ? until_ms : link->deadline_ms, NULL);
 
     if (rc == -ETIMEDOUT && silence)
-        return atd_error_set_retryable(err, ETIMEDOUT, "the server was silent for %d s",
-                                       ATD_REDIS_SILENCE_MS / 1000);
+        return atd_error_set_retryable(err, ETIMEDOUT, "the server was silent for %u s",
+                                       link->silence_ms / 1000);
     if (rc == -ETIMEDOUT)
         return atd_error_set_retryable(err, ETIMEDOUT, "the server's answer takes too long");
     return rc ? atd_error_set(err, -rc, "waiting for the server: %s", strerror(-rc)) : 0;

@@ -19,6 +19,8 @@
 
 #define ATD_REDIS_CONNECT_MS 5000  /* until connected, TLS included */
 #define ATD_REDIS_SILENCE_MS 10000 /* without a byte in either direction */
+/* The same where sentinels have another server soon: less than an editor's patience. */
+#define ATD_REDIS_WATCHED_SILENCE_MS 4000
 
 /* Commands that wait to be sent; who has more asks for replies first. */
 #define ATD_REDIS_OUT_BYTES_MAX (1u << 20)
@@ -32,11 +34,36 @@ struct atd_redis_link;
 
 /*
  * Connects. `ca_file` NULL: the system's. Blocks: on the resolver, and up to ATD_REDIS_CONNECT_MS.
+ * With sentinels: to the master that they name now (redis_sentinel.h), and the one that answered
+ * becomes the URL's first.
  * Errors: ECONNREFUSED, ETIMEDOUT, ENOENT (socket), EHOSTUNREACH (resolver), retryable, and others
- * of the system; EACCES for the certificate; EPROTO when there is no TLS.
+ * of the system; EACCES for the certificate; EPROTO when there is no TLS; those of the sentinels.
  */
-int atd_redis_link_open(const struct atd_redis_url *url, const char *ca_file,
+int atd_redis_link_open(struct atd_redis_url *url, const char *ca_file,
                         struct atd_redis_link **ret_link, struct atd_error *err) ATD_MUST_USE;
+
+/* The same, at the URL's own host, until `deadline_ms` (atd_clock_monotonic_ms). */
+int atd_redis_link_open_at(const struct atd_redis_url *url, const char *ca_file,
+                           int64_t deadline_ms, struct atd_redis_link **ret_link,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * True when the sentinels name another master than the one the link leads to: what is read there is
+ * old, and what is written there will be lost. They are asked when the last answer is `every_ms`
+ * old; while none of them answers the link counts as good. False without sentinels.
+ * Blocks: up to ATD_REDIS_MOVED_MS.
+ */
+#define ATD_REDIS_MOVED_MS 1000
+bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url *url,
+                              const char *ca_file, unsigned every_ms);
+
+/*
+ * After a change that no replica confirmed: 0 when the sentinels still name this master. Without
+ * sentinels always. Blocks: up to ATD_REDIS_MOVED_MS. Errors: EREMOTEIO (retryable) they name
+ * another one, or `must_know` and none of them answers.
+ */
+int atd_redis_link_confirm(struct atd_redis_link *link, struct atd_redis_url *url,
+                           const char *ca_file, bool must_know, struct atd_error *err) ATD_MUST_USE;
 
 /* A link over a connected stream socket: for tests. `fd` is taken on success. */
 int atd_redis_link_over(int fd, struct atd_redis_link **ret_link,

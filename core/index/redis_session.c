@@ -58,13 +58,20 @@ static int ask_login(struct atd_redis_link *link, const struct atd_redis_url *ur
 int atd_redis_login(struct atd_redis_link *link, const struct atd_redis_url *url,
                     unsigned *ret_round_trip_us, struct atd_error *err)
 {
+    return atd_redis_login_until(link, url, atd_clock_monotonic_ms() + ATD_REDIS_ANSWER_MS,
+                                 ret_round_trip_us, err);
+}
+
+int atd_redis_login_until(struct atd_redis_link *link, const struct atd_redis_url *url,
+                          int64_t deadline_ms, unsigned *ret_round_trip_us, struct atd_error *err)
+{
     int64_t start_us = now_us();
     char db_text[16];
     bool auth;
     int rc;
 
     (void)snprintf(db_text, sizeof(db_text), "%u", url->db);
-    atd_redis_link_set_deadline(link, atd_clock_monotonic_ms() + ATD_REDIS_ANSWER_MS);
+    atd_redis_link_set_deadline(link, deadline_ms);
     rc = ask_login(link, url, db_text, &auth, err);
     if (rc == 0 && auth)
         rc = take_status(link, "logging in", ATD_REDIS_QUOTE_NOT, false, err);
@@ -76,6 +83,62 @@ int atd_redis_login(struct atd_redis_link *link, const struct atd_redis_url *url
     if (rc == 0)
         *ret_round_trip_us = (unsigned)(now_us() - start_us);
     return rc;
+}
+
+/* ------------------------------------------------------------------ roles */
+
+static bool text_is(const redisReply *reply, const char *text)
+{
+    return (reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS) &&
+           atd_str_equal(atd_redis_reply_text(reply), atd_str_from(text));
+}
+
+/* ROLE's answer begins with it, HELLO's has it as a field; NULL: it is not there. */
+static const redisReply *find_role(const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0)
+        return NULL;
+    if (text_is(reply->element[0], "master") || text_is(reply->element[0], "slave") ||
+        text_is(reply->element[0], "replica") || text_is(reply->element[0], "sentinel"))
+        return reply->element[0];
+    for (size_t i = 0; i + 1 < reply->elements; i += 2) {
+        if (text_is(reply->element[i], "role"))
+            return reply->element[i + 1];
+    }
+    return NULL;
+}
+
+static int ask_role(struct atd_redis_link *link, const struct atd_str *command, size_t count,
+                    bool *ret_refused, bool *ret_is_master, struct atd_error *err)
+{
+    redisReply *reply = NULL;
+    const redisReply *role;
+    int rc = atd_redis_link_ask(link, command, count, err);
+
+    if (rc == 0)
+        rc = atd_redis_link_next(link, &reply, NULL, err);
+    if (rc)
+        return rc;
+    *ret_refused =
+        reply->type == REDIS_REPLY_ERROR && atd_redis_error_is_refusal(atd_redis_reply_text(reply));
+    if (reply->type == REDIS_REPLY_ERROR && !*ret_refused)
+        rc = atd_redis_error_set(atd_redis_reply_text(reply), "asking for the server's role",
+                                 ATD_REDIS_QUOTE, err);
+    role = find_role(reply);
+    *ret_is_master = role ? text_is(role, "master") : *ret_refused;
+    freeReplyObject(reply);
+    return rc;
+}
+
+int atd_redis_role_get(struct atd_redis_link *link, bool *ret_is_master, struct atd_error *err)
+{
+    bool refused = false;
+    int rc = ask_role(link, &ATD_STR("ROLE"), 1, &refused, ret_is_master, err);
+
+    if (rc || !refused)
+        return rc;
+    return ask_role(link, (struct atd_str[]){ATD_STR("HELLO"), ATD_STR("2")}, 2, &refused,
+                    ret_is_master, err);
 }
 
 /* ------------------------------------------------------------------ INFO */

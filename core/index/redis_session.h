@@ -17,6 +17,18 @@
 int atd_redis_login(struct atd_redis_link *link, const struct atd_redis_url *url,
                     unsigned *ret_round_trip_us, struct atd_error *err) ATD_MUST_USE;
 
+/* The same until `deadline_ms` (atd_clock_monotonic_ms). */
+int atd_redis_login_until(struct atd_redis_link *link, const struct atd_redis_url *url,
+                          int64_t deadline_ms, unsigned *ret_round_trip_us,
+                          struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Whether the server is a master, by ROLE, or by HELLO for who may not ask that; a server that
+ * tells neither counts as one. Waits until the link's deadline.
+ */
+int atd_redis_role_get(struct atd_redis_link *link, bool *ret_is_master,
+                       struct atd_error *err) ATD_MUST_USE;
+
 /*
  * Where a server's counters stand. They count the changes of every database and client, and those
  * of a replica too. They begin anew with each start and each save, so they are compared within one

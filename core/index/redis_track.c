@@ -409,7 +409,7 @@ int atd_redis_track_over(struct atd_redis_link *link, enum atd_redis_way way, un
 }
 
 /* One way, on a connection that knows of no other. */
-static int open_one(const struct atd_redis_url *url, const char *ca_file, enum atd_redis_way way,
+static int open_one(struct atd_redis_url *url, const char *ca_file, enum atd_redis_way way,
                     struct atd_redis_track **ret_track, struct atd_error *err)
 {
     struct atd_redis_link *link = NULL;
@@ -425,7 +425,7 @@ static int open_one(const struct atd_redis_url *url, const char *ca_file, enum a
     return rc;
 }
 
-int atd_redis_track_open(const struct atd_redis_url *url, const char *ca_file, unsigned ways,
+int atd_redis_track_open(struct atd_redis_url *url, const char *ca_file, unsigned ways,
                          struct atd_redis_track **ret_track, struct atd_error *err)
 {
     static const enum atd_redis_way order[] = {ATD_REDIS_WAY_RESP2, ATD_REDIS_WAY_RESP3,

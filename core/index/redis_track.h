@@ -45,7 +45,7 @@ struct atd_redis_track;
  * missed. Blocks: as atd_redis_link_open and atd_redis_login, for each way.
  * Errors: theirs; ENOTSUP when the server or the user's rights allow none.
  */
-int atd_redis_track_open(const struct atd_redis_url *url, const char *ca_file, unsigned ways,
+int atd_redis_track_open(struct atd_redis_url *url, const char *ca_file, unsigned ways,
                          struct atd_redis_track **ret_track, struct atd_error *err) ATD_MUST_USE;
 
 /* A track over a link that is logged in: for tests. `link` is taken on success. */

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -11,6 +10,9 @@
 /* Longer than any sum of the parts, percent-encoded. */
 #define URL_BYTES_MAX 16384
 #define PORT_DEFAULT 6379
+#define SENTINEL_PORT_DEFAULT 26379
+/* Of the sentinels, so many bytes are shown: the sentence of an error shall have room beside. */
+#define SHOWN_PLACES_MAX 192
 
 static int hex_digit(char c)
 {
@@ -115,7 +117,8 @@ static bool is_ipv6(const char *host)
     return inet_pton(AF_INET6, bare, &address) == 1;
 }
 
-static int parse_host(struct atd_str text, struct atd_redis_url *url, struct atd_error *err)
+static int parse_place(struct atd_str text, unsigned port_default, struct atd_redis_place *place,
+                       struct atd_error *err)
 {
     struct atd_str host = text;
     struct atd_str port = {NULL, 0};
@@ -126,11 +129,11 @@ static int parse_host(struct atd_str text, struct atd_redis_url *url, struct atd
         end = atd_str_find(text, ']');
         if (end < 0)
             return atd_error_set(err, EINVAL, "Redis URL: the host has '[' without ']'");
-        rc = decode((struct atd_str){text.ptr + 1, (size_t)end - 1}, "host", url->host,
-                    sizeof(url->host), err);
+        rc = decode((struct atd_str){text.ptr + 1, (size_t)end - 1}, "host", place->host,
+                    sizeof(place->host), err);
         if (rc)
             return rc;
-        if (!is_ipv6(url->host))
+        if (!is_ipv6(place->host))
             return atd_error_set(err, EINVAL,
                                  "Redis URL: what is between '[' and ']' is no IPv6 address");
         text = atd_str_from_byte(text, (size_t)end + 1);
@@ -144,19 +147,80 @@ static int parse_host(struct atd_str text, struct atd_redis_url *url, struct atd
             host = atd_str_head(text, (size_t)end);
         if (host.len == 0)
             host = ATD_STR("localhost");
-        if (!is_host_name(host) || host.len >= sizeof(url->host))
+        if (!is_host_name(host) || host.len >= sizeof(place->host))
             return atd_error_set(err, EINVAL,
                                  "Redis URL: the host is no host name (a '/', '?', '#' or '@' in "
                                  "a password is written %%2F, %%3F, %%23, %%40; an IPv6 address "
                                  "stands in brackets)");
-        memcpy(url->host, host.ptr, host.len);
-        url->host[host.len] = '\0';
+        memcpy(place->host, host.ptr, host.len);
+        place->host[host.len] = '\0';
     }
-    url->port = PORT_DEFAULT;
+    place->port = port_default;
     if (end < 0)
         return 0;
     port = atd_str_from_byte(text, (size_t)end + 1);
-    return port.len > 0 ? read_number(port, "port", 1, 65535, &url->port, err) : 0;
+    return port.len > 0 ? read_number(port, "port", 1, 65535, &place->port, err) : 0;
+}
+
+static int parse_host(struct atd_str text, struct atd_redis_url *url, struct atd_error *err)
+{
+    struct atd_redis_place place;
+    int rc = parse_place(text, PORT_DEFAULT, &place, err);
+
+    if (rc)
+        return rc;
+    memcpy(url->host, place.host, sizeof(url->host));
+    url->port = place.port;
+    return 0;
+}
+
+/* HOST[:PORT][,HOST[:PORT]...]; none: one on this machine. */
+static int parse_sentinels(struct atd_str text, struct atd_redis_url *url, struct atd_error *err)
+{
+    bool is_list = atd_str_find(text, ',') >= 0;
+    int rc = 0;
+
+    for (bool more = true; more && rc == 0;) {
+        ptrdiff_t end = atd_str_find(text, ',');
+        struct atd_str one = end < 0 ? text : atd_str_head(text, (size_t)end);
+
+        more = end >= 0;
+        if (is_list && one.len == 0)
+            return atd_error_set(err, EINVAL, "Redis URL: a sentinel between commas has no name");
+        if (url->sentinel_count == ATD_REDIS_SENTINELS_MAX)
+            return atd_error_set(err, EINVAL, "Redis URL: it names more than %u sentinels",
+                                 ATD_REDIS_SENTINELS_MAX);
+        rc = parse_place(one, SENTINEL_PORT_DEFAULT, &url->sentinels[url->sentinel_count++], err);
+        if (more)
+            text = atd_str_from_byte(text, (size_t)end + 1);
+    }
+    return rc;
+}
+
+int atd_redis_place_set(struct atd_redis_place *ret_place, struct atd_str host, struct atd_str port,
+                        struct atd_error *err)
+{
+    struct atd_redis_place place = {0};
+
+    if (host.len >= sizeof(place.host) || atd_str_find(host, '\0') >= 0)
+        return atd_error_set(err, EPROTO, "the host is no host name");
+    if (host.len > 0)
+        memcpy(place.host, host.ptr, host.len);
+    if (!is_host_name(host) && !is_ipv6(place.host))
+        return atd_error_set(err, EPROTO, "the host is no host name");
+    if (read_number(port, "port", 1, 65535, &place.port, NULL) != 0)
+        return atd_error_set(err, EPROTO, "the port is no number from 1 to 65535");
+    *ret_place = place;
+    return 0;
+}
+
+void atd_redis_place_show(const struct atd_redis_place *place,
+                          char ret_text[ATD_REDIS_PLACE_TEXT_MAX])
+{
+    bool bracketed = strchr(place->host, ':') != NULL;
+
+    (void)snprintf(ret_text, ATD_REDIS_PLACE_TEXT_MAX, "%s%s%s:%u", bracketed ? "[" : "",
+                   place->host, bracketed ? "]" : "", place->port);
 }
 
 /* Parameter names are quoted only when they cannot be a piece of a password with a '?' in it. */
@@ -185,6 +249,14 @@ static int parse_parameter(struct atd_str name, struct atd_str value, struct atd
         *has_db = true;
         return rc;
     }
+    if (atd_str_equal(name, ATD_STR("wait")))
+        return read_number(value, "value of 'wait'", 0, ATD_REDIS_WAIT_MAX, &url->wait, err);
+    if (url->sentinel_count && atd_str_equal(name, ATD_STR("sentinel_username")))
+        return decode(value, "value of 'sentinel_username'", url->sentinel_user,
+                      sizeof(url->sentinel_user), err);
+    if (url->sentinel_count && atd_str_equal(name, ATD_STR("sentinel_password")))
+        return decode(value, "value of 'sentinel_password'", url->sentinel_password,
+                      sizeof(url->sentinel_password), err);
     if (url->tls && atd_str_equal(name, ATD_STR("ssl_ca_certs")))
         return decode(value, "value of 'ssl_ca_certs'", url->ca_file, sizeof(url->ca_file), err);
     if (url->tls && atd_str_equal(name, ATD_STR("ssl_cert_reqs"))) {
@@ -202,9 +274,11 @@ static int parse_parameter(struct atd_str name, struct atd_str value, struct atd
         return atd_error_set(err, EINVAL,
                              "Redis URL: after '?' come parameters NAME=VALUE (a '?' in a "
                              "password is written %%3F)");
-    return atd_error_set(
-        err, EINVAL, "Redis URL: the parameter '" ATD_STR_FMT "' is not known here (%s)",
-        ATD_STR_ARG(name), url->tls ? "known: db, ssl_cert_reqs, ssl_ca_certs" : "known: db");
+    return atd_error_set(err, EINVAL,
+                         "Redis URL: the parameter '" ATD_STR_FMT "' is not known here (%s%s%s)",
+                         ATD_STR_ARG(name), "known: db, wait",
+                         url->sentinel_count ? ", sentinel_username, sentinel_password" : "",
+                         url->tls ? ", ssl_cert_reqs, ssl_ca_certs" : "");
 }
 
 static int parse_parameters(struct atd_str text, struct atd_redis_url *url, bool has_db,
@@ -241,6 +315,37 @@ static int parse_tcp_path(struct atd_str path, struct atd_redis_url *url, bool *
     return read_number(path, "database number", 0, INT_MAX, &url->db, err);
 }
 
+/* What sentinel.conf allows in the name of a master. */
+static bool is_master_name(const char *name)
+{
+    return name[0] && name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                        "0123456789._-")] == '\0';
+}
+
+/* "/MASTER[/DB]" */
+static int parse_sentinel_path(struct atd_str path, struct atd_redis_url *url, bool *ret_has_db,
+                               struct atd_error *err)
+{
+    ptrdiff_t slash;
+    int rc;
+
+    if (path.len > 0)
+        path = atd_str_from_byte(path, 1);
+    slash = atd_str_find(path, '/');
+    rc = decode(slash < 0 ? path : atd_str_head(path, (size_t)slash), "name of the master",
+                url->master, sizeof(url->master), err);
+    if (rc)
+        return rc;
+    if (!is_master_name(url->master))
+        return atd_error_set(err, EINVAL,
+                             "Redis URL: after the sentinels comes the name of their master, of "
+                             "letters, digits, '.', '_' and '-', as "
+                             "redis+sentinel://HOST1,HOST2/mymaster/0");
+    *ret_has_db = false;
+    return slash < 0 ? 0
+                     : parse_tcp_path(atd_str_from_byte(path, (size_t)slash), url, ret_has_db, err);
+}
+
 static int parse_unix_path(struct atd_str path, struct atd_redis_url *url, struct atd_error *err)
 {
     if (path.len < 2 || path.ptr[0] != '/')
@@ -262,11 +367,36 @@ static size_t show_path(char *text, size_t at, size_t size, const char *path)
     return at;
 }
 
+/* As many sentinels as there is room for: what is shown is a good URL too. */
+static void show_sentinels(struct atd_redis_url *url)
+{
+    size_t at = (size_t)snprintf(url->shown, sizeof(url->shown), "%s+sentinel://",
+                                 url->tls ? "rediss" : "redis");
+    size_t end = at + SHOWN_PLACES_MAX;
+
+    for (unsigned i = 0; i < url->sentinel_count; i++) {
+        char place[ATD_REDIS_PLACE_TEXT_MAX];
+
+        atd_redis_place_show(&url->sentinels[i], place);
+        if (i > 0 && at + strlen(place) >= end)
+            break;
+        at +=
+            (size_t)snprintf(url->shown + at, sizeof(url->shown) - at, "%s%s", i ? "," : "", place);
+    }
+    at += (size_t)snprintf(url->shown + at, sizeof(url->shown) - at, "/%s", url->master);
+    if (url->db)
+        (void)snprintf(url->shown + at, sizeof(url->shown) - at, "/%u", url->db);
+}
+
 static void show(struct atd_redis_url *url)
 {
     bool bracketed = strchr(url->host, ':') != NULL;
     size_t at;
 
+    if (url->sentinel_count) {
+        show_sentinels(url);
+        return;
+    }
     if (url->path[0]) {
         at = show_path(url->shown, strlen("unix://"), sizeof(url->shown) - 16, url->path);
         memcpy(url->shown, "unix://", strlen("unix://"));
@@ -291,10 +421,37 @@ static bool take_scheme(struct atd_str *text, const char *scheme)
     return true;
 }
 
+enum form {
+    FORM_TCP,
+    FORM_UNIX,
+    FORM_SENTINEL,
+};
+
+static int parse_place_and_path(struct atd_str rest, struct atd_str path, enum form form,
+                                struct atd_redis_url *url, bool *ret_has_db, struct atd_error *err)
+{
+    int rc;
+
+    if (form == FORM_UNIX && rest.len > 0)
+        return atd_error_set(
+            err, EINVAL, "Redis URL: unix:// takes an absolute path, as unix:///run/redis.sock");
+    if (form == FORM_UNIX)
+        return parse_unix_path(path, url, err);
+    if (form == FORM_TCP) {
+        rc = parse_host(rest, url, err);
+        return rc ? rc : parse_tcp_path(path, url, ret_has_db, err);
+    }
+    url->wait = ATD_REDIS_WAIT_AUTO;
+    rc = parse_sentinels(rest, url, err);
+    return rc ? rc : parse_sentinel_path(path, url, ret_has_db, err);
+}
+
 /* What follows "SCHEME://". */
-static int parse_rest(struct atd_str rest, bool is_unix, struct atd_redis_url *url,
+static int parse_rest(struct atd_str rest, enum form form, struct atd_redis_url *url,
                       struct atd_error *err)
 {
+    bool is_unix = form == FORM_UNIX;
+
     ptrdiff_t question = atd_str_find(rest, '?');
     struct atd_str parameters = {NULL, 0};
     struct atd_str path = {NULL, 0};
@@ -322,13 +479,8 @@ static int parse_rest(struct atd_str rest, bool is_unix, struct atd_redis_url *u
         rc = parse_user_info(atd_str_head(rest, (size_t)at), url, err);
         rest = atd_str_from_byte(rest, (size_t)at + 1);
     }
-    if (rc == 0 && is_unix && rest.len > 0)
-        rc = atd_error_set(err, EINVAL,
-                           "Redis URL: unix:// takes an absolute path, as unix:///run/redis.sock");
     if (rc == 0)
-        rc = is_unix ? parse_unix_path(path, url, err) : parse_host(rest, url, err);
-    if (rc == 0 && !is_unix)
-        rc = parse_tcp_path(path, url, &has_db, err);
+        rc = parse_place_and_path(rest, path, form, url, &has_db, err);
     if (rc == 0)
         rc = parse_parameters(parameters, url, has_db, err);
     return rc;
@@ -338,7 +490,7 @@ int atd_redis_url_parse(const char *text, struct atd_redis_url *ret_url, struct 
 {
     struct atd_redis_url url = {0};
     struct atd_str rest = atd_str_from(text);
-    bool is_unix = false;
+    enum form form = FORM_TCP;
     int rc;
 
     if (rest.len > URL_BYTES_MAX)
@@ -346,13 +498,19 @@ int atd_redis_url_parse(const char *text, struct atd_redis_url *ret_url, struct 
     if (take_scheme(&rest, "rediss://")) {
         url.tls = true;
     } else if (take_scheme(&rest, "unix:")) {
-        is_unix = true;
+        form = FORM_UNIX;
         (void)take_scheme(&rest, "//");
+    } else if (take_scheme(&rest, "redis+sentinel://")) {
+        form = FORM_SENTINEL;
+    } else if (take_scheme(&rest, "rediss+sentinel://")) {
+        form = FORM_SENTINEL;
+        url.tls = true;
     } else if (!take_scheme(&rest, "redis://")) {
         return atd_error_set(err, EINVAL,
-                             "Redis URL: it does not begin with redis://, rediss:// or unix://");
+                             "Redis URL: it does not begin with redis://, rediss://, unix:// or "
+                             "redis+sentinel://");
     }
-    rc = parse_rest(rest, is_unix, &url, err);
+    rc = parse_rest(rest, form, &url, err);
     if (rc == 0) {
         show(&url);
         *ret_url = url;
@@ -382,5 +540,11 @@ int atd_redis_url_add_secrets(struct atd_redis_url *url, char *(*get)(const char
     if (rc == 0)
         rc =
             add_secret(ATD_REDIS_PASSWORD_VARIABLE, get, url->password, sizeof(url->password), err);
+    if (rc == 0 && url->sentinel_count)
+        rc = add_secret(ATD_SENTINEL_USERNAME_VARIABLE, get, url->sentinel_user,
+                        sizeof(url->sentinel_user), err);
+    if (rc == 0 && url->sentinel_count)
+        rc = add_secret(ATD_SENTINEL_PASSWORD_VARIABLE, get, url->sentinel_password,
+                        sizeof(url->sentinel_password), err);
     return rc;
 }

@@ -1,6 +1,7 @@
 /*
- * The Redis writer: a link of its own, made when it is first needed and again when it is dead.
- * What is said on it: redis_commit.h; what a record looks like: redis_record.h.
+ * The Redis writer: a link of its own, made when it is first needed and again when it is dead, or
+ * when the sentinels name another master. What is said on it: redis_commit.h, redis_replicas.h;
+ * what a record looks like: redis_record.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,14 +12,19 @@
 #include "index/redis_commit.h"
 #include "index/redis_plan.h"
 #include "index/redis_record.h"
+#include "index/redis_replicas.h"
 #include "index/redis_session.h"
 #include "index/writer.h"
+
+/* A link that was good so long ago is held against the sentinels before it is used. */
+#define MOVED_EVERY_MS 1000
 
 struct redis_writer {
     struct atd_index_writer base;
     struct atd_redis_url url;
     char *ca_file;
     struct atd_redis_link *link; /* NULL: none yet, or dead */
+    uint64_t links;              /* ever made */
 };
 
 /* ------------------------------------------------------------------ the link */
@@ -36,7 +42,9 @@ static int go_up(struct redis_writer *writer, bool *ret_fresh, struct atd_error 
     unsigned round_trip_us;
     int rc;
 
-    if (writer->link && atd_redis_link_is_dead(writer->link))
+    if (writer->link &&
+        (atd_redis_link_is_dead(writer->link) ||
+         atd_redis_link_has_moved(writer->link, &writer->url, writer->ca_file, MOVED_EVERY_MS)))
         go_down(writer);
     *ret_fresh = !writer->link;
     if (writer->link)
@@ -52,7 +60,17 @@ static int go_up(struct redis_writer *writer, bool *ret_fresh, struct atd_error 
         return rc == -ENOENT ? -ECONNREFUSED : rc;
     }
     writer->link = link;
+    writer->links++;
     return 0;
+}
+
+/* Between the end of an old master and the first word of a new one. */
+static int say_failover(const struct redis_writer *writer, int rc, struct atd_error *why)
+{
+    if (rc != -EROFS || !writer->url.sentinel_count)
+        return rc;
+    return atd_error_set_retryable(why, EAGAIN,
+                                   "the master has become a replica: a failover is under way");
 }
 
 /* What is said on the link; `ctx` is its own. */
@@ -74,7 +92,7 @@ static int converse(struct redis_writer *writer, conversation talk, void *ctx,
 
         if (rc == 0) {
             atd_redis_link_set_deadline(writer->link, deadline_ms);
-            rc = talk(writer, ctx, &why);
+            rc = say_failover(writer, talk(writer, ctx, &why), &why);
             if (rc && rc != -ESTALE && rc != -ENOENT)
                 go_down(writer);
         } else {
@@ -194,9 +212,39 @@ struct changing {
 static int talk_commit(struct redis_writer *writer, void *ctx, struct atd_error *err)
 {
     const struct changing *changing = ctx;
+    unsigned wanted = 0;
+    int rc = atd_redis_replicas_look(writer->link, writer->url.wait, &wanted, err);
 
-    return atd_redis_commit(writer->link, changing->operations, changing->count,
-                            changing->ret_which, err);
+    if (rc == 0)
+        rc = atd_redis_commit(writer->link, changing->operations, changing->count,
+                              changing->ret_which, err);
+    if (rc)
+        return rc;
+    if (wanted > 0)
+        return atd_redis_replicas_wait(writer->link, wanted, err);
+    /* One without replicas may be one that was stopped, and does not know yet what it missed. */
+    return atd_redis_link_confirm(writer->link, &writer->url, writer->ca_file,
+                                  writer->url.wait == ATD_REDIS_WAIT_AUTO, err);
+}
+
+static int talk_settle(struct redis_writer *writer, void *ctx, struct atd_error *err)
+{
+    (void)ctx;
+    return atd_redis_replicas_settle(writer->link, writer->url.wait, err);
+}
+
+static int redis_settle(struct atd_index_writer *base, struct atd_error *err)
+{
+    struct redis_writer *writer = (struct redis_writer *)base;
+
+    return writer->url.wait ? converse(writer, talk_settle, NULL, err) : 0;
+}
+
+static uint64_t redis_epoch(const struct atd_index_writer *base)
+{
+    const struct redis_writer *writer = (const struct redis_writer *)base;
+
+    return writer->url.sentinel_count ? writer->links : 0;
 }
 
 static int redis_commit(struct atd_index_writer *base, const struct atd_index_operation *operations,
@@ -294,6 +342,8 @@ static const struct atd_index_writer_ops redis_writer_ops = {
     .read = redis_read,
     .commit = redis_commit,
     .check = redis_check,
+    .settle = redis_settle,
+    .epoch = redis_epoch,
     .free = redis_free,
 };
 

@@ -220,6 +220,16 @@ int atd_index_not_as_expected(size_t which, size_t *ret_which, struct atd_error 
                          which + 1);
 }
 
+int atd_index_settle(struct atd_index_writer *writer, struct atd_error *err)
+{
+    return writer->ops->settle ? named(writer, writer->ops->settle(writer, err), err) : 0;
+}
+
+uint64_t atd_index_writer_epoch(const struct atd_index_writer *writer)
+{
+    return writer->ops->epoch ? writer->ops->epoch(writer) : 0;
+}
+
 int atd_index_writer_check(struct atd_index_writer *writer, struct atd_error *err)
 {
     return named(writer, writer->ops->check(writer, err), err);

@@ -88,12 +88,28 @@ struct atd_index_operation {
  *
  * Errors: ESTALE a record is not as expected (`*ret_which`, may be NULL, is its place): nothing was
  * changed; EREMOTEIO the answer was lost, so nobody can say whether it was done: read to find out;
+ * or it was done, and fewer replicas than `wait=` wants have it;
  * EROFS a read-only replica or file; ENOSPC; EACCES; EINVAL text that is not UTF-8, TEXT that SQL
  * cannot hold, more than ATD_INDEX_OPERATIONS_MAX; EFBIG a field past its maximum (limits.h); EBUSY
  * (retryable) a database locked by others; those of the link, when nothing was sent.
  */
 int atd_index_commit(struct atd_index_writer *writer, const struct atd_index_operation *operations,
                      size_t count, size_t *ret_which, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Waits until everything that is in the index, as far as this writer sees it, is safe as the URL
+ * wants it (`wait=`): a change that somebody finds made may not have reached a replica yet. 0 at
+ * once where nothing of that kind was asked for. Errors: EREMOTEIO it is not (yet); those of the
+ * provider.
+ */
+int atd_index_settle(struct atd_index_writer *writer, struct atd_error *err) ATD_MUST_USE;
+
+/*
+ * Counts the connections that this writer made: when it has changed, what was committed before may
+ * be gone, even if it was acknowledged (a replica that became the master without it, a restart from
+ * an older file). 0: none yet, or a provider that forgets nothing.
+ */
+uint64_t atd_index_writer_epoch(const struct atd_index_writer *writer);
 
 /* Cheap: whether a commit could be made now, as far as is known without trying one: the file is
  * writable, the server answers and is no replica. Blocks. */
@@ -136,6 +152,9 @@ struct atd_index_writer_ops {
     int (*commit)(struct atd_index_writer *writer, const struct atd_index_operation *operations,
                   size_t count, size_t *ret_which, struct atd_error *err);
     int (*check)(struct atd_index_writer *writer, struct atd_error *err);
+    /* These two may be NULL. */
+    int (*settle)(struct atd_index_writer *writer, struct atd_error *err);
+    uint64_t (*epoch)(const struct atd_index_writer *writer);
     void (*free)(struct atd_index_writer *writer);
 };
 

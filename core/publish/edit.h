@@ -22,6 +22,9 @@
 /* Superseded entries whose time is kept; the others are met again when some of these are gone. */
 #define ATD_EDIT_WAITING_MAX 16384u
 
+/* Shards that were added and are watched (edit_recent.c); the oldest are forgotten. */
+#define ATD_EDIT_RECENT_MAX 4096u
+
 /* A superseded entry that shows in the catalog. */
 struct atd_edit_waiting {
     char cid[ATD_CID_TEXT_LEN + 1];
@@ -40,6 +43,10 @@ struct atd_editor {
     struct atd_edit_waiting *waiting;
     size_t waiting_count;
     uint64_t swept_generation;
+    struct atd_edit_recent *recent; /* the oldest first */
+    struct atd_edit_recent *last_recent;
+    size_t recent_count;
+    uint64_t recent_epoch; /* of the writer, when all of them were looked at */
 };
 
 /* One try. */
@@ -188,6 +195,23 @@ int atd_edit_schema_of(struct atd_editor *editor, struct atd_str ref, struct atd
 int atd_edit_settle_schema(struct atd_edit *edit, struct atd_str name,
                            const struct atd_edit_now *now, const struct atd_edit_shard *shard,
                            struct atd_str *ret_ref, struct atd_error *err) ATD_MUST_USE;
+
+/* ------------------------------------------------------------------ edit_recent.c */
+
+/* The shard was added, and somebody will be told so. */
+void atd_edit_remember(struct atd_editor *editor, struct atd_str name, struct atd_str file_name,
+                       const struct atd_edit_shard *shard, const struct atd_edit_result *result);
+/* These shards of a dataset (`urls` NULL: all) were taken out: they are not put back. */
+void atd_edit_keep_out(struct atd_editor *editor, struct atd_str name, const struct atd_str *urls,
+                       size_t count);
+void atd_edit_forget_all(struct atd_editor *editor);
+
+/* ------------------------------------------------------------------ edit_shard.c */
+
+/* atd_edit_add_shard() without remembering it. */
+int atd_edit_run_add(struct atd_editor *editor, struct atd_str name, struct atd_str file_name,
+                     const struct atd_edit_shard *shard, struct atd_edit_result *ret_result,
+                     struct atd_error *err) ATD_MUST_USE;
 
 /* ------------------------------------------------------------------ edit_sweep.c */
 

@@ -288,6 +288,8 @@ int atd_edit_remove_dataset(struct atd_editor *editor, struct atd_str name, stru
 {
     int rc = atd_edit_run(editor, plan_remove, &name, err);
 
+    if (rc == 0)
+        atd_edit_keep_out(editor, name, NULL, 0);
     return rc ? atd_error_wrap(err, rc, "removing dataset '" ATD_STR_FMT "'", ATD_STR_ARG(name))
               : 0;
 }

@@ -195,9 +195,9 @@ static int plan_add(struct atd_edit *edit, void *ctx, struct atd_error *err)
     return 0;
 }
 
-int atd_edit_add_shard(struct atd_editor *editor, struct atd_str name, struct atd_str file_name,
-                       const struct atd_edit_shard *shard, struct atd_edit_result *ret_result,
-                       struct atd_error *err)
+int atd_edit_run_add(struct atd_editor *editor, struct atd_str name, struct atd_str file_name,
+                     const struct atd_edit_shard *shard, struct atd_edit_result *ret_result,
+                     struct atd_error *err)
 {
     struct add_edit want = {.name = name, .file_name = file_name, .shard = shard};
     int rc = atd_edit_run(editor, plan_add, &want, err);
@@ -207,6 +207,17 @@ int atd_edit_add_shard(struct atd_editor *editor, struct atd_str name, struct at
                               ATD_STR_ARG(file_name), ATD_STR_ARG(name));
     *ret_result = want.result;
     return 0;
+}
+
+int atd_edit_add_shard(struct atd_editor *editor, struct atd_str name, struct atd_str file_name,
+                       const struct atd_edit_shard *shard, struct atd_edit_result *ret_result,
+                       struct atd_error *err)
+{
+    int rc = atd_edit_run_add(editor, name, file_name, shard, ret_result, err);
+
+    if (rc == 0)
+        atd_edit_remember(editor, name, file_name, shard, ret_result);
+    return rc;
 }
 
 /* ------------------------------------------------------------------ taking some out */
@@ -360,6 +371,9 @@ static int run_over(struct atd_editor *editor, atd_edit_plan plan, struct remove
     }
     want->urls = sorted;
     rc = atd_edit_run(editor, plan, want, err);
+    /* Not of a plan that only marks. */
+    if (rc == 0 && plan == plan_remove)
+        atd_edit_keep_out(editor, want->name, sorted, count);
     return rc ? atd_error_wrap(err, rc, "taking shards out of dataset '" ATD_STR_FMT "'",
                                ATD_STR_ARG(want->name))
               : 0;

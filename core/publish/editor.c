@@ -50,6 +50,7 @@ void atd_editor_free(struct atd_editor *editor)
 {
     if (!editor)
         return;
+    atd_edit_forget_all(editor);
     free(editor->own);
     free(editor->waiting);
     free(editor);
@@ -147,6 +148,8 @@ static int try_once(struct atd_edit *edit, atd_edit_plan plan, void *ctx, bool *
     *ret_sent = rc == 0 && edit->count > 0;
     if (*ret_sent)
         rc = atd_index_commit(editor->options.writer, edit->operations, edit->count, NULL, err);
+    else if (rc == 0)
+        rc = atd_index_settle(editor->options.writer, err);
     if (rc == -EREMOTEIO && *ret_sent)
         note_sent(edit);
     else if (rc == 0 && !*ret_sent && edit->was_sent)
@@ -190,7 +193,7 @@ int atd_edit_run(struct atd_editor *editor, atd_edit_plan plan, void *ctx, struc
             break;
         if (atd_clock_monotonic_ms() >= until_ms &&
             (rc != -ESTALE || conflicts >= ATD_EDIT_TRIES)) {
-            if (edit->was_sent)
+            if (edit->was_sent && rc != -EREMOTEIO)
                 rc = atd_error_set(&why, EREMOTEIO,
                                    "the index did not answer, and cannot be asked whether the "
                                    "change was made");

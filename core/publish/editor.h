@@ -170,6 +170,25 @@ int atd_edit_label(struct atd_editor *editor, struct atd_str name, struct atd_st
 int atd_edit_remove_label(struct atd_editor *editor, struct atd_str name, struct atd_str version,
                           struct atd_error *err) ATD_MUST_USE;
 
+/* ------------------------------------------------------------------ failovers */
+
+/* How long a shard that was added is watched, and how often. */
+#define ATD_EDIT_RECENT_MS 60000
+#define ATD_EDIT_RECHECK_MS 1000
+
+/* A shard that was added was not in the index any more: `why` NULL: it was put back; else why it
+ * could not be. */
+typedef void (*atd_edit_lost)(void *ctx, struct atd_str name, struct atd_str file_name,
+                              struct atd_str url, const struct atd_error *why);
+
+/*
+ * Looks whether the index changed its server since, and if so whether it still has what was added
+ * in the last ATD_EDIT_RECENT_MS: what is gone is added again, and told. To be called every
+ * *ret_next_ms; -1: nothing is watched. Errors: the index's; then all is watched on.
+ */
+int atd_edit_recheck(struct atd_editor *editor, atd_edit_lost lost, void *ctx, int64_t *ret_next_ms,
+                     struct atd_error *err) ATD_MUST_USE;
+
 /* ------------------------------------------------------------------ tidying */
 
 /*

@@ -44,6 +44,12 @@ struct atd_publisher_options {
     void (*event)(void *ctx, const char *what, struct atd_str dataset, struct atd_str file_name,
                   struct atd_str url, struct atd_str cid, const struct atd_error *why);
     void *event_ctx;
+    /* Told from the commit thread; may be NULL: what was published was not in the index any more,
+     * since another server took the place of the one that acknowledged it. `why` NULL: it was put
+     * back; else why it could not be. */
+    void (*lost)(void *ctx, struct atd_str dataset, struct atd_str file_name, struct atd_str url,
+                 const struct atd_error *why);
+    void *lost_ctx;
 };
 
 /*
@@ -106,6 +112,7 @@ struct atd_publisher_stats {
     uint64_t commits;
     uint64_t conflicts; /* commits that had to be planned again */
     uint64_t under_way; /* publications open now */
+    uint64_t put_back;  /* shards that a failover of the index had lost */
     uint64_t recovered; /* jobs of dead processes that were settled */
 };
 void atd_publisher_stats(struct atd_publisher *publisher, struct atd_publisher_stats *ret_stats);

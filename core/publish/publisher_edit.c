@@ -112,17 +112,44 @@ static int64_t sweep(struct atd_publisher *publisher)
     return atd_clock_monotonic_ms() + (next_s > 0 ? next_s * 1000 : 1000);
 }
 
-/* The next edit; NULL when it is time to sweep, or all is over (*ret_over). */
-static struct atd_publisher_edit *take_edit(struct atd_publisher *publisher, int64_t sweep_ms,
+static void note_lost(void *ctx, struct atd_str name, struct atd_str file_name, struct atd_str url,
+                      const struct atd_error *why)
+{
+    struct atd_publisher *publisher = ctx;
+
+    if (!why)
+        atd_publisher_count(publisher, &publisher->stats.put_back, 1);
+    if (publisher->options.lost)
+        publisher->options.lost(publisher->options.lost_ctx, name, file_name, url, why);
+}
+
+/* When to look again. */
+static int64_t recheck(struct atd_publisher *publisher)
+{
+    struct atd_error err = ATD_ERROR_INIT;
+    int64_t next_ms = -1;
+    int rc;
+
+    if (atomic_load(&publisher->closing))
+        return INT64_MAX; /* it would only hold up the end */
+    rc = atd_edit_recheck(publisher->editor, note_lost, publisher, &next_ms, &err);
+
+    if (rc || next_ms >= 0) /* else nobody was asked */
+        atd_publisher_note_index(publisher, rc, &err);
+    return next_ms < 0 ? INT64_MAX : atd_clock_monotonic_ms() + next_ms;
+}
+
+/* The next edit; NULL when `until_ms` has come, or all is over (*ret_over). */
+static struct atd_publisher_edit *take_edit(struct atd_publisher *publisher, int64_t until_ms,
                                             bool *ret_over)
 {
     struct atd_publisher_edit *edit;
-    int64_t left = sweep_ms - atd_clock_monotonic_ms();
+    int64_t left = until_ms - atd_clock_monotonic_ms();
 
     atd_lock_take(&publisher->lock);
     while (!publisher->first_edit && !publisher->stopping && left > 0) {
         atd_cond_wait_ms(&publisher->edit_wake, &publisher->lock, (unsigned)left);
-        left = sweep_ms - atd_clock_monotonic_ms();
+        left = until_ms - atd_clock_monotonic_ms();
     }
     edit = publisher->first_edit;
     if (edit) {
@@ -140,10 +167,12 @@ void *atd_publisher_commit_thread(void *ctx)
 {
     struct atd_publisher *publisher = ctx;
     int64_t sweep_ms = atd_clock_monotonic_ms() + SWEEP_SOON_MS;
+    int64_t recheck_ms = INT64_MAX;
 
     for (;;) {
         bool over;
-        struct atd_publisher_edit *edit = take_edit(publisher, sweep_ms, &over);
+        struct atd_publisher_edit *edit =
+            take_edit(publisher, recheck_ms < sweep_ms ? recheck_ms : sweep_ms, &over);
 
         if (over)
             break;
@@ -155,9 +184,16 @@ void *atd_publisher_commit_thread(void *ctx)
             soon_ms = atd_clock_monotonic_ms() + SWEEP_SOON_MS;
             if (changes && soon_ms < sweep_ms)
                 sweep_ms = soon_ms;
+            if (changes && recheck_ms == INT64_MAX)
+                recheck_ms = atd_clock_monotonic_ms() + ATD_EDIT_RECHECK_MS;
+        } else if (recheck_ms <= sweep_ms) {
+            recheck_ms = recheck(publisher);
         } else {
             sweep_ms = sweep(publisher);
         }
+        /* Nor may a stream of edits keep it from looking. */
+        if (edit && recheck_ms <= atd_clock_monotonic_ms())
+            recheck_ms = recheck(publisher);
     }
     atd_lock_take(&publisher->lock);
     publisher->no_more_answers = true;

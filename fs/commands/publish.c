@@ -25,7 +25,9 @@ static int exit_code_of(const struct publish *publish, int rc)
 {
     if (publish->signal)
         return SIGNALLED + publish->signal;
-    return rc || publish->published < publish->count ? ATD_EXIT_FAILED : ATD_EXIT_OK;
+    return rc || publish->published < publish->count || atomic_load(&publish->lost) > 0
+               ? ATD_EXIT_FAILED
+               : ATD_EXIT_OK;
 }
 
 /* A full disk, a reader that left: what was not told must not look as if it were. */
@@ -35,6 +37,22 @@ static int flush_output(int exit_code)
         return exit_code;
     (void)fprintf(stderr, "atdatafs: cannot write to standard output: %s\n", strerror(errno));
     return exit_code == ATD_EXIT_OK ? ATD_EXIT_FAILED : exit_code;
+}
+
+/* What was told to be published is not: it may be too late to say so, but not to fail. */
+static void on_lost(void *ctx, struct atd_str dataset, struct atd_str file_name, struct atd_str url,
+                    const struct atd_error *why)
+{
+    struct publish *publish = ctx;
+
+    (void)dataset;
+    if (!why)
+        return; /* it was put back */
+    atomic_fetch_add(&publish->lost, 1);
+    (void)fprintf(stderr,
+                  "atdatafs: " ATD_STR_FMT ": lost again by a failover of the index (its object is "
+                  "'" ATD_STR_FMT "'): %s\n",
+                  ATD_STR_ARG(file_name), ATD_STR_ARG(url), why->text);
 }
 
 static int publish_all(const struct options *options, struct publish *publish)
@@ -49,7 +67,8 @@ static int publish_all(const struct options *options, struct publish *publish)
     if (rc == 0)
         rc = atd_live_start(parts.live, &(struct atd_live_watcher){0}, &why);
     if (rc == 0)
-        rc = publish_parts_open(&parts, NULL, NULL, &publish_parts, &why);
+        rc = publish_parts_open(&parts, &(struct publish_told){NULL, on_lost, publish},
+                                &publish_parts, &why);
     publish->publisher = publish_parts.publisher;
     if (rc == 0)
         rc = atd_publisher_ready(publish->publisher, &why);

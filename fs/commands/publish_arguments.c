@@ -19,7 +19,8 @@ void publish_print_help(void)
         "uploaded again; one with other bytes is refused. Interrupted or failed, run it again:\n"
         "what was published stays, the rest follows.\n"
         "\n"
-        "  -i INDEX-URL   redis://HOST[:PORT]/DB, rediss://..., unix:///SOCKET?db=N or\n"
+        "  -i INDEX-URL   redis://HOST[:PORT]/DB, rediss://..., unix:///SOCKET?db=N,\n"
+        "                 redis+sentinel://HOST[:PORT],HOST.../MASTER[/DB] or\n"
         "                 sqlite:PATH; left out: $ATDATA_INDEX, else ~/.atdata/index.db\n"
         "  -o OPTION,...  as of a mount: store=s3://BUCKET/PREFIX, endpoint=URL, env_file=PATH,\n"
         "                 compat=universal, ... (atdatafs --help)\n"
@@ -90,8 +91,8 @@ static int read_option(int argc, char **argv, int *at, struct publish_arguments 
         /* Not quoted: it may hold a password. */
         if (!options_is_index_url(value))
             return atd_error_set(err, EINVAL,
-                                 "-i takes redis://HOST/DB, rediss://, unix:///SOCKET or "
-                                 "sqlite:PATH");
+                                 "-i takes redis://HOST/DB, rediss://, unix:///SOCKET, "
+                                 "redis+sentinel://HOST,.../MASTER or sqlite:PATH");
         *index = value;
     } else if ((value = take_value(argc, argv, at, "-j", &why)))
         return read_jobs(value, &arguments->parallel, err);

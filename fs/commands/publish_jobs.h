@@ -11,6 +11,8 @@
 #ifndef ATD_FS_PUBLISH_JOBS_H
 #define ATD_FS_PUBLISH_JOBS_H
 
+#include <stdatomic.h>
+
 #include "base/lock.h"
 #include "progress.h"
 #include "publish/publication.h"
@@ -66,6 +68,7 @@ struct publish {
     uint64_t published_bytes; /* without those that were there */
     uint64_t wanted_bytes;    /* of all that are not known to fail or to be there */
     int signal;               /* 0: none came */
+    atomic_uint lost;         /* published, and not in the index any more */
     struct atd_error stopped; /* code not 0: why the rest was not begun */
 
     struct atd_lock lock;

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from attempts import Attempt, attempt, make_datasets
-from bounded import SLACK, ls, wait_until
+from bounded import SLACK, ls, read, wait_until
 from publish_faults import first, goes_on, settled
 from redis_wire import RedisWire
 from servers import RedisServer, free_port
@@ -173,6 +173,12 @@ def test_a_replica_is_read_only(team, own_redis, tmp_path_factory):
         one = attempt(mount, path, "mnist")
         one.must_fail("read-only replica: use the master", errno="Read-only file system")
         settled(team)
+        assert read(mount / "datasets" / "mnist" / "first.tar") == first(team).read_bytes()
+        # What is published at the master shows at the replica.
+        master = team.mount(options={"timeout": TIMEOUT_S})
+        attempt(master, path, "mnist").must_work()
+        wait_until(lambda: "late.tar" in ls(mount / "datasets" / "mnist"), 20, "it shows")
+        assert read(mount / "datasets" / "mnist" / "late.tar") == path.read_bytes()
 
 
 def config(own_redis, **values):

@@ -115,6 +115,33 @@ static const char *const bads[] = {
     "unix://run/r.sock",
     "unix:///a%00b",
     "unix:///a?x=1",
+    "redis://h?wait=",
+    "redis://h?wait=101",
+    "redis://h?wait=-1",
+    "redis://h?sentinel_password=S3cret",
+    "redis+sentinel:/h/m",
+    "redis+sentinel://h",
+    "redis+sentinel://h/",
+    "redis+sentinel://h//1",
+    "redis+sentinel://,/m",
+    "redis+sentinel://a,/m",
+    "redis+sentinel://,a/m",
+    "redis+sentinel://a,,b/m",
+    "redis+sentinel://a;b/m",
+    "redis+sentinel://a:0/m",
+    "redis+sentinel://a,S3cret:x/m",
+    "redis+sentinel://a,[::1/m",
+    "redis+sentinel://a/m x",
+    "redis+sentinel://a/m%00",
+    "redis+sentinel://a/m%2fn",
+    "redis+sentinel://a/m,n",
+    "redis+sentinel://a/m/x",
+    "redis+sentinel://a/m/1/2",
+    "redis+sentinel://a/m/1?db=2",
+    "redis+sentinel://:S3cret/x@a/m",
+    "redis+sentinel://a/m?sentinel_password=S3cret%zz",
+    "redis+sentinel://a/m?S3cret=1",
+    "redis+sentinel://a/m?ssl_cert_reqs=none",
 };
 
 Test(redis_url, what_is_wrong_is_said_without_secrets)
@@ -129,6 +156,97 @@ Test(redis_url, what_is_wrong_is_said_without_secrets)
         cr_expect_null(strstr(err.text, "S3cret"), "%s: %s", bads[i], err.text);
         cr_expect_null(strstr(err.text, "secret"), "%s: %s", bads[i], err.text);
     }
+}
+
+/* ------------------------------------------------------------------ sentinels */
+
+static const struct {
+    const char *text;
+    bool tls;
+    const char *places; /* HOST PORT, ... */
+    const char *master;
+    unsigned db;
+    const char *user;
+    const char *password;
+    const char *sentinel_user;
+    const char *sentinel_password;
+    unsigned wait;
+    const char *shown;
+} watched[] = {
+    {"redis+sentinel://h/m", false, "h 26379,", "m", 0, "", "", "", "", ATD_REDIS_WAIT_AUTO,
+     "redis+sentinel://h:26379/m"},
+    {"redis+sentinel:///mymaster", false, "localhost 26379,", "mymaster", 0, "", "", "", "",
+     ATD_REDIS_WAIT_AUTO, "redis+sentinel://localhost:26379/mymaster"},
+    {"REDIS+sentinel://a,b:1,[::1]:2,[::2]/My.Master-1_x/3", false, "a 26379,b 1,::1 2,::2 26379,",
+     "My.Master-1_x", 3, "", "", "", "", ATD_REDIS_WAIT_AUTO,
+     "redis+sentinel://a:26379,b:1,[::1]:2,[::2]:26379/My.Master-1_x/3"},
+    {"redis+sentinel://u:p%40q@a,b/m/?db=2&wait=1", false, "a 26379,b 26379,", "m", 2, "u", "p@q",
+     "", "", 1, "redis+sentinel://a:26379,b:26379/m/2"},
+    {"redis+sentinel://pw@a/m?sentinel_password=x%26y%3d&sentinel_username=s&wait=0", false,
+     "a 26379,", "m", 0, "", "pw", "s", "x&y=", 0, "redis+sentinel://a:26379/m"},
+    {"redis+sentinel://a:,b:/%6d", false, "a 26379,b 26379,", "m", 0, "", "", "", "",
+     ATD_REDIS_WAIT_AUTO, "redis+sentinel://a:26379,b:26379/m"},
+    {"rediss+sentinel://a/m?ssl_cert_reqs=none", true, "a 26379,", "m", 0, "", "", "", "",
+     ATD_REDIS_WAIT_AUTO, "rediss+sentinel://a:26379/m"},
+};
+
+Test(redis_url, sentinels)
+{
+    for (size_t i = 0; i < sizeof(watched) / sizeof(watched[0]); i++) {
+        struct atd_redis_url url;
+        struct atd_error err = ATD_ERROR_INIT;
+        char places[1024] = "";
+
+        cr_assert_eq(atd_redis_url_parse(watched[i].text, &url, &err), 0, "%s: %s", watched[i].text,
+                     err.text);
+        for (unsigned j = 0; j < url.sentinel_count; j++)
+            (void)snprintf(places + strlen(places), sizeof(places) - strlen(places), "%s %u,",
+                           url.sentinels[j].host, url.sentinels[j].port);
+        cr_expect_str_eq(places, watched[i].places);
+        cr_expect_eq(url.tls, watched[i].tls, "%s", watched[i].text);
+        cr_expect_str_eq(url.master, watched[i].master);
+        cr_expect_eq(url.db, watched[i].db, "%s", watched[i].text);
+        cr_expect_str_eq(url.user, watched[i].user);
+        cr_expect_str_eq(url.password, watched[i].password);
+        cr_expect_str_eq(url.sentinel_user, watched[i].sentinel_user);
+        cr_expect_str_eq(url.sentinel_password, watched[i].sentinel_password);
+        cr_expect_eq(url.wait, watched[i].wait, "%s: %u", watched[i].text, url.wait);
+        cr_expect_str_eq(url.shown, watched[i].shown);
+        cr_expect_str_eq(url.host, "");
+    }
+}
+
+Test(redis_url, replicas_that_are_waited_for)
+{
+    struct atd_redis_url url;
+
+    cr_assert_eq(atd_redis_url_parse("redis://h", &url, NULL), 0);
+    cr_assert_eq(url.wait, 0);
+    cr_assert_eq(atd_redis_url_parse("unix:///s?wait=100&db=1", &url, NULL), 0);
+    cr_assert_eq(url.wait, 100);
+}
+
+Test(redis_url, a_list_that_is_too_long_to_show_is_shown_in_part)
+{
+    char text[8192] = "redis+sentinel://";
+    struct atd_redis_url url;
+    struct atd_redis_url again;
+
+    for (unsigned i = 0; i < ATD_REDIS_SENTINELS_MAX; i++)
+        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%0250u", i ? "," : "",
+                       i);
+    (void)strcat(text, "/m/2147483647");
+    cr_assert_eq(atd_redis_url_parse(text, &url, NULL), 0);
+    cr_assert_eq(url.sentinel_count, ATD_REDIS_SENTINELS_MAX);
+    cr_assert_eq(atd_redis_url_parse(url.shown, &again, NULL), 0, "%s", url.shown);
+    cr_assert_eq(again.sentinel_count, 1);
+    cr_assert_str_eq(again.sentinels[0].host, url.sentinels[0].host);
+    cr_assert_eq(again.db, 2147483647);
+    (void)strcpy(strchr(text, '/') + 2, "h");
+    for (unsigned i = 0; i < ATD_REDIS_SENTINELS_MAX; i++)
+        (void)strcat(text, ",h");
+    (void)strcat(text, "/m");
+    cr_assert_eq(atd_redis_url_parse(text, &url, NULL), -EINVAL, "one too many");
 }
 
 Test(redis_url, parameters_of_tls)
@@ -168,6 +286,9 @@ Test(redis_url, bounds)
         {"redis://", 1023, ":p@h"},
         {"unix:///", 106, ""},
         {"rediss://h?ssl_ca_certs=", 1023, ""},
+        {"redis+sentinel://", 255, "/m"},
+        {"redis+sentinel://h/", 127, ""},
+        {"redis+sentinel://h/m?sentinel_password=", 1023, ""},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -196,6 +317,13 @@ static char *both(const char *name)
     static char user[] = "env-user";
     static char password[] = "env-password";
 
+    static char sentinel_user[] = "sentinel-user";
+    static char sentinel_password[] = "sentinel-password";
+
+    if (strcmp(name, "ATDATA_SENTINEL_PASSWORD") == 0)
+        return sentinel_password;
+    if (strcmp(name, "ATDATA_SENTINEL_USERNAME") == 0)
+        return sentinel_user;
     return strcmp(name, "ATDATA_REDIS_PASSWORD") == 0   ? password
            : strcmp(name, "ATDATA_REDIS_USERNAME") == 0 ? user
                                                         : NULL;
@@ -232,4 +360,13 @@ Test(redis_url, the_environment_fills_in_what_the_url_leaves_out)
     cr_assert_eq(atd_redis_url_add_secrets(&url, both, NULL), 0);
     cr_assert_str_eq(url.user, "u");
     cr_assert_str_eq(url.password, "p");
+    cr_assert_str_eq(url.sentinel_password, "", "there is no sentinel");
+    cr_assert_eq(atd_redis_url_parse("redis+sentinel://h/m", &url, NULL), 0);
+    cr_assert_eq(atd_redis_url_add_secrets(&url, both, NULL), 0);
+    cr_assert_str_eq(url.password, "env-password");
+    cr_assert_str_eq(url.sentinel_user, "sentinel-user");
+    cr_assert_str_eq(url.sentinel_password, "sentinel-password");
+    cr_assert_eq(atd_redis_url_parse("redis+sentinel://h/m?sentinel_password=x", &url, NULL), 0);
+    cr_assert_eq(atd_redis_url_add_secrets(&url, both, NULL), 0);
+    cr_assert_str_eq(url.sentinel_password, "x");
 }
