@@ -98,7 +98,11 @@ static void jam(struct atd_publication *publication, char path[256])
 
     (void)snprintf(path, 256, "%.*s/job-%llu.new", (int)(strrchr(spool, '/') - spool), spool,
                    (unsigned long long)publication->sending.job.number);
-    cr_assert_eq(mkdir(path, 0700), 0);
+    /* Another thread may be writing it just now. */
+    while (mkdir(path, 0700) != 0) {
+        cr_assert_eq(errno, EEXIST, "%s: %s", path, strerror(errno));
+        (void)usleep(100);
+    }
 }
 
 static char jam_path[256];
