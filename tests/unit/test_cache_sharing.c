@@ -193,7 +193,8 @@ static void use_at_random(unsigned seed)
     int64_t until_ms = atd_clock_monotonic_ms() + 1500;
     unsigned rounds = 0;
 
-    while (atd_clock_monotonic_ms() < until_ms) {
+    /* On a busy machine it takes longer. */
+    while (atd_clock_monotonic_ms() < until_ms || rounds <= 20) {
         unsigned object = (unsigned)rand_r(&seed) % SHARED_OBJECTS;
         char text[64];
         struct atd_str url = numbered_url(object, text);
@@ -221,7 +222,6 @@ static void use_at_random(unsigned seed)
         atd_cache_file_close(file);
         rounds++;
     }
-    cr_assert_gt(rounds, 20);
     cr_assert_eq(stats.bad_blocks, 0);
     cr_assert(atd_cache_dir_close(dir));
 }
