@@ -296,6 +296,10 @@ static int end_change(struct atd_publication *publication, int rc, bool heals,
     } else if (heals && atd_publication_is_spoiled_locked(publication)) {
         publication->poison = false;
         publication->heal = true;
+        /* No turn has seen the poison: there is nothing to heal but this. */
+        if (publication->state != ATD_PUBLICATION_REFUSED &&
+            publication->state != ATD_PUBLICATION_POISONED)
+            publication->why = (struct atd_error)ATD_ERROR_INIT;
     }
     if (rc == 0)
         publication->mtime_ns = now_ns();

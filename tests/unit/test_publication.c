@@ -402,6 +402,34 @@ Test(publication, poisoned_until_truncated)
     drop_tar(tar);
 }
 
+/* Healed before any turn took the failure in, or after: nobody can tell which it will be. */
+Test(publication, healed_as_soon_as_poisoned)
+{
+    struct rig rig = {0};
+    struct atd_bytes tar = make_tar(4096, 17);
+    struct atd_publication *publication;
+    struct atd_error failure = ATD_ERROR_INIT;
+    struct waiter waiter;
+
+    rig_open(&rig);
+    publication = begin(&rig, "d", "x.tar");
+    for (int i = 0; i < 500; i++) {
+        put_bytes(publication, 0, tar);
+        cr_assert_eq(atd_publication_write(publication, (uint64_t)2 << 30,
+                                           (struct atd_bytes){tar.ptr, 512}, waiter_start(&waiter),
+                                           &failure),
+                     -EFBIG);
+        WORKS(atd_publication_truncate(publication, 0, err));
+    }
+    put_bytes(publication, 0, tar);
+    cr_assert_eq(ask_publish(publication, "d", "x.tar"), 0);
+    check_object(&rig, URL, tar);
+    finish(&rig, publication);
+    check_tidy(&rig, 1);
+    rig_close(&rig);
+    drop_tar(tar);
+}
+
 /* ------------------------------------------------------------------ on the disk */
 
 Test(publication, a_disk_store_takes_the_file_over)
