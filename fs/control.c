@@ -66,7 +66,8 @@ static uint64_t put_shard_problems(struct atd_json_writer *json, struct atd_cata
         if (!list)
             continue;
         if (atd_shard_list_error(list) && count++ < SHARD_PROBLEMS_MAX)
-            put_problem(json, "entry", entry->cid, atd_str_from(atd_shard_list_error(list)));
+            put_problem(json, "entry", atd_entry_cid(entry),
+                        atd_str_from(atd_shard_list_error(list)));
         for (size_t j = 0; j < atd_shard_list_count(list); j++) {
             const struct atd_shard *shard = atd_shard_list_at(list, j);
 

@@ -149,7 +149,7 @@ static int resolve_link(struct fs *fs, const char *link, struct atd_buf *out, st
         entry = atd_catalog_find_entry(catalog, leaf);
     }
     if (entry)
-        atd_buf_append_str(out, entry->cid);
+        atd_buf_append_str(out, atd_entry_cid(entry));
     atd_catalog_unref(catalog);
     if (!entry)
         return atd_error_set(err, EINVAL,
@@ -220,8 +220,8 @@ void index_edit_remove_label(struct fs *fs, fuse_req_t req, const char *name)
     catalog = atd_live_get(fs->live);
     label = atd_catalog_find_label(catalog, atd_str_from(name));
     if (label) {
-        atd_buf_append_str(&edit->name, label->name);
-        atd_buf_append_str(&edit->version, label->version);
+        atd_buf_append_str(&edit->name, atd_label_name(label));
+        atd_buf_append_str(&edit->version, atd_label_version(label));
     } else {
         rc = atd_error_set(&why, ENOENT, "there is no such label");
     }

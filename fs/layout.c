@@ -120,7 +120,9 @@ static int view_shards(struct fs *fs, struct view *view, enum view_need need,
 /* Whether a shard of the entry may be called so: a URL says it. (Patterns are no tools' names.) */
 static bool may_be_shard(const struct atd_catalog_entry *entry, struct atd_str name)
 {
-    return memmem(entry->data_urls.ptr, entry->data_urls.len, name.ptr, name.len) != NULL;
+    struct atd_bytes urls = atd_entry_data_urls(entry);
+
+    return memmem(urls.ptr, urls.len, name.ptr, name.len) != NULL;
 }
 
 /* `name`: of what is staged only this is wanted; ptr NULL: all. */
@@ -331,8 +333,8 @@ static void dataset_item(const struct view *view, const struct atd_dataset *data
 {
     *item = (struct item){
         .kind = NODE_DATASET,
-        .subject = dataset->file_name,
-        .leaf = dataset->file_name,
+        .subject = atd_dataset_file_name(dataset),
+        .leaf = atd_dataset_file_name(dataset),
         .link_count = 2,
         .mtime_s = atd_catalog_entry_at(view->catalog, dataset->entry)->created_at_s,
     };
@@ -342,8 +344,8 @@ static void cid_item(const struct atd_catalog_entry *entry, struct item *item)
 {
     *item = (struct item){
         .kind = NODE_CID,
-        .subject = entry->file_name,
-        .leaf = entry->file_name,
+        .subject = atd_entry_file_name(entry),
+        .leaf = atd_entry_file_name(entry),
         .link_count = 2,
         .mtime_s = entry->created_at_s,
     };
@@ -372,9 +374,9 @@ static bool label_item(struct fs *fs, const struct view *view,
 {
     *item = (struct item){
         .kind = NODE_LABEL,
-        .subject = label->file_name,
-        .leaf = label->file_name,
-        .mtime_s = label->created_at_s,
+        .subject = atd_label_file_name(label),
+        .leaf = atd_label_file_name(label),
+        .mtime_s = atd_label_created_at_s(label),
     };
     return fill_text(fs, view, item);
 }

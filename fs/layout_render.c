@@ -37,7 +37,7 @@ static int render_link(const struct view *view, struct atd_str leaf, struct atd_
     if (!label)
         return atd_error_set(err, ENOENT, "the label is not in the index any more");
     atd_buf_append_text(out, "../by-cid/");
-    atd_buf_append_str(out, atd_catalog_entry_at(view->catalog, label->entry)->file_name);
+    atd_buf_append_str(out, atd_entry_file_name(atd_catalog_entry_at(view->catalog, label->entry)));
     return atd_buf_finish(out, "a link", err);
 }
 

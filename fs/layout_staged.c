@@ -14,8 +14,8 @@ static bool holds_staged(enum node_kind kind)
 struct atd_str view_subject(const struct view *view)
 {
     if (view->dataset)
-        return view->dataset->file_name;
-    return view->entry ? view->entry->file_name : atd_str_from(view->subject);
+        return atd_dataset_file_name(view->dataset);
+    return view->entry ? atd_entry_file_name(view->entry) : atd_str_from(view->subject);
 }
 
 const struct atd_shard *view_shard(const struct view *view, struct atd_str name)

@@ -330,13 +330,14 @@ void notify_entry_shards(void *ctx, struct atd_catalog *catalog,
                          const struct atd_catalog_entry *entry)
 {
     const struct difference difference = {.fs = ctx, .before = catalog, .after = catalog};
+    uint32_t place = atd_catalog_place_of(catalog, entry);
 
-    notify_contents(&difference, NODE_CID, entry->file_name);
+    notify_contents(&difference, NODE_CID, atd_entry_file_name(entry));
     for (size_t i = 0; i < atd_catalog_dataset_count(catalog); i++) {
         const struct atd_dataset *dataset = atd_catalog_dataset_at(catalog, i);
 
-        if (dataset->entry == entry->number)
-            notify_contents(&difference, NODE_DATASET, dataset->file_name);
+        if (dataset->entry == place)
+            notify_contents(&difference, NODE_DATASET, atd_dataset_file_name(dataset));
     }
 }
 

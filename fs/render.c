@@ -47,8 +47,8 @@ int render_schema_py(const struct atd_catalog_schema *schema, struct atd_buf *ou
 int render_metadata(const struct atd_catalog_entry *entry, struct atd_buf *out,
                     struct atd_error *err)
 {
-    if (entry->metadata.ptr)
-        atd_metadata_to_json(entry->metadata, not_the_users, 0, out);
+    if (atd_entry_metadata(entry).ptr)
+        atd_metadata_to_json(atd_entry_metadata(entry), not_the_users, 0, out);
     else
         atd_buf_append_text(out, "{}");
     atd_buf_append_byte(out, '\n');
@@ -114,19 +114,19 @@ static void put_labels(struct atd_json_writer *json, struct atd_catalog *catalog
 
         atd_json_object_begin(json);
         atd_json_key(json, "name");
-        atd_json_str(json, label->name);
+        atd_json_str(json, atd_label_name(label));
         atd_json_key(json, "version");
-        if (label->version.len)
-            atd_json_str(json, label->version);
+        if (label->version_len)
+            atd_json_str(json, atd_label_version(label));
         else
             atd_json_null(json);
-        if (label->description.ptr) {
+        if (label->description_len != ATD_NONE) {
             atd_json_key(json, "description");
-            atd_json_str(json, label->description);
+            atd_json_str(json, atd_label_description(label));
         }
-        if (label->created_at.ptr) {
+        if (label->created_at_len != ATD_NONE) {
             atd_json_key(json, "created_at");
-            atd_json_str(json, label->created_at);
+            atd_json_str(json, atd_label_created_at(label));
         }
         atd_json_object_end(json);
     }
@@ -141,15 +141,15 @@ static int put_urls(struct atd_json_writer *json, const struct atd_catalog_entry
     struct atd_str *urls;
     struct atd_cid cid;
     size_t count;
-    int rc = atd_urls_decode(entry->data_urls, &arena, &urls, &count, err);
+    int rc = atd_urls_decode(atd_entry_data_urls(entry), &arena, &urls, &count, err);
 
     if (rc)
         return rc;
     /* Readers never verify the CID (ATDATA-FORMATS 1.2): say when it is not the content's. */
-    if (atd_cid_compute(entry->schema_ref, urls, count, &cid, NULL) != 0 ||
-        !atd_str_equal(atd_str_from(cid.text), entry->cid)) {
+    if (atd_cid_compute(atd_entry_schema_ref(entry), urls, count, &cid, NULL) != 0 ||
+        !atd_str_equal(atd_str_from(cid.text), atd_entry_cid(entry))) {
         atd_json_key(json, "content_cid");
-        if (atd_cid_compute(entry->schema_ref, urls, count, &cid, NULL) == 0)
+        if (atd_cid_compute(atd_entry_schema_ref(entry), urls, count, &cid, NULL) == 0)
             atd_json_text(json, cid.text);
         else
             atd_json_null(json);
@@ -172,11 +172,11 @@ int render_entry(struct atd_catalog *catalog, const struct atd_dataset *dataset,
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
     atd_json_key(&json, "name");
-    atd_json_str(&json, entry->name);
+    atd_json_str(&json, atd_entry_name(entry));
     atd_json_key(&json, "cid");
-    atd_json_str(&json, entry->cid);
+    atd_json_str(&json, atd_entry_cid(entry));
     atd_json_key(&json, "schema_ref");
-    atd_json_str(&json, entry->schema_ref);
+    atd_json_str(&json, atd_entry_schema_ref(entry));
     put_time(&json, "created_at", entry->created_at_s);
     rc = put_urls(&json, entry, err);
     if (rc)
@@ -186,7 +186,7 @@ int render_entry(struct atd_catalog *catalog, const struct atd_dataset *dataset,
         atd_json_key(&json, "ambiguous");
         atd_json_array_begin(&json);
         for (size_t i = 0; i < dataset->other_count; i++)
-            atd_json_str(&json, atd_catalog_other_of(catalog, dataset, i)->cid);
+            atd_json_str(&json, atd_entry_cid(atd_catalog_other_of(catalog, dataset, i)));
         atd_json_array_end(&json);
     }
     if (atd_shard_list_error(shards)) {

@@ -129,8 +129,8 @@ static bool catalog_shows(struct atd_catalog *catalog, const struct staged *stag
     if (!dataset)
         return false;
     atd_publication_status(staged->publication, &status);
-    if (atd_urls_decode(atd_catalog_entry_at(catalog, dataset->entry)->data_urls, &arena, &urls,
-                        &count, NULL) != 0)
+    if (atd_urls_decode(atd_entry_data_urls(atd_catalog_entry_at(catalog, dataset->entry)), &arena,
+                        &urls, &count, NULL) != 0)
         return false;
     for (size_t i = 0; i < count; i++) {
         if (atd_str_equal(urls[i], atd_str_from(status.url)))

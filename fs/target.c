@@ -15,7 +15,7 @@ int target_dataset_name(struct fs *fs, struct atd_str file_name, struct atd_buf 
     int rc = 0;
 
     if (dataset)
-        atd_buf_append_str(out, dataset->name);
+        atd_buf_append_str(out, atd_dataset_name(dataset));
     else
         rc = atd_file_name_decode(file_name, out, err);
     atd_catalog_unref(catalog);

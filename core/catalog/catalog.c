@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "catalog/generation.h"
 #include "catalog/shards.h"
@@ -30,8 +31,13 @@ void atd_catalog_unref(struct atd_catalog *catalog)
     free(catalog->schemas);
     free(catalog->schemas_by_bare);
     free(catalog->datasets);
-    free(catalog->problems);
-    atd_arena_release(&catalog->arena);
+    free(catalog->hidden_entries);
+    free(catalog->hidden_schemas);
+    free(catalog->hidden_labels);
+    free(catalog->hidden_datasets);
+    free(catalog->refusals.all);
+    free(catalog->derived);
+    atd_texts_unref(catalog->texts);
     atd_lock_destroy(&catalog->shards_lock);
     free(catalog);
 }
@@ -127,12 +133,12 @@ static size_t first_not_before(size_t count, struct atd_str name,
 
 static struct atd_str entry_name_at(const struct atd_catalog *catalog, size_t place)
 {
-    return catalog->entries[catalog->entries_by_name[place]].name;
+    return atd_entry_name(&catalog->entries[catalog->entries_by_name[place]]);
 }
 
 static struct atd_str label_name_at(const struct atd_catalog *catalog, size_t place)
 {
-    return catalog->labels[place].name;
+    return atd_label_name(&catalog->labels[place]);
 }
 
 size_t atd_catalog_first_named(const struct atd_catalog *catalog, struct atd_str name)
@@ -152,10 +158,24 @@ size_t atd_catalog_first_label_named(const struct atd_catalog *catalog, struct a
     return first_not_before(catalog->label_count, name, label_name_at, catalog);
 }
 
+uint32_t atd_catalog_place_of(const struct atd_catalog *catalog,
+                              const struct atd_catalog_entry *entry)
+{
+    atd_assert(entry >= catalog->entries && entry < catalog->entries + catalog->entry_count);
+    return (uint32_t)(entry - catalog->entries);
+}
+
+int64_t atd_label_created_at_s(const struct atd_catalog_label *label)
+{
+    struct atd_str created_at = atd_label_created_at(label);
+    int64_t seconds;
+
+    return created_at.ptr && atd_clock_parse(created_at, &seconds) ? seconds : 0;
+}
+
 static int find_dataset(const void *key, const void *element)
 {
-    return atd_str_compare(*(const struct atd_str *)key,
-                           ((const struct atd_dataset *)element)->file_name);
+    return atd_str_compare(*(const struct atd_str *)key, atd_dataset_file_name(element));
 }
 
 const struct atd_dataset *atd_catalog_find_dataset(const struct atd_catalog *catalog,
@@ -168,8 +188,7 @@ const struct atd_dataset *atd_catalog_find_dataset(const struct atd_catalog *cat
 
 static int find_entry(const void *key, const void *element)
 {
-    return atd_str_compare(*(const struct atd_str *)key,
-                           ((const struct atd_catalog_entry *)element)->file_name);
+    return atd_str_compare(*(const struct atd_str *)key, atd_entry_file_name(element));
 }
 
 const struct atd_catalog_entry *atd_catalog_find_entry(const struct atd_catalog *catalog,
@@ -184,14 +203,15 @@ const struct atd_catalog_entry *atd_catalog_find_cid(const struct atd_catalog *c
                                                      struct atd_str cid)
 {
     atd_auto_buf struct atd_buf name = ATD_BUF_INIT(4 * (size_t)ATD_NAME_BYTES_MAX);
+    struct atd_str file_name = cid;
     const struct atd_catalog_entry *entry;
 
-    if (!atd_file_name_is_plain(cid))
+    if (!atd_file_name_is_plain(cid)) {
         atd_file_name_encode(cid, cid, ATD_STR(""), &name);
-    else
-        atd_buf_append_str(&name, cid);
-    entry = name.failed ? NULL : atd_catalog_find_entry(catalog, atd_buf_str(&name));
-    return entry && atd_str_equal(entry->cid, cid) ? entry : NULL;
+        file_name = atd_buf_str(&name);
+    }
+    entry = name.failed ? NULL : atd_catalog_find_entry(catalog, file_name);
+    return entry && atd_str_equal(atd_entry_cid(entry), cid) ? entry : NULL;
 }
 
 static int find_schema(const void *key, const void *element)
@@ -217,7 +237,7 @@ const struct atd_catalog_label *atd_catalog_find_label(const struct atd_catalog 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         const struct atd_catalog_label *label = &catalog->labels[catalog->shown_labels[middle]];
-        int order = atd_str_compare(file_name, label->file_name);
+        int order = atd_str_compare(file_name, atd_label_file_name(label));
 
         if (order == 0)
             return label;
@@ -243,20 +263,4 @@ const struct atd_catalog_entry *atd_catalog_other_of(const struct atd_catalog *c
 {
     atd_assert(place < dataset->other_count);
     return &catalog->entries[catalog->entries_by_name[dataset->first_other + place]];
-}
-
-size_t atd_catalog_problem_count(const struct atd_catalog *catalog)
-{
-    return catalog->problem_count;
-}
-
-size_t atd_catalog_problem_kept(const struct atd_catalog *catalog)
-{
-    return catalog->problem_kept;
-}
-
-const struct atd_problem *atd_catalog_problem_at(const struct atd_catalog *catalog, size_t place)
-{
-    atd_assert(place < catalog->problem_kept);
-    return &catalog->problems[place];
 }

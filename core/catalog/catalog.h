@@ -1,9 +1,10 @@
 /*
  * The catalog: one generation of an index, held in memory, sorted, resolved, immutable.
  *
- * Built whole by atd_catalog_load() and never changed afterwards, so that any thread may read it
- * without a lock while it holds a reference. (The shard lists that hang off the entries are made
- * when first needed and guarded; see shards.h.)
+ * Built whole by atd_catalog_load(), or of the one before and what changed by atd_catalog_apply(),
+ * and never changed afterwards, so that any thread may read it without a lock while it holds a
+ * reference. What a row says is read through rows.h. (The shard lists that hang off the entries are
+ * made when first needed and guarded; see shards.h.)
  *
  * What a name means, which names show, and how they are spelled as files: DESIGN 2.1, 2.2.
  */
@@ -12,38 +13,13 @@
 
 #include "atdata/error.h"
 #include "atdata/str.h"
+#include "catalog/rows.h"
 #include "index/index.h"
 
-#define ATD_NONE UINT32_MAX
-#define ATD_FINGERPRINT_BYTES 16
 #define ATD_PROBLEMS_KEPT_MAX 1000u
 
-struct atd_catalog_entry {
-    struct atd_str cid;       /* the key in the index */
-    struct atd_str file_name; /* in by-cid/ */
-    struct atd_str name;
-    struct atd_str schema_ref;
-    struct atd_bytes data_urls;
-    struct atd_bytes metadata; /* ptr NULL: none */
-    int64_t created_at_s;      /* 0: unknown */
-    uint32_t number;           /* its place in the table */
-    uint32_t url_count;
-    uint32_t schema;      /* place of its schema, ATD_NONE when it is not in this index */
-    uint32_t first_label; /* its labels, versioned and not: places in labels_by_cid */
-    uint32_t label_count;
-    uint8_t fingerprint[ATD_FINGERPRINT_BYTES]; /* of all that its directory shows */
-};
-
-struct atd_catalog_label {
-    struct atd_str name;
-    struct atd_str version; /* empty: unversioned */
-    struct atd_str cid;
-    struct atd_str description; /* ptr NULL: none */
-    struct atd_str created_at;  /* ptr NULL: unknown */
-    int64_t created_at_s;
-    uint32_t entry;           /* ATD_NONE: no entry has that CID */
-    struct atd_str file_name; /* in labels/; len 0 for those that do not show */
-};
+/* What a label's created_at says; 0: unknown. */
+int64_t atd_label_created_at_s(const struct atd_catalog_label *label);
 
 struct atd_catalog_schema {
     struct atd_str name; /* as stored, may be dotted */
@@ -52,15 +28,6 @@ struct atd_catalog_schema {
     struct atd_bytes json;
     int64_t created_at_s;
     struct atd_str stem; /* file name in schemas/ without .json or .py */
-};
-
-struct atd_dataset {
-    struct atd_str file_name; /* in datasets/ */
-    struct atd_str name;
-    uint32_t entry;
-    uint32_t first_other; /* entries of that name which are not shown (2.2, last case): places in */
-    uint32_t other_count; /* entries_by_name */
-    uint8_t fingerprint[ATD_FINGERPRINT_BYTES];
 };
 
 struct atd_problem {
@@ -90,7 +57,7 @@ void atd_catalog_unref(struct atd_catalog *catalog);
 uint64_t atd_catalog_generation(const struct atd_catalog *catalog);
 int64_t atd_catalog_loaded_at_s(const struct atd_catalog *catalog);
 
-/* The tables, each sorted by file name (entries: by CID; labels: by name, then version). */
+/* The tables, each sorted by file name (labels: by name, then version). */
 size_t atd_catalog_dataset_count(const struct atd_catalog *catalog);
 const struct atd_dataset *atd_catalog_dataset_at(const struct atd_catalog *catalog, size_t place);
 size_t atd_catalog_entry_count(const struct atd_catalog *catalog);
@@ -124,6 +91,9 @@ const struct atd_catalog_entry *atd_catalog_named_at(const struct atd_catalog *c
                                                      size_t place);
 /* The same of the table of labels. */
 size_t atd_catalog_first_label_named(const struct atd_catalog *catalog, struct atd_str name);
+/* An entry's place in its table. */
+uint32_t atd_catalog_place_of(const struct atd_catalog *catalog,
+                              const struct atd_catalog_entry *entry);
 /* By CID; NULL: none. */
 const struct atd_catalog_entry *atd_catalog_find_cid(const struct atd_catalog *catalog,
                                                      struct atd_str cid);
@@ -143,7 +113,8 @@ const struct atd_catalog_entry *atd_catalog_other_of(const struct atd_catalog *c
                                                      const struct atd_dataset *dataset,
                                                      size_t place);
 
-/* Records that were left out, with the reason: the first ATD_PROBLEMS_KEPT_MAX. */
+/* What was left out, with the reason: the first ATD_PROBLEMS_KEPT_MAX, refused records before what
+ * follows from the others. */
 size_t atd_catalog_problem_count(const struct atd_catalog *catalog); /* all, kept or not */
 size_t atd_catalog_problem_kept(const struct atd_catalog *catalog);
 const struct atd_problem *atd_catalog_problem_at(const struct atd_catalog *catalog, size_t place);

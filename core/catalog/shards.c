@@ -15,6 +15,9 @@
 #define SHARD_LIST_BYTES_MAX ((size_t)2 << 30)
 /* All lists that are kept; beyond it they are made for each use. */
 #define SHARD_LISTS_BYTES_MAX ((size_t)256 << 20)
+/* So many lists are taken over in one go. */
+#define INHERITED_AT_ONCE 256u
+
 struct atd_shard_list *atd_shard_list_ref(struct atd_shard_list *list)
 {
     (void)atomic_fetch_add(&list->refs, 1);
@@ -131,7 +134,7 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
     struct atd_str *urls;
     size_t element_count;
     size_t count;
-    int rc = atd_urls_decode(entry->data_urls, &scratch, &elements, &element_count, err);
+    int rc = atd_urls_decode(atd_entry_data_urls(entry), &scratch, &elements, &element_count, err);
 
     if (rc == 0)
         rc = atd_shard_urls_expand(elements, element_count, ATD_SHARDS_MAX, exists_literally,
@@ -149,7 +152,7 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
             return no_memory(err);
     }
     list->count = count;
-    if (!atd_shard_list_read_metadata(list, entry->metadata, recorded))
+    if (!atd_shard_list_read_metadata(list, atd_entry_metadata(entry), recorded))
         return no_memory(err);
     rc = atd_shard_list_examine(list, locator, effort, recorded, names, err);
     if (rc)
@@ -248,10 +251,11 @@ int atd_shard_urls_find(const struct atd_str *elements, size_t count, struct atd
 struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
                                                const struct atd_catalog_entry *entry)
 {
+    uint32_t place = atd_catalog_place_of(catalog, entry);
     struct atd_shard_list *list;
 
     atd_lock_take(&catalog->shards_lock);
-    list = catalog->shard_lists[entry->number];
+    list = catalog->shard_lists[place];
     if (list)
         (void)atd_shard_list_ref(list);
     atd_lock_give(&catalog->shards_lock);
@@ -262,16 +266,17 @@ struct atd_shard_list *atd_catalog_shards_peek(struct atd_catalog *catalog,
 static void keep_list(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
                       struct atd_shard_list *list)
 {
+    uint32_t place = atd_catalog_place_of(catalog, entry);
     struct atd_shard_list *older;
 
     atd_lock_take(&catalog->shards_lock);
-    older = catalog->shard_lists[entry->number];
+    older = catalog->shard_lists[place];
     if (older)
         catalog->shard_bytes -= older->arena.used_bytes;
-    catalog->shard_lists[entry->number] = NULL;
+    catalog->shard_lists[place] = NULL;
     if (list && list->arena.used_bytes <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
         catalog->shard_bytes += list->arena.used_bytes;
-        catalog->shard_lists[entry->number] = atd_shard_list_ref(list);
+        catalog->shard_lists[place] = atd_shard_list_ref(list);
     }
     atd_lock_give(&catalog->shards_lock);
     atd_shard_list_unref(older);
@@ -306,32 +311,92 @@ int atd_catalog_shards_get(struct atd_catalog *catalog, const struct atd_catalog
 void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
                                const struct atd_shard_list *list)
 {
+    uint32_t place = atd_catalog_place_of(catalog, entry);
     struct atd_shard_list *dropped = NULL;
 
     atd_lock_take(&catalog->shards_lock);
-    if (catalog->shard_lists[entry->number] == list) {
-        dropped = catalog->shard_lists[entry->number];
+    if (catalog->shard_lists[place] == list) {
+        dropped = catalog->shard_lists[place];
         catalog->shard_bytes -= dropped->arena.used_bytes;
-        catalog->shard_lists[entry->number] = NULL;
+        catalog->shard_lists[place] = NULL;
     }
     atd_lock_give(&catalog->shards_lock);
     atd_shard_list_unref(dropped);
 }
 
+/* True when both entries have the same shards, for all that the index knows. */
+static bool lists_the_same(const struct atd_catalog_entry *a, const struct atd_catalog_entry *b)
+{
+    return a->text == b->text || (atd_str_equal(atd_entry_cid(a), atd_entry_cid(b)) &&
+                                  atd_str_equal(atd_bytes_str(atd_entry_data_urls(a)),
+                                                atd_bytes_str(atd_entry_data_urls(b))) &&
+                                  atd_str_equal(atd_bytes_str(atd_entry_metadata(a)),
+                                                atd_bytes_str(atd_entry_metadata(b))));
+}
+
+/* Lists on their way to a newer generation, with a reference each. */
+struct inherited {
+    struct atd_shard_list *lists[INHERITED_AT_ONCE];
+    uint32_t places[INHERITED_AT_ONCE]; /* there */
+    size_t count;
+};
+
+/* The lists of the places from `first` on, as many as there is room for; where it stopped. */
+static size_t borrow_lists(struct atd_catalog *catalog, size_t first, struct inherited *ret_found)
+{
+    ret_found->count = 0;
+    atd_lock_take(&catalog->shards_lock);
+    for (; first < catalog->entry_count && ret_found->count < INHERITED_AT_ONCE; first++) {
+        if (!catalog->shard_lists[first])
+            continue;
+        ret_found->places[ret_found->count] = (uint32_t)first;
+        ret_found->lists[ret_found->count++] = atd_shard_list_ref(catalog->shard_lists[first]);
+    }
+    atd_lock_give(&catalog->shards_lock);
+    return first;
+}
+
+/* Takes the references over, but for those that are not wanted. */
+static void hand_over(struct atd_catalog *catalog, struct inherited *inherited)
+{
+    atd_lock_take(&catalog->shards_lock);
+    for (size_t i = 0; i < inherited->count; i++) {
+        struct atd_shard_list *list = inherited->lists[i];
+        uint32_t place = inherited->places[i];
+
+        if (place != ATD_NONE && !catalog->shard_lists[place] &&
+            list->arena.used_bytes <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
+            catalog->shard_bytes += list->arena.used_bytes;
+            catalog->shard_lists[place] = list;
+            inherited->lists[i] = NULL;
+        }
+    }
+    atd_lock_give(&catalog->shards_lock);
+    for (size_t i = 0; i < inherited->count; i++)
+        atd_shard_list_unref(inherited->lists[i]);
+}
+
 void atd_catalog_shards_inherit(struct atd_catalog *catalog, struct atd_catalog *older)
 {
-    for (size_t i = 0; i < catalog->entry_count; i++) {
-        const struct atd_catalog_entry *entry = &catalog->entries[i];
-        const struct atd_catalog_entry *before = atd_catalog_find_entry(older, entry->file_name);
-        struct atd_shard_list *list;
+    struct inherited found;
+    size_t next = 0;
+    size_t at = 0;
 
-        if (!before || !atd_str_equal(before->cid, entry->cid) ||
-            !atd_str_equal(atd_bytes_str(before->data_urls), atd_bytes_str(entry->data_urls)) ||
-            !atd_str_equal(atd_bytes_str(before->metadata), atd_bytes_str(entry->metadata)))
-            continue;
-        list = atd_catalog_shards_peek(older, before);
-        if (list)
-            keep_list(catalog, entry, list);
-        atd_shard_list_unref(list);
+    /* Both tables are in one order, and most rows of both are the same ones. */
+    while (next < older->entry_count) {
+        next = borrow_lists(older, next, &found);
+        for (size_t i = 0; i < found.count; i++) {
+            const struct atd_catalog_entry *before = &older->entries[found.places[i]];
+
+            while (at < catalog->entry_count && catalog->entries[at].text != before->text &&
+                   atd_str_compare(atd_entry_file_name(&catalog->entries[at]),
+                                   atd_entry_file_name(before)) < 0)
+                at++;
+            found.places[i] =
+                at < catalog->entry_count && lists_the_same(&catalog->entries[at], before)
+                    ? (uint32_t)at
+                    : ATD_NONE;
+        }
+        hand_over(catalog, &found);
     }
 }

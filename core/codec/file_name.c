@@ -69,10 +69,26 @@ static size_t encoded_length(struct atd_str name, bool first, size_t limit)
     return total;
 }
 
+/* Letters, digits and what else most names are made of: no look at each piece is needed. */
+static bool is_simple(struct atd_str name)
+{
+    if (name.len == 0 || name.len > ATD_FILE_NAME_MAX || name.ptr[0] == '.')
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+
+        if (c <= ' ' || c > '~' || c == '/' || c == '%')
+            return false;
+    }
+    return true;
+}
+
 bool atd_file_name_is_plain(struct atd_str name)
 {
     size_t at = 0;
 
+    if (is_simple(name))
+        return true;
     if (name.len == 0 || name.len > ATD_FILE_NAME_MAX)
         return false;
     while (at < name.len) {

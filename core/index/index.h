@@ -140,6 +140,9 @@ int atd_index_sqlite_open(const char *path, struct atd_index **ret_index,
 /* For tests: records that the test sets. */
 struct atd_index *atd_index_memory_new(void) ATD_MUST_USE;
 
+/* The same, but it tells which records changed (ATD_NEWS_SOME) as Redis does. */
+struct atd_index *atd_index_memory_new_telling(void) ATD_MUST_USE;
+
 /* Replaces the contents; the arrays and what they view must outlive the index. Any thread. */
 void atd_index_memory_set(struct atd_index *index, const struct atd_index_entry *entries,
                           size_t entry_count, const struct atd_index_label *labels,

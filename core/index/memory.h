@@ -1,5 +1,5 @@
 /*
- * The inside of the memory index, for its two files only: immutable states, swapped whole.
+ * The inside of the memory index, for its files only: immutable states, swapped whole.
  */
 #ifndef ATD_INDEX_MEMORY_H
 #define ATD_INDEX_MEMORY_H
@@ -32,6 +32,12 @@ struct atd_memory_state *atd_memory_state_get(struct atd_index *index) ATD_MUST_
 /* Takes `after` when `before` is still the current one; false (taking nothing) when it is not. */
 bool atd_memory_state_swap(struct atd_index *index, const struct atd_memory_state *before,
                            struct atd_memory_state *after) ATD_MUST_USE;
+
+/* memory_changes.c: what became of `before`; also one in so many records that did not change. */
+int atd_memory_report_changes(const struct atd_memory_state *before,
+                              const struct atd_memory_state *after,
+                              const struct atd_index_sink *sink,
+                              struct atd_error *err) ATD_MUST_USE;
 
 /* Asserts that the index is one. */
 void atd_memory_index_check(const struct atd_index *index);

@@ -24,8 +24,8 @@ static int meaning_by_name(struct atd_editor *editor, const struct atd_catalog *
 
     while (candidate) {
         /* One that only a label brought here keeps its own name. */
-        bool is_of_name = atd_str_equal(candidate->name, name);
-        int rc = atd_edit_find_entry(editor, candidate->cid, arena, &ret_now->exists,
+        bool is_of_name = atd_str_equal(atd_entry_name(candidate), name);
+        int rc = atd_edit_find_entry(editor, atd_entry_cid(candidate), arena, &ret_now->exists,
                                      &ret_now->entry, err);
 
         if (rc)
@@ -36,7 +36,7 @@ static int meaning_by_name(struct atd_editor *editor, const struct atd_catalog *
         ret_now->exists = false;
         candidate = NULL;
         if (place < atd_catalog_entry_count(catalog) &&
-            atd_str_equal(atd_catalog_named_at(catalog, place)->name, name))
+            atd_str_equal(atd_entry_name(atd_catalog_named_at(catalog, place)), name))
             candidate = atd_catalog_named_at(catalog, place++);
     }
     return 0;
@@ -152,12 +152,12 @@ static int remove_versions(struct atd_edit *edit, struct atd_str name,
         bool is_there;
         bool is_alive = false;
 
-        if (!atd_str_equal(known->name, name))
+        if (!atd_str_equal(atd_label_name(known), name))
             break;
-        if (!known->version.len)
+        if (!atd_label_version(known).len)
             continue;
-        rc = atd_edit_find_label(edit->editor, name, known->version, &edit->arena, &is_there,
-                                 &label, err);
+        rc = atd_edit_find_label(edit->editor, name, atd_label_version(known), &edit->arena,
+                                 &is_there, &label, err);
         if (rc || !is_there)
             continue;
         if (!atd_str_equal(label.cid, entry->cid))
@@ -188,10 +188,10 @@ static int remove_entry(struct atd_edit *edit, struct atd_str name,
         struct atd_index_label fresh;
         bool is_there;
 
-        if (atd_str_equal(label->name, name))
+        if (atd_str_equal(atd_label_name(label), name))
             continue;
-        rc = atd_edit_find_label(edit->editor, label->name, label->version, &edit->arena, &is_there,
-                                 &fresh, err);
+        rc = atd_edit_find_label(edit->editor, atd_label_name(label), atd_label_version(label),
+                                 &edit->arena, &is_there, &fresh, err);
         if (rc || !is_there || !atd_str_equal(fresh.cid, entry->cid))
             continue;
         if (!fresh.version.len) {
@@ -217,12 +217,13 @@ static bool is_earlier_state(struct atd_edit *edit, struct atd_str name,
     struct atd_str base;
     size_t records = 0;
 
-    if (known->label_count || !atd_edit_is_superseded(known->name, known->cid, &base) ||
+    if (known->label_count ||
+        !atd_edit_is_superseded(atd_entry_name(known), atd_entry_cid(known), &base) ||
         !atd_str_equal(base, name))
         return false;
-    if (known->metadata.ptr)
-        atd_metadata_each_shard(known->metadata, count_record, &records);
-    return records > 0 || atd_editor_is_own(edit->editor, known->cid);
+    if (atd_entry_metadata(known).ptr)
+        atd_metadata_each_shard(atd_entry_metadata(known), count_record, &records);
+    return records > 0 || atd_editor_is_own(edit->editor, atd_entry_cid(known));
 }
 
 /*
@@ -242,14 +243,15 @@ static int remove_others(struct atd_edit *edit, struct atd_str name,
         bool is_there;
         bool is_ours;
 
-        if (!atd_str_starts_with(known->name, name))
+        if (!atd_str_starts_with(atd_entry_name(known), name))
             break;
         is_ours = is_earlier_state(edit, name, known);
-        if (atd_str_equal(known->cid, entry->cid) ||
-            (!is_ours && !atd_str_equal(known->name, name)))
+        if (atd_str_equal(atd_entry_cid(known), entry->cid) ||
+            (!is_ours && !atd_str_equal(atd_entry_name(known), name)))
             continue;
-        rc = atd_edit_find_entry(edit->editor, known->cid, &edit->arena, &is_there, &fresh, err);
-        if (rc || !is_there || !atd_str_equal(fresh.name, known->name))
+        rc = atd_edit_find_entry(edit->editor, atd_entry_cid(known), &edit->arena, &is_there,
+                                 &fresh, err);
+        if (rc || !is_there || !atd_str_equal(fresh.name, atd_entry_name(known)))
             continue;
         if (!is_ours)
             rc = lists_shards(&fresh, err);

@@ -166,11 +166,11 @@ static int rename_former(struct atd_edit *edit, const struct atd_index_label *la
         const struct atd_catalog_label *other = atd_catalog_label_of(edit->catalog, known, i);
         struct atd_index_label fresh;
 
-        if (!atd_str_equal(other->name, label->name) || !other->version.len ||
-            atd_str_equal(other->version, label->version))
+        if (!atd_str_equal(atd_label_name(other), label->name) || !atd_label_version(other).len ||
+            atd_str_equal(atd_label_version(other), label->version))
             continue;
-        rc = atd_edit_find_label(edit->editor, other->name, other->version, &edit->arena, &exists,
-                                 &fresh, err);
+        rc = atd_edit_find_label(edit->editor, atd_label_name(other), atd_label_version(other),
+                                 &edit->arena, &exists, &fresh, err);
         if (rc)
             return rc;
         if (!exists || !atd_str_equal(fresh.cid, label->cid))

@@ -54,12 +54,12 @@ static int move_versions(struct atd_edit *edit, const struct rename_edit *want,
         struct atd_index_label label;
         bool is_there;
 
-        if (!atd_str_equal(known->name, want->from))
+        if (!atd_str_equal(atd_label_name(known), want->from))
             break;
-        if (!known->version.len)
+        if (!atd_label_version(known).len)
             continue;
-        rc = atd_edit_find_label(edit->editor, known->name, known->version, &edit->arena, &is_there,
-                                 &label, err);
+        rc = atd_edit_find_label(edit->editor, atd_label_name(known), atd_label_version(known),
+                                 &edit->arena, &is_there, &label, err);
         if (rc == 0 && is_there)
             rc = move_version(edit, &label, want->to, err);
     }
@@ -76,7 +76,7 @@ static int hanger_name(struct atd_edit *edit, const struct rename_edit *want,
     bool is_superseded =
         atd_edit_is_superseded(entry->name, entry->cid, &base) && atd_str_equal(base, want->from);
     /* Others may be called NAME@something too: only what we renamed. */
-    bool is_version = atd_str_equal(entry->name, known->name) &&
+    bool is_version = atd_str_equal(entry->name, atd_entry_name(known)) &&
                       !atd_str_equal(entry->name, want->from) &&
                       atd_catalog_is_superseded(edit->catalog, known);
     int rc;
@@ -110,12 +110,14 @@ static int move_hangers(struct atd_edit *edit, const struct rename_edit *want, s
         struct atd_str name;
         bool is_there;
 
-        if (!atd_str_starts_with(known->name, want->from))
+        if (!atd_str_starts_with(atd_entry_name(known), want->from))
             break;
-        if (atd_str_equal(known->cid, but) ||
-            (known->name.len > want->from.len && known->name.ptr[want->from.len] != '@'))
+        if (atd_str_equal(atd_entry_cid(known), but) ||
+            (atd_entry_name(known).len > want->from.len &&
+             atd_entry_name(known).ptr[want->from.len] != '@'))
             continue;
-        rc = atd_edit_find_entry(edit->editor, known->cid, &edit->arena, &is_there, &entry, err);
+        rc = atd_edit_find_entry(edit->editor, atd_entry_cid(known), &edit->arena, &is_there,
+                                 &entry, err);
         if (rc || !is_there)
             continue;
         if (atd_str_equal(entry.name, want->from)) {

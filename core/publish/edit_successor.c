@@ -66,10 +66,10 @@ static int find_version(struct atd_edit *edit, struct atd_str name, struct atd_s
         bool is_there;
         int rc;
 
-        if (!label->version.len || !atd_str_equal(label->name, name))
+        if (!atd_label_version(label).len || !atd_str_equal(atd_label_name(label), name))
             continue;
-        rc = atd_edit_find_label(edit->editor, name, label->version, &edit->arena, &is_there,
-                                 &fresh, err);
+        rc = atd_edit_find_label(edit->editor, name, atd_label_version(label), &edit->arena,
+                                 &is_there, &fresh, err);
         if (rc)
             return rc;
         if (!is_there || !atd_str_equal(fresh.cid, cid))
@@ -127,11 +127,13 @@ int atd_edit_supersede_others(struct atd_edit *edit, struct atd_str name, struct
         struct atd_index_entry entry;
         bool is_there;
 
-        if (!atd_str_equal(known->name, name))
+        if (!atd_str_equal(atd_entry_name(known), name))
             break;
-        if (atd_str_equal(known->cid, but) || atd_str_equal(known->cid, and_but))
+        if (atd_str_equal(atd_entry_cid(known), but) ||
+            atd_str_equal(atd_entry_cid(known), and_but))
             continue;
-        rc = atd_edit_find_entry(edit->editor, known->cid, &edit->arena, &is_there, &entry, err);
+        rc = atd_edit_find_entry(edit->editor, atd_entry_cid(known), &edit->arena, &is_there,
+                                 &entry, err);
         if (rc || !is_there || !atd_str_equal(entry.name, name))
             continue;
         rc = atd_edit_supersede(edit, name, &entry, err);

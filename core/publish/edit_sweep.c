@@ -74,10 +74,10 @@ static void look_through(struct atd_editor *editor, const struct atd_catalog *ca
         struct atd_edit_waiting one = {.seen_us = now_us, .is_there = true};
         struct atd_edit_waiting *there = NULL;
 
-        if (entry->label_count || entry->cid.len != ATD_CID_TEXT_LEN ||
-            !atd_edit_is_superseded(entry->name, entry->cid, NULL))
+        if (entry->label_count || atd_entry_cid(entry).len != ATD_CID_TEXT_LEN ||
+            !atd_edit_is_superseded(atd_entry_name(entry), atd_entry_cid(entry), NULL))
             continue;
-        memcpy(one.cid, entry->cid.ptr, ATD_CID_TEXT_LEN);
+        memcpy(one.cid, atd_entry_cid(entry).ptr, ATD_CID_TEXT_LEN);
         if (known)
             there = bsearch(&one, editor->waiting, known, sizeof(one), compare_waiting);
         if (there)

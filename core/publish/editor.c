@@ -415,9 +415,9 @@ int atd_edit_put_label(struct atd_edit *edit, const struct atd_index_label *befo
         us = later_than(before->created_at, us);
     for (size_t i = atd_catalog_first_label_named(catalog, after->name);
          i < atd_catalog_label_count(catalog) &&
-         atd_str_equal(atd_catalog_label_at(catalog, i)->name, after->name);
+         atd_str_equal(atd_label_name(atd_catalog_label_at(catalog, i)), after->name);
          i++)
-        us = later_than(atd_catalog_label_at(catalog, i)->created_at, us);
+        us = later_than(atd_label_created_at(atd_catalog_label_at(catalog, i)), us);
     for (size_t i = 0; i < edit->count; i++) {
         const struct atd_index_operation *other = &edit->operations[i];
 

@@ -50,7 +50,7 @@ static bool may_name(struct atd_bytes urls, struct atd_str url)
 static bool catalog_names(struct atd_catalog *catalog, struct atd_str url)
 {
     for (size_t i = 0; i < atd_catalog_entry_count(catalog); i++) {
-        if (may_name(atd_catalog_entry_at(catalog, i)->data_urls, url))
+        if (may_name(atd_entry_data_urls(atd_catalog_entry_at(catalog, i)), url))
             return true;
     }
     return false;

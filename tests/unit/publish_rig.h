@@ -429,7 +429,7 @@ static inline void urls_of(struct rig *rig, const char *dataset, struct atd_buf 
 
     atd_buf_clear(out);
     if (entry)
-        WORKS(atd_urls_decode(entry->data_urls, &arena, &urls, &count, err));
+        WORKS(atd_urls_decode(atd_entry_data_urls(entry), &arena, &urls, &count, err));
     for (size_t i = 0; i < count; i++) {
         atd_buf_append_str(out, urls[i]);
         atd_buf_append_byte(out, '\n');

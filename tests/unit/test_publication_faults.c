@@ -580,7 +580,7 @@ static int64_t recorded_mtime(struct rig *rig)
     int64_t mtime_ns = -1;
 
     cr_assert_not_null(entry);
-    atd_metadata_each_shard(entry->metadata, find_mtime, &mtime_ns);
+    atd_metadata_each_shard(atd_entry_metadata(entry), find_mtime, &mtime_ns);
     atd_catalog_unref(catalog);
     return mtime_ns;
 }
