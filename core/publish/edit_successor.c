@@ -184,7 +184,7 @@ static int take_existing(struct atd_edit *edit, struct atd_str name,
         atd_edit_is_superseded(there->name, there->cid, NULL))
         return rc;
     /* A version of another dataset: its label leads there whatever it is called. */
-    if (known && atd_str_equal(known->name, there->name) &&
+    if (known && atd_str_equal(atd_entry_name(known), there->name) &&
         atd_catalog_is_superseded(edit->catalog, known))
         return 0;
     *ret_is_shared = true;
