@@ -362,7 +362,6 @@ static bool is_outdated(struct atd_live *live)
 }
 
 struct sweep_result {
-    uint64_t examined;
     uint64_t unreadable;
     bool may_change;
 };
@@ -373,20 +372,15 @@ static void sweep_entry(struct atd_live *live, struct atd_catalog *catalog,
 {
     struct atd_shard_list *before = atd_catalog_shards_peek(catalog, entry);
     struct atd_shard_list *list = NULL;
-    bool again = before && atd_shard_list_may_change(before);
     /* Stores are asked when somebody looks, not by the sweep: that would cost requests for
      * datasets that nobody opens. */
-    int rc =
-        again
-            ? atd_catalog_shards_renew(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL)
-            : atd_catalog_shards_get(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL);
+    int rc = atd_catalog_shards_look(catalog, entry, live->locator, &list, NULL);
 
     if (rc == 0) {
-        result->examined += atd_shard_list_count(list);
         result->unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
         result->unreadable += atd_shard_list_error(list) != NULL;
         result->may_change = result->may_change || atd_shard_list_may_change(list);
-        if (again && !atd_shard_list_equal(before, list) && live->watcher.shards)
+        if (before && !atd_shard_list_equal(before, list) && live->watcher.shards)
             live->watcher.shards(live->watcher.ctx, catalog, entry);
     }
     atd_shard_list_unref(list);
@@ -400,10 +394,11 @@ static unsigned sweep(struct atd_live *live, struct atd_catalog *catalog)
     int64_t start_ms = atd_clock_monotonic_ms();
     int64_t pause_ms;
 
-    for (size_t i = 0; i < atd_catalog_entry_count(catalog) && !is_outdated(live); i++)
+    for (size_t i = atd_catalog_shards_next(catalog, 0, &result.unreadable);
+         i < atd_catalog_entry_count(catalog) && !is_outdated(live);
+         i = atd_catalog_shards_next(catalog, i + 1, &result.unreadable))
         sweep_entry(live, catalog, atd_catalog_entry_at(catalog, i), &result);
     atd_lock_take(&live->lock);
-    live->status.shards_examined = result.examined;
     live->status.shards_unreadable = result.unreadable;
     atd_lock_give(&live->lock);
     /* Looking for files that do not come must never keep a disk busy. */

@@ -22,8 +22,7 @@ struct atd_live_status {
     uint64_t loads;
     uint64_t updates; /* generations made of changes alone */
     uint64_t load_failures;
-    uint64_t shards_examined; /* by the sweep */
-    uint64_t shards_unreadable;
+    uint64_t shards_unreadable; /* by the sweep */
 };
 
 /*
