@@ -54,7 +54,7 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
                           enum atd_effort effort)
 {
     struct fs *fs = fs_of(req);
-    const struct node *node = nodes_find(fs->nodes, number);
+    struct node *node = nodes_find(fs->nodes, number);
     struct atd_error why = ATD_ERROR_INIT;
     struct directory *directory;
     int rc;
@@ -68,6 +68,7 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
         (void)fuse_reply_err(req, ENOMEM);
         return 0;
     }
+    node_set_looked_into(node);
     rc = view_open(fs, node->kind, node_subject(node), VIEW_SHARDS, effort, &directory->view, &why);
     if (rc) {
         free(directory);

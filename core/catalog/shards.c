@@ -15,8 +15,8 @@
 #define SHARD_LIST_BYTES_MAX ((size_t)2 << 30)
 /* All lists that are kept; beyond it they are made for each use. */
 #define SHARD_LISTS_BYTES_MAX ((size_t)256 << 20)
-/* Of these, lists that nobody asked for: a list takes more than its entry. */
-#define UNASKED_LISTS_BYTES_MAX ((size_t)4 << 20)
+/* Of these, lists that nobody asked for: one takes three times what its entry does. */
+#define UNASKED_LISTS_BYTES_MAX ((size_t)1 << 20)
 /* So many lists are taken over in one go. */
 #define INHERITED_AT_ONCE 256u
 /* So many places are looked through without letting others at the lists. */
