@@ -1,6 +1,7 @@
 #include "catalog/live.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -231,10 +232,12 @@ static bool make_generation(struct atd_live *live, enum atd_index_news news, uin
     struct atd_catalog *before = atd_live_get(live);
     struct atd_catalog *after = NULL;
     struct atd_error why = ATD_ERROR_INIT;
+    bool is_whole;
     int rc = -ENOTSUP;
 
     if (news == ATD_NEWS_SOME)
         rc = update(live, before, &after);
+    is_whole = rc != 0;
     if (rc)
         rc = load(live, atd_catalog_generation(before) + 1, &after, &why);
     if (rc) {
@@ -253,6 +256,9 @@ static bool make_generation(struct atd_live *live, enum atd_index_news news, uin
     atd_catalog_unref(before); /* this function's reference */
     atd_catalog_unref(before); /* the view's */
     atd_catalog_unref(after);
+    /* A whole generation went, in pieces that the allocator would keep. */
+    if (is_whole)
+        (void)malloc_trim(0);
     return true;
 }
 
