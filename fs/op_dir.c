@@ -3,7 +3,10 @@
  *
  * A directory handle holds a view of one generation, that of the listing's beginning, so that what
  * is read in pieces is one state of the index, however long it takes. The kernel keeps the whole
- * listing afterwards.
+ * listing afterwards, so that a repeated one costs OPENDIR and RELEASEDIR alone. Refusing OPENDIR
+ * for good (ENOSYS) would save these, but holds for every directory of the mount: the kernel would
+ * keep listings of staged names too (is_kept), and nothing would hold the state between two
+ * READDIRs of a slow reader.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -3,8 +3,9 @@
  *
  * A thread waits for news of the index; it makes a new generation of the old one and what changed,
  * or loads all when anything may have, swaps it in, and tells the watcher both. Another thread
- * follows each swap and looks every new shard up on the disk, so that listings find sizes known;
- * shards that were not to be had it looks for again, and tells the watcher when they came. A failed
+ * follows each swap and looks every new shard up on the disk: it knows what cannot be read, and
+ * listings of a small index find sizes known (shards.h says what is kept). Shards that were not to
+ * be had it looks for again, and tells the watcher when they came. A failed
  * load keeps the old generation and marks the view stale. Threads: every function from any thread,
  * but start and stop.
  */
