@@ -185,6 +185,11 @@ void node_set_mtime(struct node *node, int64_t mtime_s, int64_t mtime_ns)
     atomic_store(&node->mtime_ns, mtime_ns);
 }
 
+void node_set_looked_into(struct node *node)
+{
+    atomic_store(&node->is_looked_into, true);
+}
+
 static struct node *make_node(const struct item *item, uint64_t st_ino,
                               const uint8_t key[NODE_KEY_BYTES])
 {
@@ -323,8 +328,8 @@ struct node *nodes_find(struct nodes *nodes, fuse_ino_t number)
     return node;
 }
 
-fuse_ino_t nodes_number_of_directory(struct nodes *nodes, enum node_kind kind,
-                                     struct atd_str subject)
+static fuse_ino_t number_of_directory(struct nodes *nodes, enum node_kind kind,
+                                      struct atd_str subject, bool looked_into)
 {
     const struct item item = {.kind = kind, .subject = subject};
     uint8_t key[NODE_KEY_BYTES];
@@ -335,9 +340,21 @@ fuse_ino_t nodes_number_of_directory(struct nodes *nodes, enum node_kind kind,
     identify(&item, &st_ino, key);
     atd_lock_take(&nodes->lock);
     node = find_key_locked(nodes, key);
-    number = node ? node->number : 0;
+    number = node && (!looked_into || atomic_load(&node->is_looked_into)) ? node->number : 0;
     atd_lock_give(&nodes->lock);
     return number;
+}
+
+fuse_ino_t nodes_number_of_directory(struct nodes *nodes, enum node_kind kind,
+                                     struct atd_str subject)
+{
+    return number_of_directory(nodes, kind, subject, false);
+}
+
+fuse_ino_t nodes_number_of_looked_into(struct nodes *nodes, enum node_kind kind,
+                                       struct atd_str subject)
+{
+    return number_of_directory(nodes, kind, subject, true);
 }
 
 size_t nodes_count(struct nodes *nodes)

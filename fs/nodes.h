@@ -85,6 +85,8 @@ struct node {
     _Atomic int64_t mtime_s;
     _Atomic int64_t mtime_ns;
 
+    atomic_bool is_looked_into; /* a directory: the kernel may know names in it, or their absence */
+
     /* guarded by the table's lock */
     uint64_t lookups; /* what the kernel was told and has not forgotten */
     uint32_t opens;
@@ -116,6 +118,9 @@ struct node *nodes_remember(struct nodes *nodes, const struct item *item);
 /* The time of a shard was set. */
 void node_set_mtime(struct node *node, int64_t mtime_s, int64_t mtime_ns);
 
+/* To be called before what is in the directory is looked at for an answer to the kernel. */
+void node_set_looked_into(struct node *node);
+
 /* Takes `count` from the lookup count; the node may be gone afterwards. */
 void nodes_forget(struct nodes *nodes, fuse_ino_t number, uint64_t count);
 
@@ -126,6 +131,10 @@ struct node *nodes_find(struct nodes *nodes, fuse_ino_t number);
 /* The number of a directory that the kernel knows, by kind and subject; 0 when it does not. */
 fuse_ino_t nodes_number_of_directory(struct nodes *nodes, enum node_kind kind,
                                      struct atd_str subject);
+
+/* The same of one in which the kernel may know names. */
+fuse_ino_t nodes_number_of_looked_into(struct nodes *nodes, enum node_kind kind,
+                                       struct atd_str subject);
 
 size_t nodes_count(struct nodes *nodes);
 

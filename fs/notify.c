@@ -336,7 +336,11 @@ static const struct atd_catalog_entry *entry_of(struct atd_catalog *catalog, enu
     return dataset ? atd_catalog_entry_at(catalog, dataset->entry) : NULL;
 }
 
-/* What a dataset's directory holds has changed: nothing to do unless the kernel knows it. */
+/*
+ * What a dataset's directory holds has changed: nothing to do unless the kernel knows it. Of most
+ * it knows only that they are there, since it listed the directory above: their time may be
+ * another.
+ */
 static void notify_contents(const struct difference *difference, enum node_kind kind,
                             struct atd_str subject)
 {
@@ -349,6 +353,10 @@ static void notify_contents(const struct difference *difference, enum node_kind 
 
     if (!directory)
         return;
+    if (!nodes_number_of_looked_into(fs->nodes, kind, subject)) {
+        notify_listing(fs->notify, directory);
+        return;
+    }
     for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++)
         notify_name(fs->notify, directory, atd_str_from(records[i]), false);
     if (old)

@@ -3,7 +3,10 @@
  *
  * A directory handle holds a view of one generation, that of the listing's beginning, so that what
  * is read in pieces is one state of the index, however long it takes. The kernel keeps the whole
- * listing afterwards.
+ * listing afterwards, so that a repeated one costs OPENDIR and RELEASEDIR alone. Refusing OPENDIR
+ * for good (ENOSYS) would save these, but holds for every directory of the mount: the kernel would
+ * keep listings of staged names too (is_kept), and nothing would hold the state between two
+ * READDIRs of a slow reader.
  *
  * With consistency=barrier, who opens a directory of the index sees all that anybody committed
  * before: the index is asked first, by a worker. Either way the kernel uses no listing that it has
@@ -62,7 +65,7 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
                           enum atd_effort effort)
 {
     struct fs *fs = fs_of(req);
-    const struct node *node = nodes_find(fs->nodes, number);
+    struct node *node = nodes_find(fs->nodes, number);
     struct atd_error why = ATD_ERROR_INIT;
     struct directory *directory;
     int rc;
@@ -76,6 +79,7 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
         (void)fuse_reply_err(req, ENOMEM);
         return 0;
     }
+    node_set_looked_into(node);
     rc = view_open(fs, node->kind, node_subject(node), VIEW_SHARDS, effort, &directory->view, &why);
     if (rc) {
         free(directory);

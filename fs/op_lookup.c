@@ -53,7 +53,7 @@ static bool reply_refused_shard(fuse_req_t req, const struct node *directory,
 static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, enum atd_effort effort)
 {
     struct fs *fs = fs_of(req);
-    const struct node *directory = nodes_find(fs->nodes, parent);
+    struct node *directory = nodes_find(fs->nodes, parent);
     struct atd_error why = ATD_ERROR_INIT;
     struct atd_str wanted = atd_str_from(name);
     struct fuse_entry_param entry;
@@ -67,6 +67,7 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, enum atd_
         (void)fuse_reply_err(req, directory ? ENAMETOOLONG : ESTALE);
         return 0;
     }
+    node_set_looked_into(directory);
     rc = view_open_for(fs, directory->kind, node_subject(directory), wanted, effort, &view, &why);
     if (rc == -EWOULDBLOCK)
         return rc;

@@ -1,4 +1,4 @@
-"""What contrib/bench/publish compares with, each in a process of its own: boto3, the library, a plain
+"""What contrib/bench/publish (and scale) compares with, each in a process of its own: boto3, the library, a plain
 writer. Prints what it measured as JSON; starting Python and importing are not counted.
 
     clients.py boto3|library|make|write JSON
@@ -69,6 +69,21 @@ def library_insert(path, name, bucket, redis_port, credentials):
     index = atdata.Index(redis=server, data_store=store, atmosphere=None)
     dataset = atdata.Dataset[photo()](path)
     return timed(lambda: index.insert_dataset(dataset, name=name) and None)
+
+
+def inserter(redis_port):
+    """insert(name): Index.insert_dataset of a URL that is not read; returns the CID."""
+    import atdata
+    import redis
+
+    index = atdata.Index(redis=redis.Redis("127.0.0.1", redis_port), atmosphere=None)
+    cls = photo()
+
+    def insert(name):
+        dataset = atdata.Dataset[cls](f"s3://bench/data/{name}/data-000000.tar")
+        return index.insert_dataset(dataset, name=name).cid
+
+    return insert
 
 
 def make(path, size, seed):

@@ -131,7 +131,8 @@ static bool finish(struct atd_catalog *catalog, const struct atd_catalog *base,
     if (fine) {
         note_problems(catalog);
         catalog->shard_lists = calloc(catalog->entry_count + 1, sizeof(struct atd_shard_list *));
-        fine = catalog->shard_lists != NULL;
+        catalog->shards_seen = calloc(catalog->entry_count + 1, sizeof(bool));
+        fine = catalog->shard_lists && catalog->shards_seen;
     }
     catalog->live_bytes = making.dropped_bytes; /* to be taken off */
     release(&making);

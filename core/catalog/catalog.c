@@ -23,6 +23,7 @@ void atd_catalog_unref(struct atd_catalog *catalog)
     for (size_t i = 0; catalog->shard_lists && i < catalog->entry_count; i++)
         atd_shard_list_unref(catalog->shard_lists[i]);
     free(catalog->shard_lists);
+    free(catalog->shards_seen);
     free(catalog->entries);
     free(catalog->entries_by_name);
     free(catalog->labels);

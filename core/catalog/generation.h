@@ -50,6 +50,7 @@ struct atd_catalog {
     struct atd_lock shards_lock;
     size_t shard_bytes;                  /* guarded by shards_lock: what the kept lists take */
     struct atd_shard_list **shard_lists; /* guarded by shards_lock; one slot an entry, or NULL */
+    bool *shards_seen; /* guarded by shards_lock: the sweep was there, and keeps no list of it */
 };
 
 /* A generation while it is made: of `base` (an empty catalog at first) and what was taken in. */

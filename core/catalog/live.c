@@ -1,6 +1,7 @@
 #include "catalog/live.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -314,10 +315,12 @@ static bool make_generation(struct atd_live *live, enum atd_index_news news, uin
     struct atd_catalog *before = atd_live_get(live);
     struct atd_catalog *after = NULL;
     struct atd_error why = ATD_ERROR_INIT;
+    bool is_whole;
     int rc = -ENOTSUP;
 
     if (news == ATD_NEWS_SOME)
         rc = update(live, before, &after);
+    is_whole = rc != 0;
     if (rc)
         rc = load(live, atd_catalog_generation(before) + 1, &after, &why);
     if (rc) {
@@ -338,6 +341,9 @@ static bool make_generation(struct atd_live *live, enum atd_index_news news, uin
     atd_catalog_unref(before); /* this function's reference */
     atd_catalog_unref(before); /* the view's */
     atd_catalog_unref(after);
+    /* A whole generation went, in pieces that the allocator would keep. */
+    if (is_whole)
+        (void)malloc_trim(0);
     return true;
 }
 
@@ -494,7 +500,6 @@ static bool is_outdated(struct atd_live *live)
 }
 
 struct sweep_result {
-    uint64_t examined;
     uint64_t unreadable;
     bool may_change;
 };
@@ -505,20 +510,15 @@ static void sweep_entry(struct atd_live *live, struct atd_catalog *catalog,
 {
     struct atd_shard_list *before = atd_catalog_shards_peek(catalog, entry);
     struct atd_shard_list *list = NULL;
-    bool again = before && atd_shard_list_may_change(before);
     /* Stores are asked when somebody looks, not by the sweep: that would cost requests for
      * datasets that nobody opens. */
-    int rc =
-        again
-            ? atd_catalog_shards_renew(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL)
-            : atd_catalog_shards_get(catalog, entry, live->locator, ATD_EFFORT_DISK, &list, NULL);
+    int rc = atd_catalog_shards_look(catalog, entry, live->locator, &list, NULL);
 
     if (rc == 0) {
-        result->examined += atd_shard_list_count(list);
         result->unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
         result->unreadable += atd_shard_list_error(list) != NULL;
         result->may_change = result->may_change || atd_shard_list_may_change(list);
-        if (again && !atd_shard_list_equal(before, list) && live->watcher.shards)
+        if (before && !atd_shard_list_equal(before, list) && live->watcher.shards)
             live->watcher.shards(live->watcher.ctx, catalog, entry);
     }
     atd_shard_list_unref(list);
@@ -532,10 +532,11 @@ static unsigned sweep(struct atd_live *live, struct atd_catalog *catalog)
     int64_t start_ms = atd_clock_monotonic_ms();
     int64_t pause_ms;
 
-    for (size_t i = 0; i < atd_catalog_entry_count(catalog) && !is_outdated(live); i++)
+    for (size_t i = atd_catalog_shards_next(catalog, 0, &result.unreadable);
+         i < atd_catalog_entry_count(catalog) && !is_outdated(live);
+         i = atd_catalog_shards_next(catalog, i + 1, &result.unreadable))
         sweep_entry(live, catalog, atd_catalog_entry_at(catalog, i), &result);
     atd_lock_take(&live->lock);
-    live->status.shards_examined = result.examined;
     live->status.shards_unreadable = result.unreadable;
     atd_lock_give(&live->lock);
     /* Looking for files that do not come must never keep a disk busy. */

@@ -3,8 +3,9 @@
  *
  * A thread waits for news of the index; it makes a new generation of the old one and what changed,
  * or loads all when anything may have, swaps it in, and tells the watcher both. Another thread
- * follows each swap and looks every new shard up on the disk, so that listings find sizes known;
- * shards that were not to be had it looks for again, and tells the watcher when they came. A failed
+ * follows each swap and looks every new shard up on the disk: it knows what cannot be read, and
+ * listings of a small index find sizes known (shards.h says what is kept). Shards that were not to
+ * be had it looks for again, and tells the watcher when they came. A failed
  * load keeps the old generation and marks the view stale. Threads: every function from any thread,
  * but start and stop.
  *
@@ -31,8 +32,7 @@ struct atd_live_status {
     uint64_t loads;
     uint64_t updates; /* generations made of changes alone */
     uint64_t load_failures;
-    uint64_t shards_examined; /* by the sweep */
-    uint64_t shards_unreadable;
+    uint64_t shards_unreadable; /* by the sweep */
     bool from_snapshot;        /* what is shown is a snapshot's: this process has loaded nothing */
     const char *snapshot_path; /* the view's; NULL: there is none */
     int64_t snapshot_s;        /* then: when it was read from the index */

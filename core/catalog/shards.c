@@ -15,8 +15,12 @@
 #define SHARD_LIST_BYTES_MAX ((size_t)2 << 30)
 /* All lists that are kept; beyond it they are made for each use. */
 #define SHARD_LISTS_BYTES_MAX ((size_t)256 << 20)
+/* Of these, lists that nobody asked for: one takes three times what its entry does. */
+#define UNASKED_LISTS_BYTES_MAX ((size_t)1 << 20)
 /* So many lists are taken over in one go. */
 #define INHERITED_AT_ONCE 256u
+/* So many places are looked through without letting others at the lists. */
+#define PASSED_AT_ONCE 4096u
 
 struct atd_shard_list *atd_shard_list_ref(struct atd_shard_list *list)
 {
@@ -311,22 +315,33 @@ static size_t list_bytes(const struct atd_shard_list *list)
     return sizeof(*list) + atd_arena_footprint(&list->arena);
 }
 
-/* Puts a list into its slot, unless all lists together would grow past their bound. */
+static bool has_room_locked(const struct atd_catalog *catalog, const struct atd_shard_list *list,
+                            size_t max_bytes)
+{
+    return catalog->shard_bytes <= max_bytes &&
+           list_bytes(list) <= max_bytes - catalog->shard_bytes;
+}
+
+/* Puts a list into its slot, unless all lists together would grow past `max_bytes` (one that takes
+ * another's place was asked for). NULL: there is none to keep. Either way somebody was there. */
 static void keep_list(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
-                      struct atd_shard_list *list)
+                      struct atd_shard_list *list, size_t max_bytes)
 {
     uint32_t place = atd_catalog_place_of(catalog, entry);
     struct atd_shard_list *older;
 
     atd_lock_take(&catalog->shards_lock);
     older = catalog->shard_lists[place];
-    if (older)
+    if (older) {
         catalog->shard_bytes -= list_bytes(older);
+        max_bytes = SHARD_LISTS_BYTES_MAX;
+    }
     catalog->shard_lists[place] = NULL;
-    if (list && list_bytes(list) <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
+    if (list && has_room_locked(catalog, list, max_bytes)) {
         catalog->shard_bytes += list_bytes(list);
         catalog->shard_lists[place] = atd_shard_list_ref(list);
     }
+    catalog->shards_seen[place] = true;
     atd_lock_give(&catalog->shards_lock);
     atd_shard_list_unref(older);
 }
@@ -340,9 +355,52 @@ int atd_catalog_shards_renew(struct atd_catalog *catalog, const struct atd_catal
 
     if (rc)
         return rc;
-    keep_list(catalog, entry, list);
+    keep_list(catalog, entry, list, SHARD_LISTS_BYTES_MAX);
     *ret_list = list;
     return 0;
+}
+
+int atd_catalog_shards_look(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
+                            struct atd_locator *locator, struct atd_shard_list **ret_list,
+                            struct atd_error *err)
+{
+    struct atd_shard_list *list;
+    bool is_well;
+    int rc = make_list(entry, locator, ATD_EFFORT_DISK, &list, err);
+
+    if (rc) {
+        if (rc == -EWOULDBLOCK)
+            keep_list(catalog, entry, NULL, 0);
+        return rc;
+    }
+    /* What is wrong is told of, and missing files are looked for again. */
+    is_well = !list->error && list->readable == list->count;
+    keep_list(catalog, entry, list, is_well ? UNASKED_LISTS_BYTES_MAX : SHARD_LISTS_BYTES_MAX);
+    *ret_list = list;
+    return 0;
+}
+
+size_t atd_catalog_shards_next(struct atd_catalog *catalog, size_t first, uint64_t *unreadable)
+{
+    bool found = false;
+
+    while (!found && first < catalog->entry_count) {
+        size_t end = catalog->entry_count - first < PASSED_AT_ONCE ? catalog->entry_count
+                                                                   : first + PASSED_AT_ONCE;
+
+        atd_lock_take(&catalog->shards_lock);
+        for (; first < end; first++) {
+            const struct atd_shard_list *list = catalog->shard_lists[first];
+
+            found = list ? list->may_change : !catalog->shards_seen[first];
+            if (found)
+                break;
+            if (list)
+                *unreadable += list->count - list->readable + (list->error != NULL);
+        }
+        atd_lock_give(&catalog->shards_lock);
+    }
+    return first;
 }
 
 int atd_catalog_shards_get(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
@@ -368,6 +426,7 @@ void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_cat
         dropped = catalog->shard_lists[place];
         catalog->shard_bytes -= list_bytes(dropped);
         catalog->shard_lists[place] = NULL;
+        catalog->shards_seen[place] = false;
     }
     atd_lock_give(&catalog->shards_lock);
     atd_shard_list_unref(dropped);
@@ -383,7 +442,7 @@ static bool lists_the_same(const struct atd_catalog_entry *a, const struct atd_c
                                                 atd_bytes_str(atd_entry_metadata(b))));
 }
 
-/* Lists on their way to a newer generation, with a reference each. */
+/* Lists on their way to a newer generation, with a reference each; NULL: the sweep kept none. */
 struct inherited {
     struct atd_shard_list *lists[INHERITED_AT_ONCE];
     uint32_t places[INHERITED_AT_ONCE]; /* there */
@@ -396,10 +455,12 @@ static size_t borrow_lists(struct atd_catalog *catalog, size_t first, struct inh
     ret_found->count = 0;
     atd_lock_take(&catalog->shards_lock);
     for (; first < catalog->entry_count && ret_found->count < INHERITED_AT_ONCE; first++) {
-        if (!catalog->shard_lists[first])
+        struct atd_shard_list *list = catalog->shard_lists[first];
+
+        if (!list && !catalog->shards_seen[first])
             continue;
         ret_found->places[ret_found->count] = (uint32_t)first;
-        ret_found->lists[ret_found->count++] = atd_shard_list_ref(catalog->shard_lists[first]);
+        ret_found->lists[ret_found->count++] = list ? atd_shard_list_ref(list) : NULL;
     }
     atd_lock_give(&catalog->shards_lock);
     return first;
@@ -413,8 +474,11 @@ static void hand_over(struct atd_catalog *catalog, struct inherited *inherited)
         struct atd_shard_list *list = inherited->lists[i];
         uint32_t place = inherited->places[i];
 
-        if (place != ATD_NONE && !catalog->shard_lists[place] &&
-            list_bytes(list) <= SHARD_LISTS_BYTES_MAX - catalog->shard_bytes) {
+        if (place == ATD_NONE)
+            continue;
+        catalog->shards_seen[place] = true;
+        if (list && !catalog->shard_lists[place] &&
+            has_room_locked(catalog, list, SHARD_LISTS_BYTES_MAX)) {
             catalog->shard_bytes += list_bytes(list);
             catalog->shard_lists[place] = list;
             inherited->lists[i] = NULL;

@@ -86,6 +86,20 @@ int atd_catalog_shards_renew(struct atd_catalog *catalog, const struct atd_catal
                              struct atd_locator *locator, enum atd_effort effort,
                              struct atd_shard_list **ret_list, struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * For the sweep, which looks at all entries once. The first place from `first` on that is to be
+ * looked at (nobody was there, or a file was missing), or the count; adds what the lists on the way
+ * show of unreadable shards.
+ */
+size_t atd_catalog_shards_next(struct atd_catalog *catalog, size_t first, uint64_t *unreadable);
+/*
+ * As _renew with ATD_EFFORT_DISK, of an entry that nobody asked for: lists of many entries without
+ * anything wrong are not kept, and a store that would have to be asked is not asked for again.
+ */
+int atd_catalog_shards_look(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
+                            struct atd_locator *locator, struct atd_shard_list **ret_list,
+                            struct atd_error *err) ATD_MUST_USE;
+
 /* Drops a list that was found wrong (a file changed), so that the next user makes a new one. */
 void atd_catalog_shards_forget(struct atd_catalog *catalog, const struct atd_catalog_entry *entry,
                                const struct atd_shard_list *list);

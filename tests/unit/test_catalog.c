@@ -483,3 +483,94 @@ Test(shards, a_renewed_list_sees_what_came_and_a_changed_file_gets_another_versi
     atd_file_store_free(store);
     atd_catalog_unref(catalog);
 }
+
+/* Entries whose lists would take more than is kept of what nobody asked for. */
+#define MANY 20000
+
+static struct atd_catalog *load_many(size_t count)
+{
+    static const char pipe_url[] = "\x91\xa6pipe:x";
+    struct atd_index_entry *entries = calloc(count, sizeof(*entries));
+    char(*cids)[32] = calloc(count, sizeof(*cids));
+    atd_auto_buf struct atd_buf packed = ATD_BUF_INIT(1u << 10);
+    struct atd_catalog *catalog;
+    char path[128];
+    struct atd_str url;
+
+    (void)snprintf(path, sizeof(path), "%s/x.tar", root);
+    url = atd_str_from(path);
+    atd_urls_encode(&url, 1, &packed);
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(cids[i], sizeof(cids[i]), "cid%05zu", i);
+        entries[i] = (struct atd_index_entry){atd_str_from(cids[i]),  T("d"),      T(REF("A")),
+                                              atd_buf_bytes(&packed), NO_METADATA, NO_TEXT};
+    }
+    /* One that is never opened. */
+    entries[count / 2].data_urls =
+        (struct atd_bytes){(const uint8_t *)pipe_url, sizeof(pipe_url) - 1};
+    catalog = load_rows(entries, count, NULL, 0, NULL, 0);
+    free(cids);
+    free(entries);
+    return catalog;
+}
+
+/* How many entries the sweep has to look at; looks at them. */
+static size_t sweep(struct atd_catalog *catalog, struct atd_locator *locator, uint64_t *unreadable)
+{
+    size_t looked = 0;
+
+    *unreadable = 0;
+    for (size_t i = atd_catalog_shards_next(catalog, 0, unreadable);
+         i < atd_catalog_entry_count(catalog);
+         i = atd_catalog_shards_next(catalog, i + 1, unreadable)) {
+        struct atd_shard_list *list = NULL;
+
+        cr_assert_eq(atd_catalog_shards_look(catalog, atd_catalog_entry_at(catalog, i), locator,
+                                             &list, NULL),
+                     0);
+        *unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
+        atd_shard_list_unref(list);
+        looked++;
+    }
+    return looked;
+}
+
+Test(shards, a_sweep_looks_once_and_keeps_few_lists)
+{
+    const char *roots[] = {root};
+    struct atd_catalog *catalog = load_many(MANY);
+    struct atd_catalog *next = load_many(MANY + 1);
+    struct atd_file_store *store = NULL;
+    struct atd_locator *locator = NULL;
+    struct atd_shard_list *list;
+    uint64_t unreadable;
+    size_t kept = 0;
+
+    cr_assert_eq(atd_file_store_new(roots, 1, &store, NULL), 0);
+    cr_assert_eq(atd_locator_new(&(struct atd_locator_options){.files = store}, &locator, NULL), 0);
+    put_file("x.tar");
+    cr_assert_eq(sweep(catalog, locator, &unreadable), MANY);
+    cr_assert_eq(unreadable, 1);
+    cr_assert_eq(sweep(catalog, locator, &unreadable), 0, "it was there");
+    cr_assert_eq(unreadable, 1, "and still knows what is wrong");
+    atd_catalog_shards_inherit(next, catalog);
+    cr_assert_eq(sweep(next, locator, &unreadable), 1, "only what is new");
+    cr_assert_eq(unreadable, 1);
+    /* What somebody looks at later is kept, and looked for again once it was found wrong. */
+    cr_assert_eq(atd_catalog_shards_renew(next, atd_catalog_entry_at(next, MANY - 1), locator,
+                                          ATD_EFFORT_DISK, &list, NULL),
+                 0);
+    atd_catalog_shards_forget(next, atd_catalog_entry_at(next, MANY - 1), list);
+    atd_shard_list_unref(list);
+    cr_assert_eq(sweep(next, locator, &unreadable), 1);
+    for (size_t i = 0; i < MANY; i++) {
+        list = atd_catalog_shards_peek(next, atd_catalog_entry_at(next, i));
+        kept += list != NULL;
+        atd_shard_list_unref(list);
+    }
+    cr_assert(kept > MANY / 100 && kept < MANY / 2, "%zu", kept);
+    cr_assert(atd_locator_free(locator));
+    atd_file_store_free(store);
+    atd_catalog_unref(next);
+    atd_catalog_unref(catalog);
+}

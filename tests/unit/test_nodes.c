@@ -74,6 +74,23 @@ Test(nodes, live_until_forgotten_as_often_as_they_were_told)
     nodes_free(nodes);
 }
 
+Test(nodes, remember_which_directories_were_looked_into)
+{
+    struct nodes *nodes = nodes_new();
+    const struct item item = {
+        .kind = NODE_DATASET, .subject = ATD_STR("d"), .leaf = ATD_STR("d"), .link_count = 2};
+    struct node *node = nodes_remember(nodes, &item);
+
+    cr_assert_eq(nodes_number_of_directory(nodes, NODE_DATASET, ATD_STR("d")), node->number);
+    cr_assert_eq(nodes_number_of_looked_into(nodes, NODE_DATASET, ATD_STR("d")), 0);
+    node_set_looked_into(node);
+    cr_assert_eq(nodes_number_of_looked_into(nodes, NODE_DATASET, ATD_STR("d")), node->number);
+    cr_assert_eq(nodes_number_of_looked_into(nodes, NODE_CID, ATD_STR("d")), 0);
+    nodes_forget(nodes, node->number, 1);
+    cr_assert_eq(nodes_number_of_looked_into(nodes, NODE_DATASET, ATD_STR("d")), 0);
+    nodes_free(nodes);
+}
+
 Test(nodes, tables_grow)
 {
     struct nodes *nodes = nodes_new();
