@@ -24,7 +24,8 @@ struct sqlite_index {
     struct atd_index base;
     char *path;
     bool loaded;
-    bool was_there;                        /* once: when the file goes, that is no empty index */
+    bool was_there; /* once: when the file goes, that is no empty index */
+    struct atd_sqlite_source source;
     struct atd_sqlite_signature signature; /* what the last load saw; valid when loaded */
 };
 
@@ -146,12 +147,13 @@ static const char *real_path(const struct sqlite_index *index, char resolved[PAT
 }
 
 /* Reads what `before` describes; EAGAIN when a writer changed the files meanwhile. */
-static int load_file(const char *path, const struct atd_sqlite_signature *before,
-                     const struct atd_index_sink *sink, struct atd_error *err)
+static int load_file(struct sqlite_index *index, const char *path,
+                     const struct atd_sqlite_signature *before, const struct atd_index_sink *sink,
+                     struct atd_error *err)
 {
     struct atd_sqlite sqlite;
     struct load load = {.sink = sink};
-    int rc = atd_sqlite_open(path, before, &sqlite, err);
+    int rc = atd_sqlite_open(&index->source, path, before, &sqlite, err);
 
     if (rc)
         return rc;
@@ -177,7 +179,7 @@ static int sqlite_load(struct atd_index *base, const struct atd_index_sink *sink
     if (rc == 0 && !before.main.exists && index->was_there)
         return atd_error_set(err, ENOENT, "it has gone; was a disk unmounted?");
     if (rc == 0 && before.main.exists && before.main.size_bytes > 0)
-        rc = load_file(path, &before, sink, err);
+        rc = load_file(index, path, &before, sink, err);
     if (rc)
         return rc;
     index->loaded = true;
@@ -202,6 +204,7 @@ static void sqlite_free(struct atd_index *base)
 {
     struct sqlite_index *index = (struct sqlite_index *)base;
 
+    atd_sqlite_source_release(&index->source);
     free(index->path);
     free(index);
 }
@@ -226,6 +229,7 @@ int atd_index_sqlite_open(const char *path, struct atd_index **ret_index, struct
         free(index);
         return rc;
     }
+    index->source.fd = -1;
     index->path = strdup(path);
     if (!index->path) {
         atd_index_free(&index->base);

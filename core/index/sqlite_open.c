@@ -178,32 +178,67 @@ static bool read_wal_header(const char *path, uint8_t ret_header[ATD_WAL_HEADER_
            pread(fd, ret_header, ATD_WAL_HEADER_BYTES, 0) == ATD_WAL_HEADER_BYTES;
 }
 
-/* Copies `path`<suffix> to DIR/index.db<suffix>. */
-static int copy_file(const char *path, const char *suffix, const char *dir, struct atd_error *err)
+/* Copies the file to DIR/index.db<suffix>. */
+static int copy_from(int from, const char *path, const char *suffix, const char *dir,
+                     struct atd_error *err)
 {
     static const size_t step = (size_t)1 << 20;
     char to_name[PATH_MAX + 16];
-    atd_auto_fd int from = -1;
     atd_auto_fd int to = -1;
     atd_auto_free char *bytes = malloc(step);
+    off_t at = 0;
     ssize_t got;
-    int rc = open_file(path, suffix, &from, err);
 
-    if (rc)
-        return rc;
     if (!bytes)
         return atd_error_set(err, ENOMEM, "out of memory");
     (void)snprintf(to_name, sizeof(to_name), "%s/index.db%s", dir, suffix);
     to = open(to_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (to < 0)
         return atd_error_set(err, errno, "'%s': %s", to_name, strerror(errno));
-    while ((got = read(from, bytes, step)) > 0) {
+    while ((got = pread(from, bytes, step, at)) > 0) {
         if (write(to, bytes, (size_t)got) != got)
             return atd_error_set(err, ENOSPC, "'%s' cannot be written: is the disk full?", to_name);
+        at += got;
     }
     if (got < 0)
         return atd_error_set(err, errno, "'%s%s': %s", path, suffix, strerror(errno));
     return 0;
+}
+
+static int copy_wal(const char *path, const char *dir, struct atd_error *err)
+{
+    atd_auto_fd int from = -1;
+    int rc = open_file(path, "-wal", &from, err);
+
+    return rc ? rc : copy_from(from, path, "-wal", dir, err);
+}
+
+/* Has `source` lead to the file that is there now. */
+static int find_source(struct atd_sqlite_source *source, const char *path, struct atd_error *err)
+{
+    struct stat now;
+    int fd = -1;
+    int rc;
+
+    if (source->fd >= 0 && lstat(path, &now) == 0 && now.st_dev == source->device &&
+        now.st_ino == source->inode)
+        return 0;
+    rc = open_file(path, "", &fd, err);
+    if (rc)
+        return rc;
+    if (fstat(fd, &now) != 0)
+        rc = atd_error_set(err, errno, "'%s': %s", path, strerror(errno));
+    /* Another one took its place: no lock is on what is closed here that matters any more. */
+    atd_sqlite_source_release(source);
+    *source = (struct atd_sqlite_source){.fd = fd, .device = now.st_dev, .inode = now.st_ino};
+    return rc;
+}
+
+void atd_sqlite_source_release(struct atd_sqlite_source *source)
+{
+    if (source->fd >= 0)
+        (void)close(source->fd);
+    source->fd = -1;
 }
 
 static void remove_copy(char *dir)
@@ -220,7 +255,8 @@ static void remove_copy(char *dir)
     free(dir);
 }
 
-static int open_copy(const char *path, struct atd_sqlite *sqlite, struct atd_error *err)
+static int open_copy(struct atd_sqlite_source *source, const char *path, struct atd_sqlite *sqlite,
+                     struct atd_error *err)
 {
     const char *tmp = getenv("TMPDIR");
     char copy[PATH_MAX];
@@ -237,9 +273,11 @@ static int open_copy(const char *path, struct atd_sqlite *sqlite, struct atd_err
     if (!read_wal_header(path, sqlite->wal_header))
         rc = atd_error_set_retryable(err, EAGAIN, "'%s-wal' has just gone", path);
     else
-        rc = copy_file(path, "", dir, err);
+        rc = find_source(source, path, err);
     if (rc == 0)
-        rc = copy_file(path, "-wal", dir, err); /* after the main file: see the header */
+        rc = copy_from(source->fd, path, "", dir, err);
+    if (rc == 0)
+        rc = copy_wal(path, dir, err); /* after the main file: see the header */
     if (rc == 0) {
         (void)snprintf(copy, sizeof(copy), "%s/index.db", dir);
         rc = open_uri(copy, "", SQLITE_OPEN_READWRITE, &sqlite->db, err);
@@ -252,8 +290,9 @@ static int open_copy(const char *path, struct atd_sqlite *sqlite, struct atd_err
     return 0;
 }
 
-int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signature,
-                    struct atd_sqlite *ret_sqlite, struct atd_error *err)
+int atd_sqlite_open(struct atd_sqlite_source *source, const char *path,
+                    const struct atd_sqlite_signature *signature, struct atd_sqlite *ret_sqlite,
+                    struct atd_error *err)
 {
     struct atd_sqlite sqlite = {0};
     int rc;
@@ -265,7 +304,7 @@ int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signatu
                                        "crashed and must open it once to recover",
                                        path);
     if (signature->wal.size_bytes >= ATD_WAL_HEADER_BYTES)
-        rc = open_copy(path, &sqlite, err);
+        rc = open_copy(source, path, &sqlite, err);
     else
         rc = open_uri(path, "?immutable=1", SQLITE_OPEN_READONLY, &sqlite.db, err);
     if (rc == 0)

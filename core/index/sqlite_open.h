@@ -16,7 +16,13 @@
  *   - copy: the -wal's header is the same before and after. Until it is started anew a -wal is only
  *     appended to, so the copy of it (taken last) holds every page that a checkpoint may have been
  *     writing to the main file; half-written frames at its end fail their checksums.
- * Source: SQLite's "WAL-mode File Format" 4 and "URI filenames"; ATDATA-FORMATS 2.1.
+ *
+ * A process that closes a descriptor of a file loses all its fcntl() locks on it, SQLite's too: one
+ * of ours, closed while the writer of this process has the database open, would let another process
+ * take itself for the last one there, and delete the -wal that is just being written. So what is
+ * copied is read through a descriptor that is kept (atd_sqlite_source).
+ * Source: SQLite's "WAL-mode File Format" 4, "URI filenames" and "How To Corrupt An SQLite Database
+ * File" 2.2; ATDATA-FORMATS 2.1.
  */
 #ifndef ATD_INDEX_SQLITE_OPEN_H
 #define ATD_INDEX_SQLITE_OPEN_H
@@ -52,6 +58,16 @@ int atd_sqlite_sign(const char *path, struct atd_sqlite_signature *ret_signature
 bool atd_sqlite_signature_equal(const struct atd_sqlite_signature *a,
                                 const struct atd_sqlite_signature *b);
 
+/* The main file, once it was copied; {.fd = -1} at first. Released when nobody in this process
+ * writes the database any more. */
+struct atd_sqlite_source {
+    int fd;
+    uint64_t device;
+    uint64_t inode;
+};
+
+void atd_sqlite_source_release(struct atd_sqlite_source *source);
+
 struct atd_sqlite {
     sqlite3 *db;
     char *copy_dir; /* the private copy's directory, or NULL: the file itself, as immutable */
@@ -62,8 +78,9 @@ struct atd_sqlite {
  * Errors: EAGAIN (retryable) a writer is in the way; EIO, EACCES, EINVAL, ENOMEM with SQLite's
  * reason.
  */
-int atd_sqlite_open(const char *path, const struct atd_sqlite_signature *signature,
-                    struct atd_sqlite *ret_sqlite, struct atd_error *err) ATD_MUST_USE;
+int atd_sqlite_open(struct atd_sqlite_source *source, const char *path,
+                    const struct atd_sqlite_signature *signature, struct atd_sqlite *ret_sqlite,
+                    struct atd_error *err) ATD_MUST_USE;
 
 /* To be asked after reading: true when it was one committed state. */
 bool atd_sqlite_is_whole(const struct atd_sqlite *sqlite, const char *path,

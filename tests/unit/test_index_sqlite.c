@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -323,4 +324,45 @@ Test(index_sqlite, awkward_file_names_are_quoted_in_the_uri)
     index = open_index();
     expect(index, "entry:c1 ");
     atd_index_free(index);
+}
+
+/* Whether another process finds a lock on the main file. */
+static bool is_locked(void)
+{
+    pid_t child = fork();
+    int status = 0;
+
+    if (child == 0) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+
+        _exit(fd < 0 || fcntl(fd, F_GETLK, &lock) != 0 ? 2 : lock.l_type != F_UNLCK);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+    return WEXITSTATUS(status) == 1;
+}
+
+/* A mount reads and writes the same database. Without its lock, another process that closes the
+ * database takes itself for the last one and deletes the -wal: what is just being committed is
+ * lost. */
+Test(index_sqlite, a_load_takes_no_lock_from_a_writer_of_this_process)
+{
+    sqlite3 *db = open_writer();
+    struct atd_index *index = NULL;
+    struct seen seen = {0};
+
+    run(db, tables);
+    run(db, "INSERT INTO labels (name, cid) VALUES ('a', 'c')");
+    cr_assert_eq(atd_index_sqlite_open(path, &index, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        run(db, "BEGIN IMMEDIATE; INSERT OR REPLACE INTO labels (name, cid) VALUES ('b', 'c')");
+        cr_assert(is_locked());
+        cr_assert_eq(load(index, &seen, NULL), 0);
+        cr_assert(is_locked(), "load %d", i);
+        run(db, "COMMIT");
+    }
+    cr_assert(is_locked());
+    atd_index_free(index);
+    cr_assert_eq(sqlite3_close(db), SQLITE_OK);
 }
