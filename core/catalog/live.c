@@ -140,13 +140,18 @@ static void note_load(struct atd_live *live, const struct atd_error *why)
     atd_lock_give(&live->lock);
 }
 
-/* Loads, trying again while a writer is in the way. */
+/* Loads, trying again while a writer is in the way. A server that says so may take long: it is
+ * waited for only while there is nothing to show, and not by the number of tries. */
 static int load(struct atd_live *live, uint64_t generation, struct atd_catalog **ret_catalog,
                 struct atd_error *err)
 {
+    bool is_server = live->index->ops->wait;
+    int64_t until_ms = atd_clock_monotonic_ms() + FIRST_LOAD_TRIES * LOAD_RETRY_MS;
     int rc = -EAGAIN;
 
     for (int tries = 0; tries < FIRST_LOAD_TRIES && rc == -EAGAIN; tries++) {
+        if (tries > 0 && is_server && (live->current || atd_clock_monotonic_ms() >= until_ms))
+            break;
         if (tries > 0 && !wait_ms(live, LOAD_RETRY_MS))
             break;
         rc = atd_catalog_load(live->index, generation, ret_catalog, err);

@@ -22,6 +22,7 @@ struct gate {
     unsigned loads; /* begun */
     bool closed;    /* a load waits at the gate */
     bool fails;
+    int code; /* of the failure; 0: EIO */
 };
 
 static int gate_load(struct atd_index *index, const struct atd_index_sink *sink,
@@ -29,6 +30,7 @@ static int gate_load(struct atd_index *index, const struct atd_index_sink *sink,
 {
     struct gate *gate = (struct gate *)index;
     bool fails;
+    int code;
 
     (void)sink;
     (void)pthread_mutex_lock(&gate->mutex);
@@ -37,8 +39,9 @@ static int gate_load(struct atd_index *index, const struct atd_index_sink *sink,
     while (gate->closed)
         (void)pthread_cond_wait(&gate->cond, &gate->mutex);
     fails = gate->fails;
+    code = gate->code ? gate->code : EIO;
     (void)pthread_mutex_unlock(&gate->mutex);
-    return fails ? atd_error_set(err, EIO, "the index cannot be read") : 0;
+    return fails ? atd_error_set(err, code, "the index cannot be read") : 0;
 }
 
 static bool gate_changed(struct atd_index *index)
@@ -54,6 +57,27 @@ static void gate_free(struct atd_index *index)
 
 static const struct atd_index_ops gate_ops = {
     .provider = "gate", .load = gate_load, .changed = gate_changed, .free = gate_free};
+
+/* It tells of changes, of which there are none, and cannot be read again before a while. */
+static enum atd_index_news gate_wait(struct atd_index *index, int wake_fd, unsigned timeout_ms)
+{
+    (void)wake_fd;
+    (void)atd_index_was_woken(index, timeout_ms);
+    return ATD_NEWS_NONE;
+}
+
+static enum atd_index_news gate_sync(struct atd_index *index)
+{
+    (void)index;
+    return ATD_NEWS_ALL;
+}
+
+static const struct atd_index_ops waiting_ops = {.provider = "gate",
+                                                 .load = gate_load,
+                                                 .changed = gate_changed,
+                                                 .wait = gate_wait,
+                                                 .sync = gate_sync,
+                                                 .free = gate_free};
 
 static void gate_set(struct gate *gate, bool closed, bool fails)
 {
@@ -166,6 +190,28 @@ Test(live, a_load_that_fails_is_told_at_once, .timeout = 60)
     gate_set(&scene.gate, false, false);
     cr_assert(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS),
               "the next one does not wait for the pause after the failure");
+    close_scene(&scene);
+}
+
+/* A server that is still loading, or no master any more, is no file that will be whole in a moment:
+ * nobody may take what is shown for live meanwhile. */
+Test(live, a_server_that_says_try_again_is_stale_at_once, .timeout = 60)
+{
+    struct atd_live_status status;
+    struct scene scene;
+    int64_t start_ms;
+
+    make_scene(&scene);
+    scene.gate.base.ops = &waiting_ops;
+    cr_assert_eq(open_live(&scene, NULL, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    scene.gate.code = EAGAIN;
+    gate_set(&scene.gate, false, true);
+    start_ms = atd_clock_monotonic_ms();
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    cr_assert_lt(atd_clock_monotonic_ms() - start_ms, 3000);
+    atd_live_status(scene.live, &status);
+    cr_assert(status.stale);
     close_scene(&scene);
 }
 
