@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "index/redis.h"
+#include "index/writer.h"
 #include "index_seen.h"
 #include "redis_server.h"
 
@@ -69,18 +70,26 @@ static void teardown(void)
 
 TestSuite(redis_moved, .init = setup, .fini = teardown, .timeout = 120);
 
-static struct atd_index *open_loaded(void)
+static struct atd_redis_url make_url(void)
 {
     struct sockaddr_in address;
     socklen_t len = sizeof(address);
     struct atd_error err = ATD_ERROR_INIT;
-    struct atd_index *index = NULL;
     struct atd_redis_url url;
     char text[64];
 
     cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &len), 0);
     (void)snprintf(text, sizeof(text), "redis+sentinel://127.0.0.1:%u/m", ntohs(address.sin_port));
     cr_assert_eq(atd_redis_url_parse(text, &url, &err), 0, "%s", err.text);
+    return url;
+}
+
+static struct atd_index *open_loaded(void)
+{
+    struct atd_redis_url url = make_url();
+    struct atd_error err = ATD_ERROR_INIT;
+    struct atd_index *index = NULL;
+
     cr_assert_eq(atd_index_redis_open(&url, NULL, &index, &err), 0, "%s", err.text);
     cr_assert_eq(see(index, &seen, &err), 0, "%s", err.text);
     cr_assert_str_eq(atd_index_coherence(index), "tracking (RESP2)");
@@ -157,4 +166,20 @@ Test(redis_moved, a_busy_master_that_is_none_any_more_is_left)
     cr_assert_eq(news, ATD_NEWS_ALL);
     expect_told_by_the_new_master(index);
     atd_index_free(index);
+}
+
+/* What a change that was found made is worth at a master without replicas. */
+Test(redis_moved, nothing_is_settled_at_a_master_that_is_none_any_more)
+{
+    struct atd_redis_url url = make_url();
+    struct atd_index_writer *writer = NULL;
+    struct atd_error err = ATD_ERROR_INIT;
+
+    cr_assert_eq(atd_index_redis_writer(&url, NULL, &writer, &err), 0, "%s", err.text);
+    cr_assert_eq(atd_index_settle(writer, &err), 0, "%s", err.text);
+    atomic_store(&master, 1);
+    cr_assert_eq(atd_index_settle(writer, &err), -EREMOTEIO);
+    cr_assert(err.retryable);
+    cr_assert_eq(atd_index_settle(writer, &err), 0, "%s", err.text);
+    atd_index_writer_free(writer);
 }
