@@ -31,6 +31,8 @@
 #define FAILED_PAUSE_MS 200
 #define FAILED_PAUSE_MAX_MS 1000
 #define FAILED_IDLE_SHARE 20
+/* ... and have news in less than this as long as they cannot. */
+#define WELL_MS 6000
 /* The load that follows a start from a snapshot. */
 #define FIRST_REQUEST 1u
 
@@ -449,8 +451,7 @@ static enum atd_index_news look(struct atd_live *live, const struct turn *turn)
     news = turn->asked ? atd_index_sync(live->index)
                        : atd_index_wait(live->index, stale ? FAILED_PAUSE_MAX_MS : turn->wait_ms);
     /* An index that has no news after a failure is well: it was ours, as for lack of memory. */
-    if (news == ATD_NEWS_NONE && stale &&
-        atd_clock_monotonic_ms() >= live->failed_at_ms + FAILED_PAUSE_MAX_MS)
+    if (news == ATD_NEWS_NONE && stale && atd_clock_monotonic_ms() >= live->failed_at_ms + WELL_MS)
         return ATD_NEWS_ALL;
     return news;
 }

@@ -34,7 +34,8 @@
  * its return, with the view's own pauses and the load on top. */
 #define RETRY_FIRST_MS 100
 #define RETRY_AWAY_MAX_MS 400
-/* At one that does not let us in, or is none: somebody has to change something first. */
+/* At one that does not let us in, or is none: somebody has to change something first. Less than
+ * the view waits before it takes an index without news for well. */
 #define RETRY_REFUSED_MAX_MS 5000
 /*
  * No change is reported sooner than this many times what the last load took. The larger one holds

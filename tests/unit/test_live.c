@@ -96,6 +96,16 @@ static void gate_await_loads(struct gate *gate, unsigned loads)
     (void)pthread_mutex_unlock(&gate->mutex);
 }
 
+static unsigned gate_loads(struct gate *gate)
+{
+    unsigned loads;
+
+    (void)pthread_mutex_lock(&gate->mutex);
+    loads = gate->loads;
+    (void)pthread_mutex_unlock(&gate->mutex);
+    return loads;
+}
+
 struct scene {
     struct gate gate;
     struct atd_file_store *files;
@@ -212,6 +222,68 @@ Test(live, a_server_that_says_try_again_is_stale_at_once, .timeout = 60)
     cr_assert_lt(atd_clock_monotonic_ms() - start_ms, 3000);
     atd_live_status(scene.live, &status);
     cr_assert(status.stale);
+    close_scene(&scene);
+}
+
+static atomic_bool is_asked;
+
+/* A server that answers only when it is too late. */
+static enum atd_index_news late_sync(struct atd_index *index)
+{
+    atomic_store(&is_asked, true);
+    while (is_asked)
+        (void)usleep(1000);
+    return gate_sync(index);
+}
+
+static void *answer_late(void *ctx)
+{
+    (void)ctx;
+    (void)usleep(200000); /* the end has begun by then, or the test says nothing */
+    atomic_store(&is_asked, false);
+    return NULL;
+}
+
+Test(live, no_load_begins_after_the_end, .timeout = 60)
+{
+    struct atd_index_ops ops = waiting_ops;
+    struct scene scene;
+    pthread_t thread;
+
+    make_scene(&scene);
+    ops.sync = late_sync;
+    scene.gate.base.ops = &ops;
+    cr_assert_eq(open_live(&scene, NULL, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    (void)atd_live_barrier(scene.live);
+    while (!atomic_load(&is_asked))
+        (void)usleep(1000);
+    cr_assert_eq(pthread_create(&thread, NULL, answer_late, NULL), 0);
+    cr_assert(atd_live_close(scene.live));
+    (void)pthread_join(thread, NULL);
+    cr_assert_eq(gate_loads(&scene.gate), 1);
+    cr_assert(atd_locator_free(scene.locator));
+    atd_file_store_free(scene.files);
+    atd_index_free(&scene.gate.base);
+}
+
+/* One that has a wait of its own is not tried more often than it says. */
+Test(live, a_server_that_refuses_is_left_alone, .timeout = 60)
+{
+    struct scene scene;
+
+    make_scene(&scene);
+    scene.gate.base.ops = &waiting_ops;
+    cr_assert_eq(open_live(&scene, NULL, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    scene.gate.code = EACCES;
+    gate_set(&scene.gate, false, true);
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    (void)usleep(3000000);
+    cr_assert_eq(gate_loads(&scene.gate), 2);
+    /* That it has no news for long means that it is well. */
+    gate_set(&scene.gate, false, false);
+    gate_await_loads(&scene.gate, 3);
     close_scene(&scene);
 }
 
