@@ -464,6 +464,17 @@ static void rest_after_failure(struct atd_live *live, int64_t took_ms)
     (void)wait_ms(live, pause_ms > FAILED_PAUSE_MAX_MS ? FAILED_PAUSE_MAX_MS : (unsigned)pause_ms);
 }
 
+/* Asking may have taken long; a load that begins now would only hold up the end. */
+static bool is_stopping(struct atd_live *live)
+{
+    bool stopping;
+
+    atd_lock_take(&live->lock);
+    stopping = live->stopping;
+    atd_lock_give(&live->lock);
+    return stopping;
+}
+
 static void *follow_until_stopped(void *ctx)
 {
     struct atd_live *live = ctx;
@@ -476,6 +487,8 @@ static void *follow_until_stopped(void *ctx)
         if (turn.stops)
             break;
         news = look(live, &turn);
+        if (is_stopping(live))
+            break;
         start_ms = atd_clock_monotonic_ms();
         if (news == ATD_NEWS_NONE && turn.asked)
             serve(live, turn.request, turn.stale);
