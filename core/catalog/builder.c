@@ -12,6 +12,9 @@
 
 /* Texts are copied together when more of them is dead than alive, and so much. */
 #define DEAD_BYTES_LEAST ((size_t)1 << 20)
+/* ... and when they are so many times what they were then: what many rows may share (references,
+ * labels' names) is never known to be dead. */
+#define GROWTH_MAX 4
 
 static const struct atd_catalog nothing;
 
@@ -166,6 +169,7 @@ static int make(const struct atd_catalog *base, struct atd_texts *texts, uint64_
     }
     used_bytes = atd_texts_used_bytes(catalog->texts) - used_bytes + base->live_bytes;
     catalog->live_bytes = used_bytes > catalog->live_bytes ? used_bytes - catalog->live_bytes : 0;
+    catalog->whole_bytes = base == &nothing ? catalog->live_bytes : base->whole_bytes;
     *ret_catalog = catalog;
     return 0;
 }
@@ -195,6 +199,14 @@ int atd_catalog_load(struct atd_index *index, uint64_t generation, struct atd_ca
     return make(&nothing, NULL, generation, fill_from_all, index, ret_catalog, err);
 }
 
+static bool is_worth_a_copy(const struct atd_catalog *catalog)
+{
+    size_t used_bytes = atd_texts_used_bytes(catalog->texts);
+
+    return used_bytes > 2 * catalog->live_bytes + DEAD_BYTES_LEAST ||
+           used_bytes > GROWTH_MAX * catalog->whole_bytes + DEAD_BYTES_LEAST;
+}
+
 int atd_catalog_apply(struct atd_catalog *base, struct atd_index *index, uint64_t generation,
                       struct atd_catalog **ret_catalog, struct atd_error *err)
 {
@@ -204,7 +216,7 @@ int atd_catalog_apply(struct atd_catalog *base, struct atd_index *index, uint64_
 
     if (rc)
         return rc;
-    if (atd_texts_used_bytes(catalog->texts) > 2 * catalog->live_bytes + DEAD_BYTES_LEAST &&
+    if (is_worth_a_copy(catalog) &&
         make(&nothing, NULL, generation, fill_from_catalog, catalog, &compact, NULL) == 0) {
         atd_catalog_unref(catalog);
         catalog = compact;

@@ -17,7 +17,8 @@ struct atd_catalog {
 
     /* fixed once built: tables of its own, texts that are shared with generations before */
     struct atd_texts *texts;
-    size_t live_bytes; /* of the texts: what this generation needs, about */
+    size_t live_bytes;  /* of the texts: what this generation needs, at most */
+    size_t whole_bytes; /* of the texts: what was needed when they were last put together */
     uint64_t generation;
     int64_t loaded_at_s;
     struct atd_catalog_entry *entries; /* by (file name, CID) */

@@ -32,6 +32,8 @@
 #define FAILED_PAUSE_MS 200
 #define FAILED_PAUSE_MAX_MS 1000
 #define FAILED_IDLE_SHARE 20
+/* ... and have news in less than this as long as they cannot. */
+#define WELL_MS 6000
 /* The load that follows a start from a snapshot. */
 #define FIRST_REQUEST 1u
 
@@ -141,13 +143,18 @@ static void note_load(struct atd_live *live, const struct atd_error *why)
     atd_lock_give(&live->lock);
 }
 
-/* Loads, trying again while a writer is in the way. */
+/* Loads, trying again while a writer is in the way. A server that says so may take long: it is
+ * waited for only while there is nothing to show, and not by the number of tries. */
 static int load(struct atd_live *live, uint64_t generation, struct atd_catalog **ret_catalog,
                 struct atd_error *err)
 {
+    bool is_server = live->index->ops->wait;
+    int64_t until_ms = atd_clock_monotonic_ms() + FIRST_LOAD_TRIES * LOAD_RETRY_MS;
     int rc = -EAGAIN;
 
     for (int tries = 0; tries < FIRST_LOAD_TRIES && rc == -EAGAIN; tries++) {
+        if (tries > 0 && is_server && (live->current || atd_clock_monotonic_ms() >= until_ms))
+            break;
         if (tries > 0 && !wait_ms(live, LOAD_RETRY_MS))
             break;
         rc = atd_catalog_load(live->index, generation, ret_catalog, err);
@@ -450,8 +457,7 @@ static enum atd_index_news look(struct atd_live *live, const struct turn *turn)
     news = turn->asked ? atd_index_sync(live->index)
                        : atd_index_wait(live->index, stale ? FAILED_PAUSE_MAX_MS : turn->wait_ms);
     /* An index that has no news after a failure is well: it was ours, as for lack of memory. */
-    if (news == ATD_NEWS_NONE && stale &&
-        atd_clock_monotonic_ms() >= live->failed_at_ms + FAILED_PAUSE_MAX_MS)
+    if (news == ATD_NEWS_NONE && stale && atd_clock_monotonic_ms() >= live->failed_at_ms + WELL_MS)
         return ATD_NEWS_ALL;
     return news;
 }
@@ -462,6 +468,17 @@ static void rest_after_failure(struct atd_live *live, int64_t took_ms)
 
     pause_ms = pause_ms < FAILED_PAUSE_MS ? FAILED_PAUSE_MS : pause_ms;
     (void)wait_ms(live, pause_ms > FAILED_PAUSE_MAX_MS ? FAILED_PAUSE_MAX_MS : (unsigned)pause_ms);
+}
+
+/* Asking may have taken long; a load that begins now would only hold up the end. */
+static bool is_stopping(struct atd_live *live)
+{
+    bool stopping;
+
+    atd_lock_take(&live->lock);
+    stopping = live->stopping;
+    atd_lock_give(&live->lock);
+    return stopping;
 }
 
 static void *follow_until_stopped(void *ctx)
@@ -476,6 +493,8 @@ static void *follow_until_stopped(void *ctx)
         if (turn.stops)
             break;
         news = look(live, &turn);
+        if (is_stopping(live))
+            break;
         start_ms = atd_clock_monotonic_ms();
         if (news == ATD_NEWS_NONE && turn.asked)
             serve(live, turn.request, turn.stale);

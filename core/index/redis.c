@@ -34,7 +34,8 @@
  * its return, with the view's own pauses and the load on top. */
 #define RETRY_FIRST_MS 100
 #define RETRY_AWAY_MAX_MS 400
-/* At one that does not let us in, or is none: somebody has to change something first. */
+/* At one that does not let us in, or is none: somebody has to change something first. Less than
+ * the view waits before it takes an index without news for well. */
 #define RETRY_REFUSED_MAX_MS 5000
 /*
  * No change is reported sooner than this many times what the last load took. The larger one holds
@@ -130,7 +131,8 @@ static void note_failure(struct redis_index *index, int rc)
     index->retry_at_ms = atd_clock_monotonic_ms() + with_jitter(index->retry_ms);
 }
 
-/* A connection that the server closed hid nothing from a track. */
+/* A connection that the server closed hid nothing from a track. The next one may lead to another
+ * server, when sentinels name a new master: then the track tells of what nobody reads. */
 static int need_link(struct redis_index *index, struct atd_error *err)
 {
     struct atd_redis_link *link = NULL;
@@ -148,6 +150,8 @@ static int need_link(struct redis_index *index, struct atd_error *err)
         return rc;
     }
     index->link = link;
+    if (index->track && !atd_redis_track_is_beside(index->track, link))
+        drop_track(index);
     return 0;
 }
 
@@ -165,21 +169,25 @@ static const char *name_of(enum atd_redis_way way)
 }
 
 /* Has the index told of changes, if that can be had; polling is never a failure. */
-static void try_to_track(struct redis_index *index)
+static int try_to_track(struct redis_index *index, struct atd_error *err)
 {
     struct atd_error why = ATD_ERROR_INIT;
     int rc;
 
     if (index->track || !index->ways)
-        return;
+        return 0;
     rc = atd_redis_track_open(&index->url, index->ca_file, index->ways, &index->track, &why);
     if (rc) {
         atd_log(ATD_LOG_DEBUG, "index '%s' is polled: %s", index->base.location, why.text);
         index->track_retry_at_ms =
             atd_clock_monotonic_ms() + (rc == -ENOTSUP ? TRACK_REFUSED_MS : TRACK_RETRY_MS);
-        return;
+        return 0;
     }
     atomic_store(&index->coherence, name_of(atd_redis_track_way(index->track)));
+    if (atd_redis_track_is_beside(index->track, index->link))
+        return 0;
+    return atd_error_set_retryable(err, EAGAIN,
+                                   "the sentinels name another master: a failover is under way");
 }
 
 /* ------------------------------------------------------------------ loading */
@@ -238,16 +246,16 @@ static int redis_load(struct atd_index *base, const struct atd_index_sink *sink,
     struct atd_redis_mark mark = {0};
     struct atd_redis_load_result result = {0};
     bool first = !index->loaded;
+    bool was_told = index->track;
     int rc = need_link(index, err);
 
     index->loaded = false;
     /* What it was told till now, the load sees by itself. */
-    if (rc == 0 && index->track && atd_redis_track_barrier(index->track, NULL) != 0) {
+    if (rc == 0 && index->track && atd_redis_track_barrier(index->track, NULL) != 0)
         drop_track(index);
-        first = true;
-    }
+    first = first || (was_told && !index->track);
     if (rc == 0 && (first || start_ms >= index->track_retry_at_ms))
-        try_to_track(index);
+        rc = try_to_track(index, err);
     if (index->track)
         atd_redis_track_clear(index->track);
     if (rc == 0)
@@ -311,6 +319,8 @@ static enum atd_index_news audit(struct redis_index *index)
         drop_link(index);
         return ATD_NEWS_NONE;
     }
+    if (!index->track)
+        return ATD_NEWS_ALL;
     return known && upheavals == index->upheavals ? ATD_NEWS_NONE : ATD_NEWS_ALL;
 }
 
@@ -322,6 +332,10 @@ static enum atd_index_news be_told(struct redis_index *index, int wake_fd, int64
     enum atd_index_news news;
     int rc;
 
+    if (atd_redis_track_has_moved(index->track, &index->url, index->ca_file, MOVED_EVERY_MS)) {
+        go_down(index);
+        return ATD_NEWS_ALL;
+    }
     if (until_ms > index->audit_at_ms)
         until_ms = index->audit_at_ms;
     if (index->url.sentinel_count && until_ms > moved_at_ms)
@@ -334,11 +348,6 @@ static enum atd_index_news be_told(struct redis_index *index, int wake_fd, int64
     news = atd_redis_track_news(index->track);
     if (news == ATD_NEWS_NONE && atd_clock_monotonic_ms() >= index->audit_at_ms)
         news = audit(index);
-    if (news == ATD_NEWS_NONE && index->link &&
-        atd_redis_link_has_moved(index->link, &index->url, index->ca_file, MOVED_EVERY_MS)) {
-        go_down(index);
-        news = ATD_NEWS_ALL;
-    }
     return news;
 }
 

@@ -96,7 +96,10 @@ static int take_array(struct atd_redis_guard *guard, int64_t length, bool *ret_s
     }
     if (guard->depth == ATD_REDIS_DEPTH_MAX)
         return refuse(err, "arrays nested too deeply");
-    *ret_skip = *ret_skip || length > (int64_t)ATD_REDIS_ELEMENTS_MAX;
+    *ret_skip = *ret_skip || length > (int64_t)ATD_REDIS_ELEMENTS_MAX ||
+                guard->reply_elements + (uint64_t)length > ATD_REDIS_REPLY_ELEMENTS_MAX;
+    if (!*ret_skip)
+        guard->reply_elements += (uint64_t)length;
     guard->levels[guard->depth].left = (uint64_t)length;
     guard->levels[guard->depth].skipped = *ret_skip;
     guard->depth++;
@@ -284,6 +287,7 @@ int atd_redis_guard_pass(struct atd_redis_guard *guard, struct atd_str bytes,
     if (done) {
         atd_assert(guard->depth == 0 && guard->string_left == 0 && guard->line_len == 0);
         guard->reply_bytes = 0;
+        guard->reply_elements = 0;
         guard->cut = false;
     }
     return 0;

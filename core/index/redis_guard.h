@@ -21,6 +21,8 @@
 #define ATD_REDIS_DEPTH_MAX 4u
 /* A page of SCAN, or a hash with its names and values. */
 #define ATD_REDIS_ELEMENTS_MAX 131072u
+/* All arrays of one reply together: each element costs memory, however few bytes it has. */
+#define ATD_REDIS_REPLY_ELEMENTS_MAX (2 * ATD_REDIS_ELEMENTS_MAX)
 /* A string is one field, a reply one hash. */
 #define ATD_REDIS_STRING_BYTES_MAX ATD_URLS_BYTES_MAX
 #define ATD_REDIS_REPLY_BYTES_MAX (ATD_URLS_BYTES_MAX + ATD_METADATA_BYTES_MAX + (4u << 20))
@@ -38,8 +40,9 @@ struct atd_redis_guard {
     unsigned depth;
     uint64_t string_left; /* with the CR LF that ends it; 0: a line comes */
     bool string_skipped;
-    uint64_t reply_bytes; /* of strings that hiredis got */
-    bool cut;             /* something of this reply was skipped */
+    uint64_t reply_bytes;    /* of strings that hiredis got */
+    uint64_t reply_elements; /* of arrays, the same */
+    bool cut;                /* something of this reply was skipped */
     bool speaks_resp3;
     size_t line_len;
     char line[ATD_REDIS_LINE_BYTES_MAX]; /* a line that has come in part */

@@ -168,6 +168,12 @@ bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url 
     return !is_same_place(&master, &link->master);
 }
 
+bool atd_redis_link_is_beside(const struct atd_redis_link *link, const struct atd_redis_link *other)
+{
+    return !link->master.port || !other->master.port ||
+           is_same_place(&link->master, &other->master);
+}
+
 int atd_redis_link_confirm(struct atd_redis_link *link, struct atd_redis_url *url,
                            const char *ca_file, bool must_know, struct atd_error *err)
 {

@@ -57,6 +57,10 @@ int atd_redis_link_open_at(const struct atd_redis_url *url, const char *ca_file,
 bool atd_redis_link_has_moved(struct atd_redis_link *link, struct atd_redis_url *url,
                               const char *ca_file, unsigned every_ms);
 
+/* False when sentinels named two masters for the two links; without sentinels nobody knows. */
+bool atd_redis_link_is_beside(const struct atd_redis_link *link,
+                              const struct atd_redis_link *other);
+
 /*
  * After a change that no replica confirmed: 0 when the sentinels still name this master. Without
  * sentinels always. Blocks: up to ATD_REDIS_MOVED_MS. Errors: EREMOTEIO (retryable) they name

@@ -182,7 +182,8 @@ int atd_redis_replicas_look(struct atd_redis_link *link, unsigned wait, unsigned
     return *ret_wanted > 0 ? check_wait(link, wait, ret_wanted, err) : 0;
 }
 
-int atd_redis_replicas_settle(struct atd_redis_link *link, unsigned wait, struct atd_error *err)
+int atd_redis_replicas_settle(struct atd_redis_link *link, unsigned wait, bool *ret_confirmed,
+                              struct atd_error *err)
 {
     int64_t until_ms = atd_clock_monotonic_ms() + ATD_REDIS_WAIT_MS;
     struct atd_redis_replication now;
@@ -191,6 +192,7 @@ int atd_redis_replicas_settle(struct atd_redis_link *link, unsigned wait, struct
     bool told;
     int rc;
 
+    *ret_confirmed = false;
     if (wait == 0)
         return 0;
     rc = get_replication(link, wait, 0, &told, &now, err);
@@ -200,6 +202,7 @@ int atd_redis_replicas_settle(struct atd_redis_link *link, unsigned wait, struct
     wanted = wait != ATD_REDIS_WAIT_AUTO ? wait : now.online > 0;
     for (;;) {
         rc = get_replication(link, wait, offset, &told, &now, err);
+        *ret_confirmed = rc == 0 && told && wanted > 0 && now.arrived >= wanted;
         if (rc || !told || now.arrived >= wanted)
             return rc;
         if (atd_clock_monotonic_ms() >= until_ms)

@@ -26,9 +26,9 @@ int atd_redis_replicas_wait(struct atd_redis_link *link, unsigned wanted,
 
 /*
  * The same for everything that the server has, whoever wrote it: WAIT knows only of its own link's
- * changes. Errors: as both.
+ * changes. *ret_confirmed is whether a replica has it; else none was waited for. Errors: as both.
  */
-int atd_redis_replicas_settle(struct atd_redis_link *link, unsigned wait,
+int atd_redis_replicas_settle(struct atd_redis_link *link, unsigned wait, bool *ret_confirmed,
                               struct atd_error *err) ATD_MUST_USE;
 
 /* What the two make of INFO's answer. Pure. */

@@ -43,6 +43,18 @@ enum atd_redis_way atd_redis_track_way(const struct atd_redis_track *track)
     return track->way;
 }
 
+bool atd_redis_track_has_moved(struct atd_redis_track *track, struct atd_redis_url *url,
+                               const char *ca_file, unsigned every_ms)
+{
+    return atd_redis_link_has_moved(track->link, url, ca_file, every_ms);
+}
+
+bool atd_redis_track_is_beside(const struct atd_redis_track *track,
+                               const struct atd_redis_link *link)
+{
+    return atd_redis_link_is_beside(track->link, link);
+}
+
 enum atd_index_news atd_redis_track_news(const struct atd_redis_track *track)
 {
     if (track->all)

@@ -54,6 +54,12 @@ int atd_redis_track_over(struct atd_redis_link *link, enum atd_redis_way way, un
 
 enum atd_redis_way atd_redis_track_way(const struct atd_redis_track *track);
 
+/* As atd_redis_link_has_moved and atd_redis_link_is_beside, of its link. */
+bool atd_redis_track_has_moved(struct atd_redis_track *track, struct atd_redis_url *url,
+                               const char *ca_file, unsigned every_ms);
+bool atd_redis_track_is_beside(const struct atd_redis_track *track,
+                               const struct atd_redis_link *link);
+
 /*
  * Takes in what comes: returns when something did (perhaps no news), or at `until_ms`
  * (atd_clock_monotonic_ms), or with -EINTR, without a sentence, when `wake_fd` can be read.

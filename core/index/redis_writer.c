@@ -229,8 +229,15 @@ static int talk_commit(struct redis_writer *writer, void *ctx, struct atd_error 
 
 static int talk_settle(struct redis_writer *writer, void *ctx, struct atd_error *err)
 {
+    bool confirmed = false;
+    int rc = atd_redis_replicas_settle(writer->link, writer->url.wait, &confirmed, err);
+
     (void)ctx;
-    return atd_redis_replicas_settle(writer->link, writer->url.wait, err);
+    /* As after a commit: what is found at a master that lost its place is lost. */
+    if (rc || confirmed)
+        return rc;
+    return atd_redis_link_confirm(writer->link, &writer->url, writer->ca_file,
+                                  writer->url.wait == ATD_REDIS_WAIT_AUTO, err);
 }
 
 static int redis_settle(struct atd_index_writer *base, struct atd_error *err)

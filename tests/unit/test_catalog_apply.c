@@ -461,6 +461,47 @@ Test(catalog_apply, texts_are_copied_together_before_most_are_dead)
     atd_index_free(index);
 }
 
+/* Of those that many rows may share nobody knows which are dead. */
+Test(catalog_apply, texts_that_are_shared_do_not_pile_up)
+{
+    static char long_ref[40000];
+    struct atd_index_entry entry = {.cid = ATD_STR("c"),
+                                    .name = ATD_STR("n"),
+                                    .schema_ref = {long_ref, sizeof(long_ref)},
+                                    .data_urls = {urls[0], url_lengths[0]}};
+    struct atd_index_label label = {
+        .name = {long_ref, sizeof(long_ref)}, .version = ATD_STR("1"), .cid = ATD_STR("c")};
+    struct atd_index_entry entries[2];
+    struct atd_index_label labels[2];
+    struct atd_index *index = atd_index_memory_new_telling();
+    struct atd_catalog *catalog = load(index, 1);
+    size_t most = 0;
+
+    memset(long_ref, 'r', sizeof(long_ref));
+    for (size_t i = 0; i < 500; i++) {
+        struct atd_catalog *before = catalog;
+        static char texts[2][sizeof(long_ref)];
+        char *text = texts[i % 2];
+
+        memcpy(text, long_ref, sizeof(long_ref));
+        (void)snprintf(text, 16, "%zu", i);
+        entries[i % 2] = entry;
+        entries[i % 2].schema_ref.ptr = text;
+        labels[i % 2] = label;
+        labels[i % 2].name.ptr = text;
+        atd_index_memory_set(index, &entries[i % 2], 1, &labels[i % 2], 1, NULL, 0);
+        catalog = apply(index, before);
+        cr_assert_eq(atd_catalog_entry_count(catalog), 1);
+        cr_assert_eq(atd_catalog_label_count(catalog), 1);
+        if (atd_texts_used_bytes(catalog->texts) > most)
+            most = atd_texts_used_bytes(catalog->texts);
+        atd_catalog_unref(before);
+    }
+    cr_assert_leq(most, (size_t)2 << 20);
+    atd_catalog_unref(catalog);
+    atd_index_free(index);
+}
+
 Test(catalog_apply, is_what_a_load_gives)
 {
     struct met met = {0};

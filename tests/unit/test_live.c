@@ -22,6 +22,7 @@ struct gate {
     unsigned loads; /* begun */
     bool closed;    /* a load waits at the gate */
     bool fails;
+    int code; /* of the failure; 0: EIO */
 };
 
 static int gate_load(struct atd_index *index, const struct atd_index_sink *sink,
@@ -29,6 +30,7 @@ static int gate_load(struct atd_index *index, const struct atd_index_sink *sink,
 {
     struct gate *gate = (struct gate *)index;
     bool fails;
+    int code;
 
     (void)sink;
     (void)pthread_mutex_lock(&gate->mutex);
@@ -37,8 +39,9 @@ static int gate_load(struct atd_index *index, const struct atd_index_sink *sink,
     while (gate->closed)
         (void)pthread_cond_wait(&gate->cond, &gate->mutex);
     fails = gate->fails;
+    code = gate->code ? gate->code : EIO;
     (void)pthread_mutex_unlock(&gate->mutex);
-    return fails ? atd_error_set(err, EIO, "the index cannot be read") : 0;
+    return fails ? atd_error_set(err, code, "the index cannot be read") : 0;
 }
 
 static bool gate_changed(struct atd_index *index)
@@ -55,6 +58,27 @@ static void gate_free(struct atd_index *index)
 static const struct atd_index_ops gate_ops = {
     .provider = "gate", .load = gate_load, .changed = gate_changed, .free = gate_free};
 
+/* It tells of changes, of which there are none, and cannot be read again before a while. */
+static enum atd_index_news gate_wait(struct atd_index *index, int wake_fd, unsigned timeout_ms)
+{
+    (void)wake_fd;
+    (void)atd_index_was_woken(index, timeout_ms);
+    return ATD_NEWS_NONE;
+}
+
+static enum atd_index_news gate_sync(struct atd_index *index)
+{
+    (void)index;
+    return ATD_NEWS_ALL;
+}
+
+static const struct atd_index_ops waiting_ops = {.provider = "gate",
+                                                 .load = gate_load,
+                                                 .changed = gate_changed,
+                                                 .wait = gate_wait,
+                                                 .sync = gate_sync,
+                                                 .free = gate_free};
+
 static void gate_set(struct gate *gate, bool closed, bool fails)
 {
     (void)pthread_mutex_lock(&gate->mutex);
@@ -70,6 +94,16 @@ static void gate_await_loads(struct gate *gate, unsigned loads)
     while (gate->loads < loads)
         (void)pthread_cond_wait(&gate->cond, &gate->mutex);
     (void)pthread_mutex_unlock(&gate->mutex);
+}
+
+static unsigned gate_loads(struct gate *gate)
+{
+    unsigned loads;
+
+    (void)pthread_mutex_lock(&gate->mutex);
+    loads = gate->loads;
+    (void)pthread_mutex_unlock(&gate->mutex);
+    return loads;
 }
 
 struct scene {
@@ -166,6 +200,90 @@ Test(live, a_load_that_fails_is_told_at_once, .timeout = 60)
     gate_set(&scene.gate, false, false);
     cr_assert(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS),
               "the next one does not wait for the pause after the failure");
+    close_scene(&scene);
+}
+
+/* A server that is still loading, or no master any more, is no file that will be whole in a moment:
+ * nobody may take what is shown for live meanwhile. */
+Test(live, a_server_that_says_try_again_is_stale_at_once, .timeout = 60)
+{
+    struct atd_live_status status;
+    struct scene scene;
+    int64_t start_ms;
+
+    make_scene(&scene);
+    scene.gate.base.ops = &waiting_ops;
+    cr_assert_eq(open_live(&scene, NULL, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    scene.gate.code = EAGAIN;
+    gate_set(&scene.gate, false, true);
+    start_ms = atd_clock_monotonic_ms();
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    cr_assert_lt(atd_clock_monotonic_ms() - start_ms, 3000);
+    atd_live_status(scene.live, &status);
+    cr_assert(status.stale);
+    close_scene(&scene);
+}
+
+static atomic_bool is_asked;
+
+/* A server that answers only when it is too late. */
+static enum atd_index_news late_sync(struct atd_index *index)
+{
+    atomic_store(&is_asked, true);
+    while (is_asked)
+        (void)usleep(1000);
+    return gate_sync(index);
+}
+
+static void *answer_late(void *ctx)
+{
+    (void)ctx;
+    (void)usleep(200000); /* the end has begun by then, or the test says nothing */
+    atomic_store(&is_asked, false);
+    return NULL;
+}
+
+Test(live, no_load_begins_after_the_end, .timeout = 60)
+{
+    struct atd_index_ops ops = waiting_ops;
+    struct scene scene;
+    pthread_t thread;
+
+    make_scene(&scene);
+    ops.sync = late_sync;
+    scene.gate.base.ops = &ops;
+    cr_assert_eq(open_live(&scene, NULL, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    (void)atd_live_barrier(scene.live);
+    while (!atomic_load(&is_asked))
+        (void)usleep(1000);
+    cr_assert_eq(pthread_create(&thread, NULL, answer_late, NULL), 0);
+    cr_assert(atd_live_close(scene.live));
+    (void)pthread_join(thread, NULL);
+    cr_assert_eq(gate_loads(&scene.gate), 1);
+    cr_assert(atd_locator_free(scene.locator));
+    atd_file_store_free(scene.files);
+    atd_index_free(&scene.gate.base);
+}
+
+/* One that has a wait of its own is not tried more often than it says. */
+Test(live, a_server_that_refuses_is_left_alone, .timeout = 60)
+{
+    struct scene scene;
+
+    make_scene(&scene);
+    scene.gate.base.ops = &waiting_ops;
+    cr_assert_eq(open_live(&scene, NULL, NULL), 0);
+    cr_assert_eq(atd_live_start(scene.live, &no_watcher, NULL), 0);
+    scene.gate.code = EACCES;
+    gate_set(&scene.gate, false, true);
+    cr_assert_not(atd_live_await(scene.live, atd_live_request(scene.live), DEADLINE_MS));
+    (void)usleep(3000000);
+    cr_assert_eq(gate_loads(&scene.gate), 2);
+    /* That it has no news for long means that it is well. */
+    gate_set(&scene.gate, false, false);
+    gate_await_loads(&scene.gate, 3);
     close_scene(&scene);
 }
 

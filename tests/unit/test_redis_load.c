@@ -604,6 +604,49 @@ Test(redis_load, the_guard_says_resp3_in_resp2)
     }
 }
 
+static bool count_bytes(void *ctx, const char *bytes, size_t len)
+{
+    (void)bytes;
+    *(size_t *)ctx += len;
+    return true;
+}
+
+/* Each element of four bytes takes hiredis some seventy. */
+Test(redis_load, the_guard_counts_the_elements_of_all_arrays_of_a_reply)
+{
+    enum { ARRAYS = 8 };
+    struct atd_redis_guard guard;
+    size_t fed = 0;
+    size_t used = 0;
+    size_t len = 0;
+    char *bytes = malloc((ARRAYS + 1) * 16 + (size_t)ARRAYS * ATD_REDIS_ELEMENTS_MAX * 4);
+    const struct atd_redis_guard_sink sink = {&fed, count_bytes};
+    bool done = false;
+    bool cut = false;
+
+    cr_assert_not_null(bytes);
+    len += (size_t)sprintf(bytes, "*%u\r\n", ARRAYS);
+    for (unsigned i = 0; i < ARRAYS; i++) {
+        len += (size_t)sprintf(bytes + len, "*%u\r\n", ATD_REDIS_ELEMENTS_MAX);
+        for (unsigned k = 0; k < ATD_REDIS_ELEMENTS_MAX; k++, len += 4)
+            memcpy(bytes + len, ":1\r\n", 4);
+    }
+    atd_redis_guard_init(&guard);
+    cr_assert_eq(
+        atd_redis_guard_pass(&guard, (struct atd_str){bytes, len}, &sink, &used, &done, &cut, NULL),
+        0);
+    cr_assert(done && cut);
+    cr_assert_eq(used, len);
+    cr_assert_leq(fed, (size_t)2 * ATD_REDIS_ELEMENTS_MAX * 4 + 256);
+    /* The next reply has all of it again. */
+    len = (size_t)sprintf(bytes, "*1\r\n:1\r\n");
+    cr_assert_eq(
+        atd_redis_guard_pass(&guard, (struct atd_str){bytes, len}, &sink, &used, &done, &cut, NULL),
+        0);
+    cr_assert(done && !cut);
+    free(bytes);
+}
+
 Test(redis_load, the_guard_turns_what_is_too_large_into_nil)
 {
     static char array[ATD_REDIS_ELEMENTS_MAX * 4 + 4 * 16 + 32];

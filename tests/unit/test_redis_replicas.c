@@ -163,25 +163,28 @@ Test(redis_replicas, everything_that_is_there)
         const char *first;
         const char *second;
         int code;
+        bool confirmed;
     } cases[] = {
-        {0, "", "", 0},
-        {AUTO, alone, alone, 0},
-        {AUTO, one, one, 0},
-        {1, one, one, 0},
-        {1, behind, info(MASTER "slave0:ip=h,port=1,state=online,offset=101,lag=0\r\n"), 0},
-        {1, behind, behind, ECONNRESET}, /* asked a third time */
-        {AUTO, NOPERM, "", 0},
-        {1, NOPERM, "", EACCES},
-        {1, info("role:slave\r\n"), "", EROFS},
+        {0, "", "", 0, false},
+        {AUTO, alone, alone, 0, false},
+        {AUTO, one, one, 0, true},
+        {1, one, one, 0, true},
+        {1, behind, info(MASTER "slave0:ip=h,port=1,state=online,offset=101,lag=0\r\n"), 0, true},
+        {1, behind, behind, ECONNRESET, false}, /* asked a third time */
+        {AUTO, NOPERM, "", 0, false},
+        {1, NOPERM, "", EACCES, false},
+        {1, info("role:slave\r\n"), "", EROFS, false},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct atd_error err = ATD_ERROR_INIT;
         int other;
         struct atd_redis_link *link = link_that_says(cases[i].first, cases[i].second, &other);
-        int rc = atd_redis_replicas_settle(link, cases[i].wait, &err);
+        bool confirmed = true;
+        int rc = atd_redis_replicas_settle(link, cases[i].wait, &confirmed, &err);
 
         cr_expect_eq(rc, -cases[i].code, "%zu: %d %s", i, rc, err.text);
+        cr_expect_eq(confirmed, cases[i].confirmed, "%zu", i);
         atd_redis_link_free(link);
         (void)close(other);
     }
