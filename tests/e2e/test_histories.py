@@ -30,7 +30,7 @@ WRITES = int(os.environ.get("ATD_HISTORY_WRITES", "2400"))
 SEEDS = [int(os.environ["ATD_HISTORY_SEED"])] if "ATD_HISTORY_SEED" in os.environ else [1, 2]
 WRITERS = 4  # of these the last is the real library
 LIBRARY_SHARE = 10  # of so many writes of a writer the library makes one: it is slower
-PHASES = 4  # each ends with a quiet point
+PHASES = 8  # each ends with a quiet point
 VISIBLE_SECONDS = 1.0 * SLACK
 # Of FLUSHDB nobody tells where there are only notifications: it is looked for (redis.c).
 FLUSH_NOTICED_SECONDS = 3.0
@@ -81,6 +81,7 @@ class History:
         self.is_barrier = "consistency=barrier" in options
         self.seen = {b"datasets/" + expected.file_name(name, b"") for name in NAMES}
         self.accidents = []
+        self.sizes = []  # entries at the quiet points
         # Directories that stay open, as shells that stay in them.
         self.opened = {}
         for place in expected.PLACES:
@@ -270,6 +271,7 @@ class History:
                 pytest.fail(f"{self.story()}\nafter {began_at - quiet_at:.1f} s:\n{wrong}")
             time.sleep(0.01)
         self.seen |= {path for path in wanted if path.count(b"/") == 1}
+        self.sizes.append(len(wanted[b"by-cid"]))
         return began_at - quiet_at
 
     def check_at_once(self):
@@ -314,7 +316,7 @@ def tell(capsys, history, took):
     with capsys.disabled():
         print(
             f"\n  seed {history.seed}: seen after {', '.join(f'{s:.2f}' for s in took)} s"
-            f"; {len(history.accidents)} accidents; library {history.library_writes}"
+            f"; entries {history.sizes}; {len(history.accidents)} accidents; library {history.library_writes}"
             f"; {len(history.seen)} names",
             end=" ",
         )

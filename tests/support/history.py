@@ -53,7 +53,7 @@ BAD_FIELDS = {
 }
 BAD_SCHEMAS = [b"", b"{not json", b"[]", b'{"name": "T"}']
 DATES = [b"2026-01-02T03:04:05+00:00", b"2026-03-02T03:04:05.5+00:00"]
-URL_SETS = 24
+URL_SETS = 60
 SHARDS = 4  # that are there: s0.tar ...
 EXPIRES_MS = 40
 PIPELINED = 40
@@ -96,8 +96,8 @@ class Writer:
             self.no_metadata: 2,
             self.new_name: 3,
             self.supersede: 3,
-            self.remove_entry: 6,
-            self.rename_key: 2,
+            self.remove_entry: 4,
+            self.rename_key: 1,
             self.copy_key: 1,
             self.expire: 2,
             self.schema: 6,
@@ -108,7 +108,7 @@ class Writer:
             self.other_type: 1,
             self.many_at_once: 1,
             self.move_away: 0.3,
-            self.flush: 0.08,
+            self.flush: 0.06,
         }
 
     def write(self, count):
