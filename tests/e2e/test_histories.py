@@ -21,7 +21,7 @@ import pytest
 
 import expected
 from bounded import SLACK, wait_until
-from history import NAMES, SHARDS
+from history import NAMES, SELDOM, SHARDS
 from index_db import make_shard
 from redis_index import RedisIndex
 from servers import RedisServer
@@ -79,7 +79,7 @@ class History:
         options = ",".join(filter(None, [f"data_root={self.root}", options]))
         self.mount = stack.mount(index=server.url, options=options)
         self.is_barrier = "consistency=barrier" in options
-        self.seen = {b"datasets/" + expected.file_name(name, b"") for name in NAMES}
+        self.seen = {b"datasets/" + expected.file_name(name, b"") for name in NAMES + SELDOM}
         self.accidents = []
         self.sizes = []  # entries at the quiet points
         # Directories that stay open, as shells that stay in them.

@@ -34,6 +34,8 @@ NAMES = [b"set-%d" % i for i in range(16)] + [
     b"x" * 300 + b"y",
     b"\xe6\x95\xb0" * 90,
 ]
+# Seldom in use: what was superseded shows, and does not, as they come and go.
+SELDOM = [b"seldom-%d" % i for i in range(6)]
 ODD_CIDS = [b"..", b"", b"a/b\0c", b"c" * 300, b"c" * 301, b"c" * 250 + b"d" + b"c" * 50, b"\xff"]
 VERSIONS = [b"1.0.0", b"1.0.1", b"1.10.0", b"latest", b"../..", b"b@c", b"v" * 260]
 SCHEMAS = [b"Plain", b"Other", b"mod.Plain", b"odd/name", b"S" * 300, b"Scalars"]
@@ -144,7 +146,7 @@ class Writer:
         cid = cid_of(ref.decode(), urls).encode()
         if self.random.random() < 0.1:
             cid = self.pick(ODD_CIDS)
-        fields = {"cid": cid, "name": self.pick(NAMES), "schema_ref": ref}
+        fields = {"cid": cid, "name": self.name(), "schema_ref": ref}
         fields["data_urls"] = msgpack.packb(urls)
         if self.random.random() < 0.3:
             fields["metadata"] = self.metadata_value()
@@ -163,6 +165,9 @@ class Writer:
         if self.random.random() < 0.3:
             fields["description"] = f"turn {self.turn} {self.seed}"
         return fields
+
+    def name(self):
+        return self.pick(NAMES if self.random.random() < 0.95 else SELDOM)
 
     def version(self):
         return self.pick(VERSIONS) if self.random.random() < 0.6 else b""
@@ -224,14 +229,14 @@ class Writer:
         self.client.hdel(self.any_key(b"LocalDatasetEntry:"), "metadata")
 
     def new_name(self):
-        self.client.hset(self.any_key(b"LocalDatasetEntry:"), "name", self.pick(NAMES))
+        self.client.hset(self.any_key(b"LocalDatasetEntry:"), "name", self.name())
 
     def supersede(self):
         key = self.any_key(b"LocalDatasetEntry:")
         end = b"superseded:" + key.partition(b":")[2]
         if self.random.random() < 0.5:
             end = self.pick(VERSIONS)
-        self.client.hset(key, "name", self.pick(NAMES) + b"@" + end)
+        self.client.hset(key, "name", self.pick(self.pick([NAMES, SELDOM, SELDOM])) + b"@" + end)
 
     def remove_entry(self):
         remove = self.client.unlink if self.random.random() < 0.5 else self.client.delete
@@ -240,7 +245,7 @@ class Writer:
     # -------- labels
 
     def label(self):
-        name, version = self.pick(NAMES), self.version()
+        name, version = self.name(), self.version()
         cid = self.any_key(b"LocalDatasetEntry:").partition(b":")[2]
         if self.random.random() < 0.1:
             cid = self.entry_fields()[0]
