@@ -19,6 +19,7 @@ from index_db import cid_of
 FILE_NAME_BYTES = 255
 NAME_BYTES_MAX = 65536
 TAIL_BYTES = 8
+SHOWN_MAX = 1000  # of one difference
 RECORDS = [b"entry.json", b"metadata.json"]
 NOT_THE_USERS = ("checksums", "atdatafs")
 PLACES = [b"datasets", b"labels", b"schemas", b"by-cid"]
@@ -334,6 +335,11 @@ def shown(mount_point, listed=None):
     return found
 
 
+def _brief(value):
+    line = repr(value)
+    return line if len(line) <= SHOWN_MAX else line[:SHOWN_MAX] + "..."
+
+
 def difference(wanted, found, most=8):
     """In words; empty: there is none."""
     lines = []
@@ -343,9 +349,13 @@ def difference(wanted, found, most=8):
             continue
         if isinstance(want, list) and isinstance(have, list) and path.count(b"/") < 2:
             missing, more = sorted(set(want) - set(have)), sorted(set(have) - set(want))
-            lines.append(f"{path}: not there {missing}, should not be there {more}")
+            lines.append(f"{path}: not there {_brief(missing)}, too much {_brief(more)}")
         else:
-            lines.append(f"{path}:\n   is   {have}\n   not  {want}")
+            if isinstance(want, dict) and isinstance(have, dict):
+                same = {key for key in want if key in have and want[key] == have[key]}
+                want = {key: value for key, value in want.items() if key not in same}
+                have = {key: value for key, value in have.items() if key not in same}
+            lines.append(f"{path}:\n   shown  {_brief(have)}\n   wanted {_brief(want)}")
     if len(lines) > most:
         lines[most:] = [f"and {len(lines) - most} more"]
     return "\n".join(lines)

@@ -93,6 +93,7 @@ class Writer:
             self.label_before_entry: 4,
             self.label: 10,
             self.label_of_other_fields: 2,
+            self.label_of_cut_name: 5,
             self.remove_label: 4,
             self.metadata: 8,
             self.no_metadata: 2,
@@ -256,6 +257,16 @@ class Writer:
         cid = self.any_key(b"LocalDatasetEntry:").partition(b":")[2]
         name, version = self.pick([(b"a@b", b"c"), (b"a", b"b@c"), (b"other", b"1")])
         self.client.hset(b"Label:a@b@c", mapping=self.label_fields(name, cid, version))
+
+    def label_of_cut_name(self):
+        """Several share a file name, of which one shows."""
+        name, version = self.pick([b"x" * 300, b"x" * 300 + b"y"]), self.pick(VERSIONS[:2])
+        if self.random.random() < 0.4:
+            self.client.delete(label_key(name, version))
+            return
+        cid = min(self.client.scan_iter(b"LocalDatasetEntry:*", count=1000), default=b":")
+        fields = self.label_fields(name, cid.partition(b":")[2], version)
+        self.client.hset(label_key(name, version), mapping=fields)
 
     def remove_label(self):
         self.client.delete(self.any_key(b"Label:"))
