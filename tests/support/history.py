@@ -137,13 +137,16 @@ class Writer:
     def pick(self, choices):
         return self.random.choice(choices)
 
-    def entry_fields(self):
-        """(cid, fields): one of few, so that it is often there."""
-        number = self.random.randrange(URL_SETS)
+    def content(self, number):
+        """(schema_ref, data_urls): one of few, so that it is often there."""
         urls = [f"/nowhere/u{number}.tar"]
         if number % 3 == 0:
             urls = [f"{self.root}/s{number % SHARDS}.tar", *urls]
-        ref = REFS[number % len(REFS)]
+        return REFS[number % len(REFS)], urls
+
+    def entry_fields(self):
+        """(cid, fields)"""
+        ref, urls = self.content(self.random.randrange(URL_SETS))
         cid = cid_of(ref.decode(), urls).encode()
         if self.random.random() < 0.1:
             cid = self.pick(ODD_CIDS)
@@ -260,13 +263,14 @@ class Writer:
 
     def label_of_cut_name(self):
         """Several share a file name, of which one shows."""
-        name, version = self.pick([b"x" * 300, b"x" * 300 + b"y"]), self.pick(VERSIONS[:2])
+        name = self.pick([b"x" * 300, b"x" * 300 + b"y"])
+        version = self.pick([b"", b"1.0.0", b"1.0.1"])
         if self.random.random() < 0.4:
             self.client.delete(label_key(name, version))
             return
-        cid = min(self.client.scan_iter(b"LocalDatasetEntry:*", count=1000), default=b":")
-        fields = self.label_fields(name, cid.partition(b":")[2], version)
-        self.client.hset(label_key(name, version), mapping=fields)
+        ref, urls = self.content(0)
+        cid = cid_of(ref.decode(), urls)
+        self.client.hset(label_key(name, version), mapping=self.label_fields(name, cid, version))
 
     def remove_label(self):
         self.client.delete(self.any_key(b"Label:"))
