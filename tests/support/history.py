@@ -263,13 +263,15 @@ class Writer:
 
     def label_of_cut_name(self):
         """Several share a file name, of which one shows."""
-        name = self.pick([b"x" * 300, b"x" * 300 + b"y"])
+        name = self.pick([b"z" * 300, b"z" * 300 + b"y"])
         version = self.pick([b"", b"1.0.0", b"1.0.1"])
         if self.random.random() < 0.4:
             self.client.delete(label_key(name, version))
             return
         ref, urls = self.content(0)
-        cid = cid_of(ref.decode(), urls)
+        cid = cid_of(ref.decode(), urls).encode()
+        fields = {"cid": cid, "name": "cut", "schema_ref": ref, "data_urls": msgpack.packb(urls)}
+        self.client.hset(entry_key(cid), mapping=fields)
         self.client.hset(label_key(name, version), mapping=self.label_fields(name, cid, version))
 
     def remove_label(self):
