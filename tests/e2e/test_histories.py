@@ -31,6 +31,8 @@ SEEDS = [int(os.environ["ATD_HISTORY_SEED"])] if "ATD_HISTORY_SEED" in os.enviro
 WRITERS = 4  # of these the last is the real library
 LIBRARY_SHARE = 10  # of so many writes of a writer the library makes one: it is slower
 PHASES = 8  # each ends with a quiet point
+FLUSHED = 4  # the phase after which nothing is left
+AT_ONCE = 10
 VISIBLE_SECONDS = 1.0 * SLACK
 # Of FLUSHDB nobody tells where there are only notifications: it is looked for (redis.c).
 FLUSH_NOTICED_SECONDS = 3.0
@@ -275,7 +277,15 @@ class History:
         return began_at - quiet_at
 
     def check_at_once(self):
-        """What consistency=barrier promises of listings."""
+        """What consistency=barrier promises of listings, of an index that may still be on its way
+        into the mount."""
+        datasets = os.fsencode(self.mount.path) + b"/datasets"
+        for i in range(AT_ONCE):
+            name = f"at-once-{i}"
+            cid = self.index.entry(name, [f"/nowhere/{name}.tar"])
+            assert name.encode() in os.listdir(datasets), self.story()
+            self.index.client.delete(f"LocalDatasetEntry:{cid}")
+            assert name.encode() not in os.listdir(datasets), self.story()
         wanted = self.wanted()
         for place in expected.PLACES:
             found = sorted(os.listdir(os.fsencode(self.mount.path) + b"/" + place))
@@ -294,6 +304,8 @@ class History:
             self.write(WRITES // PHASES, self.ALL if phase % 2 else [])
             if self.is_barrier and not phase % 2:
                 self.check_at_once()
+            if phase == FLUSHED:
+                self.index.client.flushdb()
             took.append(self.check())
         wait_until(
             lambda: self.mount.status()["index"]["state"] == "live", LIVE_SECONDS, "it is live"
