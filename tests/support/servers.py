@@ -19,6 +19,7 @@ from bounded import wait_until
 START_SECONDS = 60  # under a sanitizer on a busy machine
 STOP_SECONDS = 30
 STARTS_MAX = 5  # a port that was free a moment ago may be taken
+PORTS_FROM = 15000
 PART_BYTES = 8 << 20  # of a multipart upload
 
 
@@ -26,6 +27,17 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def lasting_port():
+    """For a server that stops and starts again: one that the kernel gives to nobody's connection,
+    not even to that of a client which tries to reach the server meanwhile."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(PORTS_FROM, low)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def content(seed, size):
@@ -119,6 +131,7 @@ class RedisServer(Server):
 
     def __init__(self, directory, *, password=None, settings=()):
         super().__init__(directory)
+        self.port = lasting_port()
         self.password = password
         self.settings = settings
         self.socket = self.directory / "redis.sock"
