@@ -14,7 +14,7 @@
 /* Of replies, which are held till the last one is in; what is more is loaded rather. */
 #define ATD_REDIS_CHANGES_BYTES_MAX (64u << 20)
 /* Where somebody writes all the time, the rest is left for the next call, torn or not. */
-#define ATD_REDIS_CHANGES_ROUNDS_MAX 8
+#define ATD_REDIS_CHANGES_ROUNDS_MAX 24
 
 /*
  * `data`: another link to the same server. Blocks: on the server. Errors: EFBIG; ESTALE when
