@@ -84,6 +84,7 @@ class History:
         self.seen = {b"datasets/" + expected.file_name(name, b"") for name in NAMES + SELDOM}
         self.accidents = []
         self.sizes = []  # entries at the quiet points
+        self.ways = []
         # Directories that stay open, as shells that stay in them.
         self.opened = {}
         for place in expected.PLACES:
@@ -274,6 +275,7 @@ class History:
             time.sleep(0.01)
         self.seen |= {path for path in wanted if path.count(b"/") == 1}
         self.sizes.append(len(wanted[b"by-cid"]))
+        self.ways.append(self.mount.status()["index"]["coherence"])
         return began_at - quiet_at
 
     def check_at_once(self):
@@ -329,7 +331,7 @@ def tell(capsys, history, took):
     with capsys.disabled():
         print(
             f"\n  seed {history.seed}: seen after {', '.join(f'{s:.2f}' for s in took)} s"
-            f"; entries {history.sizes}; {len(history.accidents)} accidents; library {history.library_writes}"
+            f"; {history.ways} entries {history.sizes}; {len(history.accidents)} accidents; library {history.library_writes}"
             f"; {len(history.seen)} names",
             end=" ",
         )
