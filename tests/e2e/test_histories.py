@@ -231,6 +231,7 @@ class History:
         with self.server.paused():
             time.sleep(0.7 * self.random.random())
 
+    KILLS = [kill_connections]
     ALL = [kill_connections, kill_connections, kill_connections, pause, pause, restart, crash]
 
     # -------- what must hold
@@ -316,7 +317,8 @@ class History:
         """Returns how long it took to see all, at each quiet point."""
         took = []
         for phase in range(PHASES):
-            self.write(WRITES // PHASES, self.ALL if phase % 2 else [])
+            accidents = ([], self.KILLS, [], self.ALL)[phase % 4]
+            self.write(WRITES // PHASES, accidents)
             if self.is_barrier and not phase % 2:
                 self.check_at_once()
             with self.readers_paused() if phase % 4 == 0 else contextlib.nullcontext():
