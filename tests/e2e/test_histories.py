@@ -11,6 +11,7 @@ ATD_HISTORY_SEED=N runs that seed only, ATD_HISTORY_WRITES=10000 the whole lengt
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -45,7 +46,7 @@ cd "$1"
 while :; do
     ls -l datasets labels schemas by-cid
     cat datasets/*/entry.json by-cid/*/metadata.json schemas/*
-    stat datasets/set-* labels/set-*@1.0.0 datasets/none
+    stat datasets/set-* labels/set-*@1.0.0
 done >/dev/null 2>&1
 """
 # Somebody works in there, whatever becomes of it.
@@ -84,6 +85,7 @@ class History:
         self.seen = {b"datasets/" + expected.file_name(name, b"") for name in NAMES + SELDOM}
         self.accidents = []
         self.sizes = []  # entries at the quiet points
+        self.ways = []
         # Directories that stay open, as shells that stay in them.
         self.opened = {}
         for place in expected.PLACES:
@@ -229,6 +231,7 @@ class History:
         with self.server.paused():
             time.sleep(0.7 * self.random.random())
 
+    KILLS = [kill_connections]
     ALL = [kill_connections, kill_connections, kill_connections, pause, pause, restart, crash]
 
     # -------- what must hold
@@ -255,10 +258,22 @@ class History:
             found = expected.shown(self.mount.path, listed)
         except (OSError, AssertionError) as error:
             return f"{type(error).__name__}: {error}"
+        lines = expected.difference(wanted, found)
+        if lines:
+            return lines  # who looks for a name that is absent has the index asked for news
         top = os.fsencode(self.mount.path) + b"/"
         there = [path for path in self.seen - wanted.keys() if os.path.lexists(top + path)]
-        lines = expected.difference(wanted, found)
-        return lines + (f"\nnames without an entry: {there}" if there else "")
+        return f"names without an entry: {there}" if there else ""
+
+    @contextlib.contextmanager
+    def readers_paused(self):
+        for reader in self.readers:
+            reader.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for reader in self.readers:
+                reader.send_signal(signal.SIGCONT)
 
     def check(self):
         """Nobody writes just now. Who looks a second from now sees what Redis has."""
@@ -274,6 +289,7 @@ class History:
             time.sleep(0.01)
         self.seen |= {path for path in wanted if path.count(b"/") == 1}
         self.sizes.append(len(wanted[b"by-cid"]))
+        self.ways.append(self.mount.status()["index"]["coherence"])
         return began_at - quiet_at
 
     def check_at_once(self):
@@ -301,13 +317,16 @@ class History:
         """Returns how long it took to see all, at each quiet point."""
         took = []
         for phase in range(PHASES):
-            self.write(WRITES // PHASES, self.ALL if phase % 2 else [])
+            accidents = ([], self.KILLS, [], self.ALL)[phase % 4]
+            self.write(WRITES // PHASES, accidents)
             if self.is_barrier and not phase % 2:
                 self.check_at_once()
-            took.append(self.check())
-            if phase == FLUSHED:
-                self.index.client.flushdb()
+            with self.readers_paused() if phase % 4 == 0 else contextlib.nullcontext():
                 took.append(self.check())
+            if phase == FLUSHED:
+                with self.readers_paused():
+                    self.index.client.flushdb()
+                    took.append(self.check())
         wait_until(
             lambda: self.mount.status()["index"]["state"] == "live", LIVE_SECONDS, "it is live"
         )
@@ -329,7 +348,7 @@ def tell(capsys, history, took):
     with capsys.disabled():
         print(
             f"\n  seed {history.seed}: seen after {', '.join(f'{s:.2f}' for s in took)} s"
-            f"; entries {history.sizes}; {len(history.accidents)} accidents; library {history.library_writes}"
+            f"; {history.ways} entries {history.sizes}; {len(history.accidents)} accidents; library {history.library_writes}"
             f"; {len(history.seen)} names",
             end=" ",
         )
