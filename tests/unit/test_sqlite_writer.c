@@ -299,23 +299,28 @@ Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
     struct atd_error err = ATD_ERROR_INIT;
     struct atd_index_entry found;
     int64_t start_ms;
+    int ready[2];
     sqlite3 *db;
     pid_t child;
+    char byte;
 
     expect_done(writer, &one, 1);
+    cr_assert_eq(pipe(ready), 0);
     child = fork();
     if (child == 0) {
         db = open_db();
         run(db, "BEGIN IMMEDIATE; DELETE FROM dataset_entries");
+        (void)!write(ready[1], "", 1);
         (void)usleep(300000);
         run(db, "COMMIT");
         (void)sqlite3_close(db);
         _exit(0);
     }
-    while (!exists("-wal"))
-        (void)usleep(1000);
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
     expect_done(writer, &one, 1);
     (void)waitpid(child, NULL, 0);
+    (void)close(ready[0]);
+    (void)close(ready[1]);
     db = open_db();
     run(db, "BEGIN IMMEDIATE");
     start_ms = atd_clock_monotonic_ms();
