@@ -16,6 +16,7 @@ enum atd_lock_rank {
     ATD_RANK_INDEX,       /* index/memory: its records */
     ATD_RANK_LIVE,        /* catalog/live: the current generation */
     ATD_RANK_SNAPSHOT,    /* catalog/snapshot_saver: what is to be saved */
+    ATD_RANK_SWEEP,       /* catalog/sweep: what is to be looked at */
     ATD_RANK_SHARDS,      /* catalog: shard lists of a generation */
     ATD_RANK_HANDLES,     /* fs/handles: the list of open files */
     ATD_RANK_NODES,       /* fs/nodes: the inode table */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <malloc.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +13,12 @@
 #include "catalog/shards.h"
 #include "catalog/snapshot.h"
 #include "catalog/snapshot_saver.h"
+#include "catalog/sweep.h"
 
 /* A file that is being changed while it is read is read again, so often, this long apart. */
 #define FIRST_LOAD_TRIES 100
 #define LOAD_RETRY_MS 60
 #define JOIN_MS 5000
-/* Missing files are looked for this much later, and a sweep takes at most 1/50 of the time. */
-#define SWEEP_PAUSE_MS 2000
-#define SWEEP_IDLE_SHARE 50
 /* However often somebody meets a name that is not there, the index is not asked more often. */
 #define REFRESH_LEAST_MS 50
 /* Without news: it could be for ever. */
@@ -44,8 +41,6 @@ struct atd_live {
     /* guarded by lock */
     struct atd_catalog *current;
     bool stopping;
-    bool sweep_wanted;   /* at once: there is a new generation */
-    bool look_again;     /* soon: some file was missing */
     bool refresh_wanted; /* somebody met a name that is not there */
     int64_t refreshed_ms;
     uint64_t requested; /* requests and barriers so far, which are numbers */
@@ -63,10 +58,9 @@ struct atd_live {
     char *snapshot_path; /* NULL: none */
     unsigned snapshot_every_ms;
     struct atd_snapshot_saver *saver; /* NULL: nothing is saved */
+    struct atd_sweep *sweep;          /* NULL: not started */
     struct atd_live_watcher watcher;
     unsigned long follow_thread;
-    unsigned long sweep_thread;
-    bool sweeping;
 
     int64_t failed_at_ms; /* the follow thread's */
 };
@@ -199,7 +193,6 @@ int atd_live_open(const struct atd_live_options *options, struct atd_live **ret_
     live->locator = options->locator;
     live->snapshot_every_ms =
         options->snapshot_every_ms ? options->snapshot_every_ms : ATD_LIVE_SNAPSHOT_MS;
-    live->sweep_wanted = true;
     if (options->snapshot_path && !(live->snapshot_path = strdup(options->snapshot_path)))
         rc = atd_error_set(&why, ENOMEM, "the catalog needs more memory than there is");
     if (rc == 0 && !open_snapshot(live))
@@ -226,12 +219,8 @@ struct atd_catalog *atd_live_get(struct atd_live *live)
 
 void atd_live_look_again(struct atd_live *live)
 {
-    atd_lock_take(&live->lock);
-    if (!live->look_again) {
-        live->look_again = true;
-        (void)pthread_cond_broadcast(&live->wake);
-    }
-    atd_lock_give(&live->lock);
+    if (live->sweep)
+        atd_sweep_look_again(live->sweep);
 }
 
 void atd_live_refresh(struct atd_live *live)
@@ -288,6 +277,7 @@ void atd_live_status(struct atd_live *live, struct atd_live_status *ret_status)
     *ret_status = live->status;
     ret_status->coherence = atd_index_coherence(live->index);
     atd_lock_give(&live->lock);
+    ret_status->shards_unreadable = live->sweep ? atd_sweep_unreadable(live->sweep) : 0;
     ret_status->snapshot_path = live->snapshot_path;
     ret_status->snapshot_saved_s = saver.saved_at_s;
     memcpy(ret_status->snapshot_error, saver.error, sizeof(ret_status->snapshot_error));
@@ -338,9 +328,10 @@ static bool make_generation(struct atd_live *live, enum atd_index_news news, uin
     atd_lock_take(&live->lock);
     live->current = atd_catalog_ref(after);
     live->served = request;
-    live->sweep_wanted = true;
     (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
+    if (live->sweep)
+        atd_sweep_offer(live->sweep, after);
     if (live->saver)
         atd_snapshot_saver_offer(live->saver, after);
     if (live->watcher.generation)
@@ -507,104 +498,6 @@ static void *follow_until_stopped(void *ctx)
     return NULL;
 }
 
-/* True when a newer generation waits, or the view is closing. */
-static bool is_outdated(struct atd_live *live)
-{
-    bool outdated;
-
-    atd_lock_take(&live->lock);
-    outdated = live->stopping || live->sweep_wanted;
-    atd_lock_give(&live->lock);
-    return outdated;
-}
-
-struct sweep_result {
-    uint64_t unreadable;
-    bool may_change;
-};
-
-/* Makes an entry's shard list, or makes it again when files were missing. */
-static void sweep_entry(struct atd_live *live, struct atd_catalog *catalog,
-                        const struct atd_catalog_entry *entry, struct sweep_result *result)
-{
-    struct atd_shard_list *before = atd_catalog_shards_peek(catalog, entry);
-    struct atd_shard_list *list = NULL;
-    /* Stores are asked when somebody looks, not by the sweep: that would cost requests for
-     * datasets that nobody opens. */
-    int rc = atd_catalog_shards_look(catalog, entry, live->locator, &list, NULL);
-
-    if (rc == 0) {
-        result->unreadable += atd_shard_list_count(list) - atd_shard_list_readable(list);
-        result->unreadable += atd_shard_list_error(list) != NULL;
-        result->may_change = result->may_change || atd_shard_list_may_change(list);
-        if (before && !atd_shard_list_equal(before, list) && live->watcher.shards)
-            live->watcher.shards(live->watcher.ctx, catalog, entry);
-    }
-    atd_shard_list_unref(list);
-    atd_shard_list_unref(before);
-}
-
-/* Returns how long to wait before the next sweep of the same generation; 0: until it is wanted. */
-static unsigned sweep(struct atd_live *live, struct atd_catalog *catalog)
-{
-    struct sweep_result result = {0};
-    int64_t start_ms = atd_clock_monotonic_ms();
-    int64_t pause_ms;
-
-    for (size_t i = atd_catalog_shards_next(catalog, 0, &result.unreadable);
-         i < atd_catalog_entry_count(catalog) && !is_outdated(live);
-         i = atd_catalog_shards_next(catalog, i + 1, &result.unreadable))
-        sweep_entry(live, catalog, atd_catalog_entry_at(catalog, i), &result);
-    atd_lock_take(&live->lock);
-    live->status.shards_unreadable = result.unreadable;
-    atd_lock_give(&live->lock);
-    /* Looking for files that do not come must never keep a disk busy. */
-    pause_ms = SWEEP_PAUSE_MS + (atd_clock_monotonic_ms() - start_ms) * SWEEP_IDLE_SHARE;
-    return result.may_change ? (unsigned)pause_ms : 0;
-}
-
-/* Waits until a sweep is due; the generation to sweep, or NULL when the view is closing. */
-static struct atd_catalog *wait_for_sweep(struct atd_live *live, unsigned pause_ms)
-{
-    struct atd_catalog *catalog;
-    int64_t due_ms = atd_clock_monotonic_ms() + pause_ms;
-
-    atd_lock_take(&live->lock);
-    while (!live->sweep_wanted && !live->stopping) {
-        int64_t left_ms;
-
-        if (live->look_again && !pause_ms) {
-            pause_ms = SWEEP_PAUSE_MS;
-            due_ms = atd_clock_monotonic_ms() + pause_ms;
-        }
-        left_ms = due_ms - atd_clock_monotonic_ms();
-        if (pause_ms && left_ms <= 0)
-            break;
-        if (pause_ms)
-            atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)left_ms);
-        else
-            atd_cond_wait(&live->wake, &live->lock);
-    }
-    live->sweep_wanted = false;
-    live->look_again = false;
-    catalog = live->stopping ? NULL : atd_catalog_ref(live->current);
-    atd_lock_give(&live->lock);
-    return catalog;
-}
-
-static void *sweep_until_stopped(void *ctx)
-{
-    struct atd_live *live = ctx;
-    struct atd_catalog *catalog;
-    unsigned pause_ms = 0;
-
-    while ((catalog = wait_for_sweep(live, pause_ms))) {
-        pause_ms = sweep(live, catalog);
-        atd_catalog_unref(catalog);
-    }
-    return NULL;
-}
-
 static int start_saver(struct atd_live *live, struct atd_error *err)
 {
     int rc = atd_snapshot_saver_start(live->snapshot_path, atd_str_from(live->index->location),
@@ -623,10 +516,10 @@ int atd_live_start(struct atd_live *live, const struct atd_live_watcher *watcher
     if (rc)
         return rc;
     live->watcher = *watcher;
-    rc = atd_thread_start("atd-sweep", sweep_until_stopped, live, &live->sweep_thread, err);
+    rc = atd_sweep_start(live->locator, watcher->shards, watcher->ctx, &live->sweep, err);
     if (rc)
         return rc;
-    live->sweeping = true;
+    atd_sweep_offer(live->sweep, live->current);
     rc = atd_thread_start("atd-follow", follow_until_stopped, live, &live->follow_thread, err);
     if (rc)
         return rc;
@@ -651,8 +544,9 @@ bool atd_live_close(struct atd_live *live)
     if (!atd_snapshot_saver_stop(live->saver, JOIN_MS))
         return false;
     live->saver = NULL;
-    if (live->sweeping && !atd_thread_join(live->sweep_thread, JOIN_MS))
+    if (!atd_sweep_stop(live->sweep, JOIN_MS))
         return false;
+    live->sweep = NULL;
     atd_catalog_unref(live->current);
     (void)pthread_cond_destroy(&live->wake);
     atd_lock_destroy(&live->lock);

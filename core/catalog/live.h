@@ -2,12 +2,10 @@
  * The living view of an index: holds the current generation, notices change, makes the next one.
  *
  * A thread waits for news of the index; it makes a new generation of the old one and what changed,
- * or loads all when anything may have, swaps it in, and tells the watcher both. Another thread
- * follows each swap and looks every new shard up on the disk: it knows what cannot be read, and
- * listings of a small index find sizes known (shards.h says what is kept). Shards that were not to
- * be had it looks for again, and tells the watcher when they came. A failed
- * load keeps the old generation and marks the view stale. Threads: every function from any thread,
- * but start and stop.
+ * or loads all when anything may have, swaps it in, and tells the watcher both. Others follow
+ * each swap: one looks the new shards up on the disk (sweep.h), one saves it (snapshot_saver.h). A
+ * failed load keeps the old generation and marks the view stale. Threads: every function from any
+ * thread, but start and stop.
  *
  * Where there is a snapshot, generation 1 is made of it, and the index is loaded by the thread:
  *
@@ -33,10 +31,10 @@ struct atd_live_status {
     uint64_t updates; /* generations made of changes alone */
     uint64_t load_failures;
     uint64_t shards_unreadable; /* by the sweep */
-    bool from_snapshot;        /* what is shown is a snapshot's: this process has loaded nothing */
-    const char *snapshot_path; /* the view's; NULL: there is none */
-    int64_t snapshot_s;        /* then: when it was read from the index */
-    int64_t snapshot_saved_s;  /* by this process; 0: not yet */
+    bool from_snapshot;         /* what is shown is a snapshot's: this process has loaded nothing */
+    const char *snapshot_path;  /* the view's; NULL: there is none */
+    int64_t snapshot_s;         /* then: when it was read from the index */
+    int64_t snapshot_saved_s;   /* by this process; 0: not yet */
     char snapshot_error[ATD_ERROR_TEXT_MAX]; /* why it could not be saved; "" */
 };
 
