@@ -36,6 +36,7 @@
 #define NETWORK_THREADS 16
 
 struct publishing;    /* publishing.h */
+struct unlinked;      /* unlinked.h */
 struct staging;       /* staging.h */
 struct atd_publisher; /* publish/publisher.h */
 
@@ -52,6 +53,7 @@ struct fs {
     struct staging *staging;         /* never NULL; empty when nothing can be written */
     struct atd_publisher *publisher; /* NULL: see publishing_refuse() */
     struct publishing *publishing;   /* the same, and who tidies */
+    struct unlinked *unlinked;       /* the same; what is deleted later */
     const char *spool_path;          /* where what is written takes room; NULL with no publisher */
     struct handles handles;
     struct notify *notify;

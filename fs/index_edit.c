@@ -11,10 +11,10 @@
 #include "layout.h"
 #include "publish/editor.h"
 #include "publish/publisher.h"
-#include "publishing.h"
 #include "reply.h"
 #include "staging.h"
 #include "target.h"
+#include "unlinked.h"
 #include "verdict.h"
 
 #define HIDDEN_URLS_MAX (64u << 20)
@@ -27,7 +27,7 @@ struct index_edit {
     struct atd_buf name;    /* the index's: of the dataset or label */
     struct atd_buf version; /* label */
     struct atd_buf other;   /* the new name, the CID, the URL */
-    bool if_leaving;
+    struct atd_buf hidden;  /* URLs of unlinked shards, each with a NUL behind */
     int64_t mtime_ns;
     struct stat shown; /* mtime: how the file was shown before */
     fuse_ino_t number; /* the node to answer with: the parent of a link, the shard */
@@ -54,6 +54,7 @@ static struct index_edit *make(struct fs *fs, fuse_req_t req,
     atd_buf_init(&edit->name, ATD_NAME_BYTES_MAX);
     atd_buf_init(&edit->version, ATD_NAME_BYTES_MAX);
     atd_buf_init(&edit->other, 1u << 20);
+    atd_buf_init(&edit->hidden, HIDDEN_URLS_MAX);
     return edit;
 }
 
@@ -62,6 +63,7 @@ static void free_edit(struct index_edit *edit)
     atd_buf_release(&edit->name);
     atd_buf_release(&edit->version);
     atd_buf_release(&edit->other);
+    atd_buf_release(&edit->hidden);
     free(edit);
 }
 
@@ -231,14 +233,81 @@ void index_edit_remove_label(struct fs *fs, fuse_req_t req, const char *name)
     submit(edit, rc, &why);
 }
 
+/* ------------------------------------------------------------------ shards that were unlinked */
+
+/* Those of edit->subject. */
+static int take_hidden(struct index_edit *edit, struct atd_error *err)
+{
+    staging_hidden_urls(edit->fs->staging, atd_str_from(edit->subject), &edit->hidden);
+    return atd_buf_finish(&edit->hidden, "the URLs of unlinked shards", err);
+}
+
+static int compare_urls(const void *a, const void *b)
+{
+    return atd_str_compare(*(const struct atd_str *)a, *(const struct atd_str *)b);
+}
+
+/* Of texts with a NUL behind each: sorted. */
+static int split_urls(const struct atd_buf *texts, struct atd_str **ret_urls, size_t *ret_count,
+                      struct atd_error *err)
+{
+    struct atd_str *urls = calloc(STAGED_HIDDEN_MAX, sizeof(*urls));
+    size_t count = 0;
+
+    if (!urls)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    for (size_t at = 0; at < texts->len && count < STAGED_HIDDEN_MAX; at += urls[count++].len + 1)
+        urls[count] = atd_str_from((const char *)texts->ptr + at);
+    qsort(urls, count, sizeof(*urls), compare_urls);
+    *ret_urls = urls;
+    *ret_count = count;
+    return 0;
+}
+
+/* Their grace is over: nobody overwrites them in a directory that is being removed (rm -r), and
+ * under another name of the dataset they would be there again. */
+static int remove_hidden(struct index_edit *edit, struct atd_editor *editor, struct atd_error *err)
+{
+    atd_auto_buf struct atd_buf marked_texts = ATD_BUF_INIT(HIDDEN_URLS_MAX);
+    atd_auto_free struct atd_str *marked = NULL;
+    atd_auto_free struct atd_str *urls = NULL;
+    size_t marked_count = 0;
+    size_t count = 0;
+    size_t kept = 0;
+    int rc;
+
+    if (edit->hidden.len == 0)
+        return 0;
+    unlinked_marked_urls(edit->fs->unlinked, atd_str_from(edit->subject), &marked_texts);
+    rc = atd_buf_finish(&marked_texts, "the URLs of unlinked shards", err);
+    if (rc == 0)
+        rc = split_urls(&marked_texts, &marked, &marked_count, err);
+    if (rc == 0)
+        rc = split_urls(&edit->hidden, &urls, &count, err);
+    if (rc)
+        return rc;
+    /* Those that are marked go if they still are: somebody may have published them again. */
+    for (size_t i = 0; i < count; i++) {
+        if (!bsearch(&urls[i], marked, marked_count, sizeof(*marked), compare_urls))
+            urls[kept++] = urls[i];
+    }
+    if (marked_count)
+        rc = atd_edit_remove_leaving(editor, atd_buf_str(&edit->name), marked, marked_count, err);
+    if (rc == 0 && kept)
+        rc = atd_edit_remove_shards(editor, atd_buf_str(&edit->name), urls, kept, err);
+    return rc;
+}
+
 /* ------------------------------------------------------------------ datasets */
 
 static int run_rename(struct atd_publisher_edit *base, struct atd_editor *editor,
                       struct atd_error *err)
 {
     struct index_edit *edit = (struct index_edit *)base;
+    int rc = remove_hidden(edit, editor, err);
 
-    return atd_edit_rename(editor, atd_buf_str(&edit->name), atd_buf_str(&edit->other), err);
+    return rc ? rc
+              : atd_edit_rename(editor, atd_buf_str(&edit->name), atd_buf_str(&edit->other), err);
 }
 
 /* What is known of it here alone goes with it. The kernel takes what it knows as the old one for
@@ -260,8 +329,10 @@ static void done_rename(struct atd_publisher_edit *base, const struct atd_error 
 {
     struct index_edit *edit = (struct index_edit *)base;
 
-    if (!why)
+    if (!why) {
+        staging_unhide_all(edit->fs->staging, atd_str_from(edit->subject));
         follow_rename(edit->fs, edit->subject, edit->leaf);
+    }
     done_plain(base, why);
 }
 
@@ -316,63 +387,9 @@ void index_edit_rename(struct fs *fs, fuse_req_t req, const char *name, const ch
             return;
         }
     }
+    if (rc == 0)
+        rc = take_hidden(edit, &why);
     submit(edit, rc, &why);
-}
-
-static int compare_urls(const void *a, const void *b)
-{
-    return atd_str_compare(*(const struct atd_str *)a, *(const struct atd_str *)b);
-}
-
-/* Of texts with a NUL behind each: sorted. */
-static int split_urls(const struct atd_buf *texts, struct atd_str **ret_urls, size_t *ret_count,
-                      struct atd_error *err)
-{
-    struct atd_str *urls = calloc(STAGED_HIDDEN_MAX, sizeof(*urls));
-    size_t count = 0;
-
-    if (!urls)
-        return atd_error_set(err, ENOMEM, "out of memory");
-    for (size_t at = 0; at < texts->len && count < STAGED_HIDDEN_MAX; at += urls[count++].len + 1)
-        urls[count] = atd_str_from((const char *)texts->ptr + at);
-    qsort(urls, count, sizeof(*urls), compare_urls);
-    *ret_urls = urls;
-    *ret_count = count;
-    return 0;
-}
-
-/* The shards that were unlinked in it go first: nobody overwrites them in a directory that is being
- * removed, so that their grace is over (rm -r). */
-static int remove_hidden(struct index_edit *edit, struct atd_editor *editor, struct atd_error *err)
-{
-    atd_auto_buf struct atd_buf marked_texts = ATD_BUF_INIT(HIDDEN_URLS_MAX);
-    atd_auto_free struct atd_str *marked = NULL;
-    atd_auto_free struct atd_str *urls = NULL;
-    size_t marked_count = 0;
-    size_t count = 0;
-    size_t kept = 0;
-    int rc;
-
-    if (edit->other.len == 0)
-        return 0;
-    publishing_marked_urls(edit->fs, atd_str_from(edit->subject), &marked_texts);
-    rc = atd_buf_finish(&marked_texts, "the URLs of unlinked shards", err);
-    if (rc == 0)
-        rc = split_urls(&marked_texts, &marked, &marked_count, err);
-    if (rc == 0)
-        rc = split_urls(&edit->other, &urls, &count, err);
-    if (rc)
-        return rc;
-    /* Those that are marked go if they still are: somebody may have published them again. */
-    for (size_t i = 0; i < count; i++) {
-        if (!bsearch(&urls[i], marked, marked_count, sizeof(*marked), compare_urls))
-            urls[kept++] = urls[i];
-    }
-    if (marked_count)
-        rc = atd_edit_remove_leaving(editor, atd_buf_str(&edit->name), marked, marked_count, err);
-    if (rc == 0 && kept)
-        rc = atd_edit_remove_shards(editor, atd_buf_str(&edit->name), urls, kept, err);
-    return rc;
 }
 
 static int run_remove_dataset(struct atd_publisher_edit *base, struct atd_editor *editor,
@@ -403,10 +420,7 @@ void index_edit_remove_dataset(struct fs *fs, fuse_req_t req, const char *name)
         return;
     (void)snprintf(edit->what, sizeof(edit->what), "rmdir datasets/%.255s", name);
     (void)snprintf(edit->subject, sizeof(edit->subject), "%s", name);
-    atd_buf_release(&edit->other);
-    atd_buf_init(&edit->other, HIDDEN_URLS_MAX);
-    staging_hidden_urls(fs->staging, atd_str_from(name), &edit->other);
-    rc = atd_buf_finish(&edit->other, "the URLs of unlinked shards", &why);
+    rc = take_hidden(edit, &why);
     if (rc == 0)
         rc = target_dataset_name(fs, atd_str_from(name), &edit->name, &why);
     submit(edit, rc, &why);
@@ -488,50 +502,5 @@ void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node,
     atd_buf_append_str(&edit->other, url);
     if (rc == 0 && !url.len && !url_of(fs, node, &edit->other))
         rc = atd_error_set(&why, ENOENT, "it is not in the index any more");
-    submit(edit, rc, &why);
-}
-
-static int run_remove_shard(struct atd_publisher_edit *base, struct atd_editor *editor,
-                            struct atd_error *err)
-{
-    struct index_edit *edit = (struct index_edit *)base;
-    struct atd_str url = atd_buf_str(&edit->other);
-
-    return edit->if_leaving
-               ? atd_edit_remove_leaving(editor, atd_buf_str(&edit->name), &url, 1, err)
-               : atd_edit_remove_shards(editor, atd_buf_str(&edit->name), &url, 1, err);
-}
-
-/* Deleted or not: what is in the index shows again. */
-static void done_remove_shard(struct atd_publisher_edit *base, const struct atd_error *why)
-{
-    struct index_edit *edit = (struct index_edit *)base;
-    const struct staged_place place = {.directory = NODE_DATASET,
-                                       .subject = atd_str_from(edit->subject),
-                                       .leaf = atd_str_from(edit->leaf)};
-
-    (void)staging_unhide(edit->fs->staging, place.subject, place.leaf);
-    notify_place(edit->fs, &place);
-    if (why)
-        refuse(edit, why);
-    free_edit(edit);
-}
-
-void index_edit_remove_shard(struct fs *fs, struct atd_str subject, struct atd_str leaf,
-                             struct atd_str url, bool if_leaving)
-{
-    struct index_edit *edit = make(fs, NULL, run_remove_shard, done_remove_shard);
-    struct atd_error why = ATD_ERROR_INIT;
-    int rc;
-
-    if (!edit)
-        return;
-    (void)snprintf(edit->what, sizeof(edit->what), "delete datasets/" ATD_STR_FMT "/" ATD_STR_FMT,
-                   ATD_STR_ARG(subject), ATD_STR_ARG(leaf));
-    (void)snprintf(edit->subject, sizeof(edit->subject), ATD_STR_FMT, ATD_STR_ARG(subject));
-    (void)snprintf(edit->leaf, sizeof(edit->leaf), ATD_STR_FMT, ATD_STR_ARG(leaf));
-    atd_buf_append_str(&edit->other, url);
-    edit->if_leaving = if_leaving;
-    rc = target_dataset_name(fs, subject, &edit->name, &why);
     submit(edit, rc, &why);
 }

@@ -21,9 +21,4 @@ void index_edit_remove_dataset(struct fs *fs, fuse_req_t req, const char *name);
 void index_edit_mtime(struct fs *fs, fuse_req_t req, const struct node *node,
                       struct atd_str subject, struct atd_str url, int64_t mtime_ns);
 
-/* A shard whose grace is over; nobody waits. `if_leaving`: only if it is still marked so, that is,
- * if nobody published it again. */
-void index_edit_remove_shard(struct fs *fs, struct atd_str subject, struct atd_str leaf,
-                             struct atd_str url, bool if_leaving);
-
 #endif

@@ -13,6 +13,7 @@
 #include "publishing.h"
 #include "reply.h"
 #include "target.h"
+#include "unlinked.h"
 #include "verdict.h"
 
 static void reply_refused(fuse_req_t req, const char *operation, const struct node *directory,
@@ -135,7 +136,7 @@ static int hide_shard(struct fs *fs, const struct node *directory, struct atd_st
     if (!shard)
         rc = atd_error_set(err, ENOENT, "there is no such shard");
     else
-        rc = publishing_delete_later(fs, node_subject(directory), name, shard->url, err);
+        rc = unlinked_add(fs->unlinked, view_subject(&view), name, shard->url, err);
     view_close(&view);
     return rc;
 }

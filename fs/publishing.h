@@ -28,15 +28,6 @@ bool publishing_free(struct fs *fs);
  * waited for, a few seconds. Errors: EWOULDBLOCK that takes more effort; EROFS with the reason. */
 int publishing_ready(struct fs *fs, enum atd_effort effort, struct atd_error *err) ATD_MUST_USE;
 
-/* A published shard was unlinked: hidden now, taken out of the index after its grace. Errors: as
- * staging_hide. */
-int publishing_delete_later(struct fs *fs, struct atd_str subject, struct atd_str leaf,
-                            struct atd_str url, struct atd_error *err) ATD_MUST_USE;
-
-/* The URLs of those in a dataset that are marked in the index as leaving, each with a NUL behind;
- * appended. */
-void publishing_marked_urls(struct fs *fs, struct atd_str subject, struct atd_buf *out);
-
 /* A new generation is current, or something was published: there may be something to tidy. */
 void publishing_index_changed(struct fs *fs);
 

@@ -13,6 +13,7 @@
 /* Lowest first: what is taken first. Name the structure whose fields the lock guards. */
 enum atd_lock_rank {
     ATD_RANK_PUBLISHING,  /* fs/publishing: what waits for its time; commands/publish: verdicts */
+    ATD_RANK_UNLINKED,    /* fs/unlinked: shards whose grace is not over */
     ATD_RANK_INDEX,       /* index/memory: its records */
     ATD_RANK_LIVE,        /* catalog/live: the current generation */
     ATD_RANK_SNAPSHOT,    /* catalog/snapshot_saver: what is to be saved */

@@ -1,12 +1,10 @@
 """The driver's own part of publishing: what happens when requests come in unusual orders, when
 somebody is in the way, and when the mount ends meanwhile."""
 
-import contextlib
 import errno
 import mmap
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -64,18 +62,6 @@ def write_whole(path, data, flags=os.O_CREAT | os.O_WRONLY):
     return bounded(write)
 
 
-@contextlib.contextmanager
-def locked_index(world):
-    """Nobody can commit to the SQLite index meanwhile."""
-    db = sqlite3.connect(world.path, timeout=30, isolation_level=None)
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")
-        db.close()
-
-
 # ---------------------------------------------------------------- the mount ends
 
 
@@ -104,7 +90,7 @@ def test_a_mount_that_ends_while_it_commits_is_settled_at_the_next_start(disk_wo
     directory = dataset(mount)
     run("cp", path, directory)
     other = disk_world.shard("b.tar", seed=1)
-    with locked_index(disk_world):
+    with disk_world.locked():
         closing = Closing(write_whole(directory / "b.tar", other.read_bytes()))
         assert closing.is_pending(1)
         began = time.monotonic()
@@ -126,7 +112,7 @@ def test_no_close_is_answered_before_the_commit(disk_world):
     directory = dataset(mount)
     run("cp", path, directory)
     other = disk_world.shard("b.tar", seed=1)
-    with locked_index(disk_world):
+    with disk_world.locked():
         descriptor = write_whole(directory / "b.tar", other.read_bytes())
         closings = [Closing(os.dup(descriptor))]
         assert closings[0].is_pending(1)
@@ -259,7 +245,7 @@ def test_a_file_that_is_being_published_is_neither_renamed_nor_unlinked(disk_wor
     directory = dataset(mount)
     run("cp", path, directory)
     other = disk_world.shard("b.tar", seed=1)
-    with locked_index(disk_world):
+    with disk_world.locked():
         closing = Closing(write_whole(directory / "b.tar", other.read_bytes()))
         assert closing.is_pending(1)
         for name in ("c.tar", "b.tar.part"):

@@ -14,6 +14,7 @@ from index_db import SCHEMA
 from publish_bench import RECORDS, Bench, create, refusal
 from publish_tools import KIO, python
 
+LOCKED_SECONDS = 60  # core/index/writer.h waits for 15
 GRACE_SECONDS = 20  # an unlinked shard leaves the index after three, on an idle machine
 
 # How people put a new text ($SRC) in the place of a record ($DST).
@@ -417,6 +418,32 @@ def test_rmdir(world, deleting):
     wait_until(lambda: listed(world), GRACE_SECONDS, "they are out of the index")
     run("rmdir", directory)
     assert world.entry("d") is None and "d" not in ls(deleting / "datasets")
+
+
+def test_rm_while_the_index_cannot_be_written(disk_world):
+    """Whoever ran it was told that the shard is gone: it is deleted when that can be done."""
+    mount = disk_world.mount(**disk_world.flags("allow_delete"))
+    directory = mount / "datasets" / "d"
+    bounded(os.mkdir, directory)
+    run("cp", disk_world.shard("a.tar"), disk_world.shard("b.tar", seed=1), directory)
+    with disk_world.locked():
+        run("rm", directory / "a.tar")
+        wait_until(
+            lambda: b"it stays hidden" in read(mount / ".atdatafs" / "events.jsonl"),
+            LOCKED_SECONDS,
+            "it was tried, and told of",
+        )
+        assert "a.tar" not in ls(directory)
+    wait_until(lambda: listed(disk_world, "b.tar"), GRACE_SECONDS, "it is out of the index")
+    assert ls(directory) == sorted([*RECORDS, "b.tar"])
+
+
+def test_a_renamed_dataset_has_no_shard_again_that_was_removed(world, deleting):
+    directory = deleting / "datasets" / "d"
+    run("rm", directory / "a.tar")
+    bounded(os.rename, directory, directory.with_name("e"))
+    assert listed(world, "b.tar", dataset="e")
+    assert ls(directory.with_name("e")) == sorted([*RECORDS, "b.tar"])
 
 
 OVERWRITERS = {

@@ -4,6 +4,7 @@ DiskWorld: the library's embedded default (SQLite and its disk store). TeamWorld
 Both answer the same questions, from the servers and files themselves.
 """
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -124,6 +125,17 @@ class DiskWorld(World):
     @property
     def command_options(self):
         return f"state_dir={self.state}"
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Nobody can commit to the index meanwhile."""
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            db.execute("ROLLBACK")
+            db.close()
 
     def _rows(self, query):
         """A file that was killed while it was made has no tables yet: the library makes them too."""
