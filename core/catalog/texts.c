@@ -5,6 +5,7 @@
 
 #include "atdata/arena.h"
 #include "base/check.h"
+#include "base/hash.h"
 
 /* What many generations of a few million entries take; beyond it loading fails. */
 #define TEXTS_BYTES_MAX ((size_t)16 << 30)
@@ -28,8 +29,7 @@ struct atd_texts *atd_texts_new(void)
         return NULL;
     atomic_init(&texts->refs, 1);
     atd_arena_init(&texts->arena, TEXTS_BYTES_MAX);
-    /* Where memory lies is secret enough: a crafted index only makes itself slow. */
-    texts->seed = (uint64_t)(uintptr_t)texts;
+    texts->seed = atd_hash_seed();
     return texts;
 }
 
@@ -63,19 +63,10 @@ struct atd_str atd_texts_keep(struct atd_texts *texts, struct atd_str text)
     return atd_arena_str(&texts->arena, text);
 }
 
-static uint64_t hash(uint64_t seed, struct atd_str text)
-{
-    uint64_t mixed = seed ^ 0xcbf29ce484222325u;
-
-    for (size_t i = 0; i < text.len; i++)
-        mixed = (mixed ^ (uint8_t)text.ptr[i]) * 0x100000001b3u;
-    return mixed ^ mixed >> 32;
-}
-
 /* The slot of `text`, or the free one where it belongs. */
 static size_t slot_of(const struct atd_texts *texts, struct atd_str text)
 {
-    size_t at = (size_t)hash(texts->seed, text) & (texts->slot_count - 1);
+    size_t at = (size_t)atd_hash(texts->seed, text) & (texts->slot_count - 1);
 
     while (texts->slots[at] && !(texts->slots[at]->len == text.len &&
                                  memcmp(texts->slots[at]->bytes, text.ptr, text.len) == 0))

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 
 #define CAPACITY_LEAST 64u
 /* A burst's memory is given back. */
@@ -10,7 +11,8 @@
 
 void atd_redis_dirty_init(struct atd_redis_dirty *dirty)
 {
-    *dirty = (struct atd_redis_dirty){.bytes = ATD_BUF_INIT(ATD_REDIS_DIRTY_BYTES_MAX)};
+    *dirty = (struct atd_redis_dirty){.bytes = ATD_BUF_INIT(ATD_REDIS_DIRTY_BYTES_MAX),
+                                      .seed = atd_hash_seed()};
 }
 
 void atd_redis_dirty_release(struct atd_redis_dirty *dirty)
@@ -43,18 +45,9 @@ struct atd_str atd_redis_dirty_at(const struct atd_redis_dirty *dirty, size_t nu
                             dirty->starts[number + 1] - start};
 }
 
-static uint64_t digest_of(struct atd_str key)
-{
-    uint64_t sum = 0xcbf29ce484222325u; /* FNV-1a */
-
-    for (size_t i = 0; i < key.len; i++)
-        sum = (sum ^ (unsigned char)key.ptr[i]) * 0x100000001b3u;
-    return sum ^ (sum >> 32);
-}
-
 static uint32_t *slot_of(const struct atd_redis_dirty *dirty, struct atd_str key)
 {
-    size_t at = (size_t)digest_of(key) & (dirty->capacity - 1);
+    size_t at = (size_t)atd_hash(dirty->seed, key) & (dirty->capacity - 1);
 
     while (dirty->slots[at] && !atd_str_equal(atd_redis_dirty_at(dirty, dirty->slots[at] - 1), key))
         at = (at + 1) & (dirty->capacity - 1);

@@ -19,6 +19,7 @@ struct atd_redis_dirty {
     uint32_t *slots;      /* a hash table of numbers of keys, from 1; 0: free */
     size_t count;
     size_t capacity; /* of slots: a power of two, at least twice the keys */
+    uint64_t seed;   /* of its hashes */
 };
 
 void atd_redis_dirty_init(struct atd_redis_dirty *dirty);

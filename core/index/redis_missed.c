@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 #define ENTRY_PREFIX "LocalDatasetEntry:"
 #define LABEL_PREFIX "Label:"
 #define SUPERSEDED "superseded:"
@@ -23,6 +25,7 @@ enum known {
 void atd_redis_missed_init(struct atd_redis_missed *missed)
 {
     memset(missed, 0, sizeof(*missed));
+    missed->seed = atd_hash_seed();
     atd_buf_init(&missed->labels, ATD_REDIS_MISSED_BYTES_MAX);
     atd_buf_init(&missed->names, ATD_REDIS_MISSED_BYTES_MAX);
     atd_buf_init(&missed->again, ATD_REDIS_MISSED_BYTES_MAX);
@@ -38,21 +41,14 @@ void atd_redis_missed_release(struct atd_redis_missed *missed)
 
 /* ------------------------------------------------------------------ digests */
 
-static uint64_t mix(uint64_t sum, struct atd_str text)
+/* Two of one digest cost a torn state, until the next load. */
+static uint64_t digest_of(const struct atd_redis_missed *missed, enum known what,
+                          struct atd_str name, struct atd_str key)
 {
-    for (size_t i = 0; i < text.len; i++)
-        sum = (sum ^ (unsigned char)text.ptr[i]) * 0x100000001b3u;
-    /* So that "a" and "bc" are not "ab" and "c". */
-    sum = (sum ^ text.len) * 0x100000001b3u;
-    sum = (sum ^ (sum >> 32)) * 0xff51afd7ed558ccdu;
-    return sum ^ (sum >> 29);
-}
+    const char kind = (char)what;
+    uint64_t sum = atd_hash(missed->seed, (struct atd_str){&kind, 1});
 
-/* FNV-1a and a last mixing: two of one digest cost a torn state, until the next load. */
-static uint64_t digest_of(enum known what, struct atd_str name, struct atd_str key)
-{
-    uint64_t sum = mix(mix(0xcbf29ce484222325u + (unsigned)what, name), key);
-
+    sum = atd_hash(atd_hash(sum, name), key);
     return sum ? sum : 1;
 }
 
@@ -86,7 +82,7 @@ static bool grow(struct atd_redis_missed *missed)
 static bool add(struct atd_redis_missed *missed, enum known what, struct atd_str name,
                 struct atd_str key)
 {
-    uint64_t digest = digest_of(what, name, key);
+    uint64_t digest = digest_of(missed, what, name, key);
     uint64_t *place;
 
     if (missed->incomplete)
@@ -106,7 +102,7 @@ static bool add(struct atd_redis_missed *missed, enum known what, struct atd_str
 static bool has(const struct atd_redis_missed *missed, enum known what, struct atd_str name,
                 struct atd_str key)
 {
-    return missed->capacity && *place_of(missed, digest_of(what, name, key)) != 0;
+    return missed->capacity && *place_of(missed, digest_of(missed, what, name, key)) != 0;
 }
 
 /* ------------------------------------------------------------------ what was read */

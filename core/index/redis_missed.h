@@ -28,6 +28,7 @@ struct atd_redis_missed {
     uint64_t *seen; /* digests of what is known, of all kinds; 0: free */
     size_t count;
     size_t capacity;       /* a power of two */
+    uint64_t seed;         /* of the digests */
     struct atd_buf labels; /* that were read: redis_missed.c says how */
     size_t next_label;     /* whose entry is looked for */
     size_t next_doubt;     /* which may have to be read again */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "store/object_table.h"
 
 #define FIRST_SLOTS 256u
@@ -35,6 +36,7 @@ struct atd_object_map {
     size_t text_waste;
     struct atd_str scopes[ATD_OBJECT_SCOPES_MAX]; /* owned */
     size_t scope_count;
+    uint64_t seed; /* of the hashes */
 };
 
 struct atd_object_map *atd_object_map_new(void)
@@ -43,6 +45,7 @@ struct atd_object_map *atd_object_map_new(void)
 
     if (!map)
         return NULL;
+    map->seed = atd_hash_seed();
     map->slot_count = FIRST_SLOTS;
     map->slots = calloc(map->slot_count, sizeof(*map->slots));
     if (!map->slots) {
@@ -73,18 +76,6 @@ void atd_object_map_free(struct atd_object_map *map)
         return;
     release(map);
     free(map);
-}
-
-/* FNV-1a with a last mix. Who can choose URLs can slow this down, as he can by adding many. */
-static uint32_t hash_of(size_t scope, struct atd_str url)
-{
-    uint64_t hash = 0xcbf29ce484222325ull ^ scope;
-
-    for (size_t i = 0; i < url.len; i++)
-        hash = (hash ^ (uint8_t)url.ptr[i]) * 0x100000001b3ull;
-    hash ^= hash >> 32;
-    hash *= 0x9e3779b97f4a7c15ull;
-    return (uint32_t)(hash >> 32);
 }
 
 /* ATD_OBJECT_SCOPES_MAX when there is none. */
@@ -125,7 +116,7 @@ static struct atd_str url_of(const struct atd_object_map *map, const struct obje
 static struct object *find(const struct atd_object_map *map, size_t scope, struct atd_str url,
                            size_t *ret_slot)
 {
-    uint32_t hash = hash_of(scope, url);
+    uint32_t hash = (uint32_t)atd_hash(map->seed + scope, url);
     size_t slot = hash & (map->slot_count - 1);
 
     for (; map->slots[slot]; slot = (slot + 1) & (map->slot_count - 1)) {
