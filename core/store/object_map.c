@@ -112,11 +112,16 @@ static struct atd_str url_of(const struct atd_object_map *map, const struct obje
     return (struct atd_str){map->text + object->text, object->url_len};
 }
 
+static uint32_t hash_of(const struct atd_object_map *map, size_t scope, struct atd_str url)
+{
+    return (uint32_t)atd_hash(map->seed + scope, url);
+}
+
 /* The object, dropped ones too, or NULL; *ret_slot is where it is or would be. */
 static struct object *find(const struct atd_object_map *map, size_t scope, struct atd_str url,
                            size_t *ret_slot)
 {
-    uint32_t hash = (uint32_t)atd_hash(map->seed + scope, url);
+    uint32_t hash = hash_of(map, scope, url);
     size_t slot = hash & (map->slot_count - 1);
 
     for (; map->slots[slot]; slot = (slot + 1) & (map->slot_count - 1)) {
@@ -263,7 +268,7 @@ static int put(struct atd_object_map *map, size_t scope, const struct atd_record
             drop(map, object);
         if (!object) {
             object = &map->objects[map->object_count++];
-            object->hash = hash_of(scope, record->url);
+            object->hash = hash_of(map, scope, record->url);
             object->scope = (uint16_t)scope;
             object->url_len = (uint32_t)record->url.len;
             map->slots[slot] = (uint32_t)map->object_count;
