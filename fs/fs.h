@@ -35,6 +35,7 @@
 #define IO_THREADS 16
 #define NETWORK_THREADS 16
 
+struct listings;      /* listing.h */
 struct publishing;    /* publishing.h */
 struct unlinked;      /* unlinked.h */
 struct staging;       /* staging.h */
@@ -56,6 +57,8 @@ struct fs {
     struct unlinked *unlinked;       /* the same; what is deleted later */
     const char *spool_path;          /* where what is written takes room; NULL with no publisher */
     struct handles handles;
+    struct listings *listings;  /* of large directories */
+    bool kernel_lists_unopened; /* OPENDIR may be refused for good */
     struct notify *notify;
     struct events *events;
     struct atd_workers *meta_workers;

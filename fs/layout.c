@@ -351,19 +351,25 @@ static void cid_item(const struct atd_catalog_entry *entry, struct item *item)
     };
 }
 
-/* schemas/NAME@VERSION.json or .py; the leaf is spelled into `storage`. */
-static bool schemas_item(struct fs *fs, const struct view *view,
-                         const struct atd_catalog_schema *schema, enum node_kind kind,
-                         struct view_names *storage, struct item *item)
+/* schemas/NAME@VERSION.json or .py, spelled into `storage`. */
+static struct atd_str schemas_name(const struct atd_catalog_schema *schema, enum node_kind kind,
+                                   struct view_names *storage)
 {
     int len = snprintf(storage->leaf, sizeof(storage->leaf), "%.*s%s", (int)schema->stem.len,
                        schema->stem.ptr, kind == NODE_SCHEMAS_JSON ? ".json" : ".py");
 
     atd_assert(len > 0 && len <= (int)ATD_FILE_NAME_MAX);
+    return (struct atd_str){storage->leaf, (size_t)len};
+}
+
+static bool schemas_item(struct fs *fs, const struct view *view,
+                         const struct atd_catalog_schema *schema, enum node_kind kind,
+                         struct view_names *storage, struct item *item)
+{
     *item = (struct item){
         .kind = kind,
         .subject = schema->stem,
-        .leaf = {storage->leaf, (size_t)len},
+        .leaf = schemas_name(schema, kind, storage),
         .mtime_s = schema->created_at_s,
     };
     return fill_text(fs, view, item);
@@ -464,6 +470,30 @@ static bool catalog_at(struct fs *fs, const struct view *view, size_t place,
     }
 }
 
+static struct atd_str catalog_name(const struct view *view, size_t place,
+                                   struct view_names *storage)
+{
+    switch (view->kind) {
+    case NODE_ROOT:
+        return atd_str_from(root_names[place].name);
+    case NODE_DATASETS:
+        return atd_dataset_file_name(atd_catalog_dataset_at(view->catalog, place));
+    case NODE_SCHEMAS:
+        return schemas_name(atd_catalog_schema_at(view->catalog, place / 2),
+                            place % 2 ? NODE_SCHEMAS_PY : NODE_SCHEMAS_JSON, storage);
+    case NODE_LABELS:
+        return atd_label_file_name(atd_catalog_shown_label_at(view->catalog, place));
+    case NODE_BY_CID:
+        return atd_entry_file_name(atd_catalog_entry_at(view->catalog, place));
+    case NODE_CONTROL:
+        return atd_str_from(control_names[place]);
+    default:
+        if (place < RECORD_NAMES)
+            return atd_str_from(record_names[place].name);
+        return atd_shard_list_at(view->shards, place - RECORD_NAMES)->file_name;
+    }
+}
+
 /* The order: what is staged, the catalog's, datasets without a shard. */
 size_t view_count(const struct view *view)
 {
@@ -486,6 +516,18 @@ bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_n
                !view_find_staged(view, ret_item->leaf, &other);
     view_empty_item(view, place - catalogs, ret_item);
     return !atd_catalog_find_dataset(view->catalog, ret_item->leaf);
+}
+
+struct atd_str view_name_at(const struct view *view, size_t place, struct view_names *storage)
+{
+    size_t catalogs = catalog_count(view);
+
+    if (place < view->staged.count)
+        return staged_leaf_name(atd_str_from(view->staged.items[place].leaf));
+    place -= view->staged.count;
+    if (place < catalogs)
+        return catalog_name(view, place, storage);
+    return atd_str_from(view->empty[place - catalogs]);
 }
 
 static bool find_in_root(struct atd_str name, struct item *ret_item)

@@ -101,6 +101,9 @@ struct view_names {
 bool view_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
              struct item *ret_item);
 
+/* The name at a place, also where nothing shows, or another place's of the same name. Cheap. */
+struct atd_str view_name_at(const struct view *view, size_t place, struct view_names *storage);
+
 /* The item of a name; false when there is none. */
 bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
                struct view_names *storage, struct item *ret_item);

@@ -10,6 +10,7 @@
 #include "catalog/diff.h"
 #include "fs.h"
 #include "layout.h"
+#include "listing.h"
 #include "notify_device.h"
 
 #define JOIN_MS 5000
@@ -449,4 +450,5 @@ void notify_generation(void *ctx, struct atd_catalog *before, struct atd_catalog
             notify_listing(fs->notify, directory);
     }
     queue_end(fs->notify, atd_catalog_generation(after));
+    listings_tidy(fs->listings);
 }

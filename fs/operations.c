@@ -29,6 +29,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     conn->max_background = MAX_BACKGROUND;
     conn->congestion_threshold = CONGESTION;
     conn->time_gran = 1;
+    fs->kernel_lists_unopened = (conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
     passthrough_offer(fs->passthrough);
     if (fs->ready)
         fs->ready(fs);

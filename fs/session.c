@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "file.h"
 #include "fs.h"
+#include "listing.h"
 #include "mountpoint.h"
 #include "publishing.h"
 #include "staging.h"
@@ -209,6 +210,7 @@ static bool end_requests(struct fs *fs)
         return false;
     if (fs->nodes)
         handles_release(fs, &fs->handles);
+    listings_drop(fs->listings);
     if (fs->staging)
         staging_forget(fs->staging); /* what the last requests left */
     return publishing_free(fs) && atd_live_close(fs->live) && notify_stop(fs->notify);
@@ -224,6 +226,7 @@ static void release(struct fs *fs)
         atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
         _exit(ATD_EXIT_OK);
     }
+    listings_release(fs->listings);
     staging_free(fs->staging);
     if (fs->session)
         fuse_session_destroy(fs->session);
@@ -287,12 +290,15 @@ static void raise_descriptor_limit(void)
 
 static int serve(const struct options *options, struct teller *teller)
 {
-    struct fs fs = {.options = options, .ready = on_ready, .ready_ctx = teller};
+    struct listings listings;
+    struct fs fs = {
+        .options = options, .listings = &listings, .ready = on_ready, .ready_ctx = teller};
     struct atd_error why = ATD_ERROR_INIT;
     int rc;
 
     fs.started_at_s = (int64_t)time(NULL);
     handles_init(&fs.handles);
+    listings_init(&listings);
     raise_descriptor_limit();
     rc = make_parts(&fs, &why);
     if (rc == 0)

@@ -20,6 +20,7 @@ enum atd_lock_rank {
     ATD_RANK_SWEEP,       /* catalog/sweep: what is to be looked at */
     ATD_RANK_SHARDS,      /* catalog: shard lists of a generation */
     ATD_RANK_HANDLES,     /* fs/handles: the list of open files */
+    ATD_RANK_LISTINGS,    /* fs/listing: those that are kept */
     ATD_RANK_NODES,       /* fs/nodes: the inode table */
     ATD_RANK_STAGING,     /* fs/staging: its names, what is hidden, empty datasets */
     ATD_RANK_PUBLICATION, /* publish/publication: one publication's requests and reports */

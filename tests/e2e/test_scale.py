@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -13,6 +14,7 @@ LASTING = 3000  # several READDIRs
 COMING = 40
 LISTINGS = 30
 SEES_SECONDS = 30
+STATE_S = 2.1  # so long a reader is given the rest of the state that he began with (listing.c)
 DEADLINE_S = 60 * SLACK
 
 
@@ -56,7 +58,8 @@ def moving(stack, redis_server):
     return Moving(stack, redis_server)
 
 
-def test_a_listing_that_is_read_in_pieces_is_one_state(moving):
+@pytest.mark.parametrize("state_ends", [False, True], ids=["at once", "from another state"])
+def test_a_listing_that_is_read_in_pieces_is_whole(moving, state_ends):
     place = moving.mount / "datasets"
     for begun in (1, LASTING // 2):
         with os.scandir(place) as listing:
@@ -64,6 +67,8 @@ def test_a_listing_that_is_read_in_pieces_is_one_state(moving):
             before = moving.generation()
             moving.move()
             wait_until(lambda: moving.generation() > before, SEES_SECONDS, "a new generation")
+            if state_ends:
+                time.sleep(STATE_S)
             names += [entry.name for entry in listing]
         moving.assert_whole(names)
         expected = moving.lasting | moving.names
@@ -141,3 +146,28 @@ def test_names_that_were_only_listed_go_and_come_back(moving):
     )
     moving.add("lasting-00004")
     wait_until(lambda: bounded(os.path.exists, place / "lasting-00004"), SEES_SECONDS, "it is back")
+
+
+def test_a_repeated_ls_sends_nothing(moving):
+    """Not even an OPENDIR; and after a change it shows that."""
+    place = moving.mount / "datasets"
+    expected = moving.lasting
+
+    def requests():
+        metrics = moving.mount.metrics()
+        return [metrics[f"{kind}_requests"] for kind in ("opendir", "readdir", "lookup", "getattr")]
+
+    def listed():
+        """The metrics themselves take some: as many as when nothing happens in between."""
+        sent = [requests() for _ in range(2)]
+        assert set(ls(place)) == expected
+        sent.append(requests())
+        return all(c - b == b - a for a, b, c in zip(*sent, strict=True))
+
+    wait_until(listed, SEES_SECONDS, "the listing is kept")
+    moving.move()
+    wait_until(
+        lambda: set(ls(place)) == moving.lasting | moving.names, SEES_SECONDS, "the new state"
+    )
+    expected = moving.lasting | moving.names
+    wait_until(listed, SEES_SECONDS, "the new listing is kept")
