@@ -31,6 +31,9 @@
 #define FAILED_IDLE_SHARE 20
 /* ... and have news in less than this as long as they cannot. */
 #define WELL_MS 6000
+/* While somebody writes all the time, what came meanwhile is taken in at once: as long is rested as
+ * the last changes took, but never so long that anybody would notice. */
+#define REST_MAX_MS 15
 /* The load that follows a start from a snapshot. */
 #define FIRST_REQUEST 1u
 
@@ -242,6 +245,7 @@ static uint64_t ask_for(struct atd_live *live, bool load)
     atd_lock_take(&live->lock);
     request = ++live->requested;
     live->load_wanted = live->load_wanted || load;
+    (void)pthread_cond_broadcast(&live->wake);
     atd_lock_give(&live->lock);
     atd_index_wake(live->index);
     return request;
@@ -461,6 +465,19 @@ static void rest_after_failure(struct atd_live *live, int64_t took_ms)
     (void)wait_ms(live, pause_ms > FAILED_PAUSE_MAX_MS ? FAILED_PAUSE_MAX_MS : (unsigned)pause_ms);
 }
 
+/* Who asks for something does not wait for it. */
+static void rest_after_changes(struct atd_live *live, int64_t took_ms)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+    int64_t until_ms = now_ms + (took_ms < REST_MAX_MS ? took_ms : REST_MAX_MS);
+
+    atd_lock_take(&live->lock);
+    for (; now_ms < until_ms && !live->stopping && live->requested == live->served;
+         now_ms = atd_clock_monotonic_ms())
+        atd_cond_wait_ms(&live->wake, &live->lock, (unsigned)(until_ms - now_ms));
+    atd_lock_give(&live->lock);
+}
+
 /* Asking may have taken long; a load that begins now would only hold up the end. */
 static bool is_stopping(struct atd_live *live)
 {
@@ -489,8 +506,12 @@ static void *follow_until_stopped(void *ctx)
         start_ms = atd_clock_monotonic_ms();
         if (news == ATD_NEWS_NONE && turn.asked)
             serve(live, turn.request, turn.stale);
-        if (news == ATD_NEWS_NONE || make_generation(live, news, turn.request))
+        if (news == ATD_NEWS_NONE)
             continue;
+        if (make_generation(live, news, turn.request)) {
+            rest_after_changes(live, atd_clock_monotonic_ms() - start_ms);
+            continue;
+        }
         live->failed_at_ms = atd_clock_monotonic_ms();
         if (!live->index->ops->wait)
             rest_after_failure(live, live->failed_at_ms - start_ms);
