@@ -12,6 +12,7 @@ struct settled {
     struct atd_job last;
     char dataset[64];
     char url[256];
+    char scope[64];
     int rc;
 };
 
@@ -24,6 +25,7 @@ static int settle(void *ctx, struct atd_job *job, struct atd_error *err)
     settled->last = *job;
     (void)snprintf(settled->dataset, sizeof(settled->dataset), "%s", job->dataset);
     (void)snprintf(settled->url, sizeof(settled->url), "%s", job->url);
+    (void)snprintf(settled->scope, sizeof(settled->scope), "%s", job->scope);
     if (settled->sight.wall_ms)
         job->seen = settled->sight;
     return settled->rc;
@@ -44,7 +46,7 @@ static void die_after(const char *dir, void (*act)(struct atd_journal *journal))
     if (child == 0) {
         struct atd_journal *journal;
 
-        if (atd_journal_open(dir, &journal, NULL) == 0)
+        if (atd_journal_open(dir, RIG_SCOPE, &journal, NULL) == 0)
             act(journal);
         _exit(0);
     }
@@ -99,7 +101,7 @@ static void leave_garbage(struct atd_journal *journal)
     {
         FILE *file = fopen(path, "w");
 
-        (void)fputs("atdatafs-job 2 00000000 2 1 1 99999 99999 99999 99999\nnothing", file);
+        (void)fputs("atdatafs-job 3 00000000 2 1 1 99999 99999 99999 99999 99999\nnothing", file);
         (void)fclose(file);
     }
 }
@@ -139,7 +141,7 @@ Test(journal, tells_what_the_dead_left)
     char dir[64];
 
     make_dir(dir);
-    WORKS(atd_journal_open(dir, &journal, err));
+    WORKS(atd_journal_open(dir, RIG_SCOPE, &journal, err));
     die_after(dir, leave_a_job);
     recover(dir, &settled, &warning);
     cr_assert_eq(settled.count, 1);
@@ -147,6 +149,7 @@ Test(journal, tells_what_the_dead_left)
     cr_assert_eq(settled.last.number, 1);
     cr_assert_str_eq(settled.dataset, "d\n1");
     cr_assert_str_eq(settled.url, "s3://bucket/pre/d/x.tar");
+    cr_assert_str_eq(settled.scope, RIG_SCOPE);
     cr_assert_str_eq(settled.last.upload_id, "the id");
     cr_assert_str_eq(settled.last.info.etag, "abc-2");
     cr_assert_eq(settled.last.info.size_bytes, 4096);
@@ -228,6 +231,7 @@ Test(journal, a_sighting_is_kept)
         cr_assert_eq(settled.last.seen.boot_ms, -5);
         cr_assert_eq(settled.last.state, ATD_JOB_COMMITTING);
         cr_assert_str_eq(settled.url, "s3://bucket/pre/d/x.tar");
+        cr_assert_str_eq(settled.scope, RIG_SCOPE);
         cr_assert_str_eq(settled.last.info.etag, "abc-2");
         cr_assert_eq(files_in(dir), 1);
     }
@@ -248,7 +252,7 @@ Test(journal, the_living_are_left_alone)
     char dir[64];
 
     make_dir(dir);
-    WORKS(atd_journal_open(dir, &journal, err));
+    WORKS(atd_journal_open(dir, RIG_SCOPE, &journal, err));
     WORKS(atd_journal_put(journal, &job, err));
     recover(dir, &settled, &warning);
     cr_assert_eq(settled.count, 0);
@@ -275,7 +279,7 @@ static void check_damage(struct atd_sighting seen)
         struct settled settled = {0};
         struct atd_error warning = ATD_ERROR_INIT;
 
-        WORKS(atd_journal_open(dir, &journal, err));
+        WORKS(atd_journal_open(dir, RIG_SCOPE, &journal, err));
         WORKS(atd_journal_put(journal, &job, err));
         {
             uint64_t number;
@@ -418,6 +422,46 @@ Test(journal, an_object_of_the_same_size_is_not_yet_ours)
         rig_start(&rig);
         check_tidy(&rig, 1);
         check_object(&rig, URL, tar);
+        rig_close(&rig);
+        drop_tar(tar);
+    }
+}
+
+/* Two mounts of one index share its state directory, and may send to different servers. */
+Test(journal, what_another_store_has_is_left_to_who_has_that_store)
+{
+    for (int has_object = 0; has_object < 2; has_object++) {
+        struct rig rig = {0};
+        struct atd_bytes tar = make_tar(4096, 1);
+        struct atd_store_upload *upload = NULL;
+        struct atd_publisher_stats stats;
+
+        rig_open(&rig);
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        left_job = job_of(has_object ? ATD_JOB_SENT : ATD_JOB_SENDING);
+        left_job.info = (struct atd_object_info){0};
+        if (has_object) {
+            WORKS(atd_store_memory_put(rig.memory, ATD_STR(URL), tar, err));
+            WORKS(atd_store_stat(rig.memory, ATD_STR(URL), 1000, &left_job.info, err));
+        } else {
+            WORKS(atd_store_upload_begin(rig.memory, ATD_STR(URL), 8 * MIB, 1000,
+                                         left_job.upload_id, &upload, err));
+        }
+        die_after(rig.dir, leave_the_job);
+        atd_store_upload_free(upload);
+        rig.scope = "http://elsewhere:9000";
+        rig_start(&rig);
+        atd_publisher_recover_wait(rig.publisher, DEADLINE_MS);
+        atd_publisher_stats(rig.publisher, &stats);
+        cr_assert_eq(stats.recovered, 0);
+        cr_assert_eq(rig_leftovers(&rig), 1);
+        cr_assert_eq(atd_store_memory_uploads(rig.memory), has_object ? 0u : 1u);
+        cr_assert_eq(objects(&rig), has_object ? 1u : 0u);
+        cr_assert_eq(atomic_load(&rig.events[1]), 1); /* somebody is told that it is left */
+        cr_assert(atd_publisher_close(rig.publisher, 10000));
+        rig.scope = NULL;
+        rig_start(&rig);
+        check_tidy(&rig, 0);
         rig_close(&rig);
         drop_tar(tar);
     }
