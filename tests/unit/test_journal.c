@@ -1,8 +1,8 @@
 #include <fcntl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "publish_rig.h"
+#include "support/child.h"
 
 /* ------------------------------------------------------------------ jobs */
 
@@ -39,10 +39,8 @@ static void recover(const char *dir, struct settled *settled, struct atd_error *
 /* A process that opens a journal, does something, and dies. */
 static void die_after(const char *dir, void (*act)(struct atd_journal *journal))
 {
-    pid_t child = fork();
-    int status;
+    pid_t child = child_fork();
 
-    cr_assert_geq(child, 0);
     if (child == 0) {
         struct atd_journal *journal;
 
@@ -50,8 +48,7 @@ static void die_after(const char *dir, void (*act)(struct atd_journal *journal))
             act(journal);
         _exit(0);
     }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_assert_eq(child_join(child), 0);
 }
 
 static struct atd_job job_of(enum atd_job_state state)
@@ -584,13 +581,15 @@ Test(journal, looks_of_several_processes_make_two)
 
 /* On the disk, with an index in a file: what a child did is there after its death. */
 
+#define KILLED 9 /* the code of who was */
+
 static int die_at; /* the how manieth step */
 static atomic_int steps_done;
 
 static void step(void)
 {
     if (atomic_fetch_add(&steps_done, 1) + 1 == die_at)
-        _exit(9);
+        _exit(KILLED);
 }
 
 static struct atd_write_fault_rule die_at_write(void *ctx, const struct atd_write_event *event)
@@ -679,7 +678,7 @@ static void killed_at_each_step(bool is_over)
         char file[128];
         struct rig rig = {0};
         char line[256];
-        int status;
+        int code;
         pid_t child;
         FILE *out;
         bool named;
@@ -689,8 +688,7 @@ static void killed_at_each_step(bool is_over)
         out = fopen(file, "w");
         cr_assert_eq(fwrite(tar.ptr, 1, tar.len, out), tar.len);
         (void)fclose(out);
-        child = fork();
-        cr_assert_geq(child, 0);
+        child = child_fork();
         if (child == 0) {
             struct rig dying = {0};
 
@@ -699,10 +697,9 @@ static void killed_at_each_step(bool is_over)
             open_on_disk(&dying, dir, paths);
             _exit(publish_on_disk(&dying, tar, is_over ? file : NULL) ? 1 : 0);
         }
-        cr_assert_eq(waitpid(child, &status, 0), child);
-        cr_assert(WIFEXITED(status));
-        cr_assert_neq(WEXITSTATUS(status), 1);
-        deaths += WEXITSTATUS(status) == 9;
+        code = child_join(child);
+        cr_assert(code == 0 || code == KILLED, "%d", code);
+        deaths += code == KILLED;
 
         open_on_disk(&rig, dir, paths);
         (void)snprintf(rig.dir, sizeof(rig.dir), "%.50s/state", dir);
@@ -727,7 +724,7 @@ static void killed_at_each_step(bool is_over)
         cr_assert_eq(files_in(paths[1]), 1);
         close_on_disk(&rig);
         remove_tree(dir);
-        if (WEXITSTATUS(status) == 0)
+        if (code == 0)
             break; /* it had fewer steps: it was not killed */
     }
     cr_assert_geq(deaths, is_over ? 6u : 4u, "%u", deaths);

@@ -1,12 +1,11 @@
-#include <criterion/criterion.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sqlite3.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
+#include "support/child.h"
 #include "writer_suite.h"
 
 static char dir[64];
@@ -306,7 +305,7 @@ Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
 
     expect_done(writer, &one, 1);
     cr_assert_eq(pipe(ready), 0);
-    child = fork();
+    child = child_fork();
     if (child == 0) {
         db = open_db();
         run(db, "BEGIN IMMEDIATE; DELETE FROM dataset_entries");
@@ -318,7 +317,7 @@ Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
     }
     cr_assert_eq(read(ready[0], &byte, 1), 1);
     expect_done(writer, &one, 1);
-    (void)waitpid(child, NULL, 0);
+    cr_assert_eq(child_join(child), 0);
     (void)close(ready[0]);
     (void)close(ready[1]);
     db = open_db();
@@ -346,7 +345,7 @@ Test(sqlite_writer, a_file_in_another_mode_that_is_locked_is_waited_for)
     (void)snprintf(command, sizeof(command), "mkdir -p %s/sub/dir", dir);
     cr_assert_eq(system(command), 0);
     cr_assert_eq(pipe(ready), 0);
-    child = fork();
+    child = child_fork();
     if (child == 0) {
         sqlite3 *db = open_db();
 
@@ -359,7 +358,7 @@ Test(sqlite_writer, a_file_in_another_mode_that_is_locked_is_waited_for)
     }
     cr_assert_eq(read(ready[0], &byte, 1), 1);
     expect_done(writer, &one, 1);
-    (void)waitpid(child, NULL, 0);
+    cr_assert_eq(child_join(child), 0);
     cr_assert_str_eq(ask("PRAGMA journal_mode"), "wal\n");
 }
 
@@ -368,10 +367,12 @@ Test(sqlite_writer, a_journal_that_names_a_file_is_not_played_back)
 {
     const struct atd_index_operation one = an_entry();
     char command[512];
+    pid_t child;
 
     (void)snprintf(command, sizeof(command), "mkdir -p %s/sub/dir", dir);
     cr_assert_eq(system(command), 0);
-    if (fork() == 0) {
+    child = child_fork();
+    if (child == 0) {
         sqlite3 *db = open_db();
 
         run(db, "CREATE TABLE t (x); INSERT INTO t VALUES (1); PRAGMA cache_size = 1; BEGIN; "
@@ -379,7 +380,7 @@ Test(sqlite_writer, a_journal_that_names_a_file_is_not_played_back)
                 "pragma_function_list");
         _exit(0); /* a hot journal stays */
     }
-    (void)wait(NULL);
+    cr_assert_eq(child_join(child), 0);
     cr_assert(exists("-journal"));
     (void)snprintf(command, sizeof(command),
                    "cp %s-journal %s/saved && printf "
@@ -417,8 +418,7 @@ Test(sqlite_writer, broken_files_are_told_apart)
 /* In a child, so that the test itself keeps its rights. */
 static void as_nobody(const char *says, int code)
 {
-    int status = 0;
-    pid_t child = fork();
+    pid_t child = child_fork();
 
     if (child == 0) {
         const struct atd_index_operation one = an_entry();
@@ -433,8 +433,7 @@ static void as_nobody(const char *says, int code)
         rc = atd_index_commit(writer, &one, 1, NULL, &err);
         _exit(rc == -code && strstr(err.text, says) ? 0 : 2);
     }
-    (void)waitpid(child, &status, 0);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", WEXITSTATUS(status));
+    cr_assert_eq(child_join(child), 0);
 }
 
 Test(sqlite_writer, whose_rights_are_missing_is_told)
@@ -505,7 +504,7 @@ Test(sqlite_writer, many_make_the_file_at_once)
         cr_assert_eq(system(command), 0);
         cr_assert_eq(pipe(go), 0);
         for (size_t i = 0; i < 6; i++) {
-            children[i] = fork();
+            children[i] = child_fork();
             if (children[i] == 0) {
                 const struct atd_index_operation one = an_entry();
 
@@ -516,12 +515,8 @@ Test(sqlite_writer, many_make_the_file_at_once)
         }
         (void)close(go[0]);
         (void)close(go[1]);
-        for (size_t i = 0; i < 6; i++) {
-            int status = 0;
-
-            (void)waitpid(children[i], &status, 0);
-            cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", WEXITSTATUS(status));
-        }
+        for (size_t i = 0; i < 6; i++)
+            cr_assert_eq(child_join(children[i]), 0);
     }
 }
 
@@ -533,16 +528,12 @@ Test(sqlite_writer, nobodys_work_is_lost_when_many_write)
 
     /* All of them make the file. */
     for (size_t i = 0; i < SUITE_PROCESSES; i++) {
-        children[i] = fork();
+        children[i] = child_fork();
         if (children[i] == 0)
             _exit(suite_count_up(writer, commits));
     }
-    for (size_t i = 0; i < SUITE_PROCESSES; i++) {
-        int status = 0;
-
-        (void)waitpid(children[i], &status, 0);
-        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    }
+    for (size_t i = 0; i < SUITE_PROCESSES; i++)
+        cr_assert_eq(child_join(children[i]), 0);
     (void)snprintf(wanted, sizeof(wanted), "label:counter@=%u,", SUITE_PROCESSES * commits);
     cr_assert_not_null(strstr(contents(reader), wanted), "%s", suite_seen.text);
 }
