@@ -7,7 +7,7 @@ import time
 import pytest
 
 from attempts import Attempt, attempt, make_datasets
-from bounded import SLACK, ls, read, wait_until
+from bounded import SLACK, bounded, ls, read, wait_until
 from publish_faults import first, goes_on, settled
 from redis_wire import RedisWire
 from servers import RedisServer, free_port
@@ -177,8 +177,11 @@ def test_a_replica_is_read_only(team, own_redis, tmp_path_factory):
         # What is published at the master shows at the replica.
         master = team.mount(options={"timeout": TIMEOUT_S})
         attempt(master, path, "mnist").must_work()
-        wait_until(lambda: "late.tar" in ls(mount / "datasets" / "mnist"), 20, "it shows")
-        assert read(mount / "datasets" / "mnist" / "late.tar") == path.read_bytes()
+        shown = mount / "datasets" / "mnist" / "late.tar"
+        wait_until(lambda: shown.name in ls(shown.parent), 20, "it is listed")
+        # cp looked for it here before: the kernel is told a moment after the listing.
+        wait_until(lambda: bounded(shown.exists), 20, "it is there")
+        assert read(shown) == path.read_bytes()
 
 
 def config(own_redis, **values):
