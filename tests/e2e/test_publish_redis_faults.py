@@ -20,12 +20,6 @@ NOTICED_SECONDS = 15 + SLACK  # that an index is away, or is back
 
 
 @pytest.fixture
-def own_redis(tmp_path_factory):
-    with RedisServer(tmp_path_factory.mktemp("own-redis")) as server:
-        yield server
-
-
-@pytest.fixture
 def team(stack, own_redis, minio, proxy):
     """A team with a Redis of its own."""
     return TeamWorld(stack, own_redis, minio, proxy)
@@ -64,6 +58,18 @@ class HeldCommit:
         self.proxy.behave()
 
 
+@contextlib.contextmanager
+def gone_before_the_commit(team, own_redis, how, mount, path):
+    """The copy goes on to its commit, and the server is gone; a stopped one until the end."""
+    with contextlib.ExitStack() as outage, HeldCommit(team, mount, path) as one:
+        if how == "stopped":
+            outage.enter_context(own_redis.paused())
+        else:
+            own_redis.kill()
+        team.remote.proxy.behave()
+        yield one, outage
+
+
 def test_a_redis_that_is_down_refuses_at_create(team, own_redis):
     mount = mount_team(team)
     own_redis.kill()
@@ -84,12 +90,7 @@ def test_a_redis_that_is_down_refuses_at_create(team, own_redis):
 def test_a_redis_that_goes_before_the_commit(team, own_redis, how):
     mount = mount_team(team)
     path = team.shard("held.tar", seed=1)
-    with contextlib.ExitStack() as exits, HeldCommit(team, mount, path) as one:
-        if how == "stopped":
-            exits.enter_context(own_redis.paused())
-        else:
-            own_redis.kill()
-        team.remote.proxy.behave()
+    with gone_before_the_commit(team, own_redis, how, mount, path) as (one, _):
         one.wait()
         one.must_fail()
         assert one.seconds < END_SECONDS
@@ -108,14 +109,9 @@ def test_a_redis_that_goes_before_the_commit(team, own_redis, how):
 def test_a_redis_that_is_back_in_time_is_waited_for(team, own_redis, how):
     mount = mount_team(team)
     path = team.shard("held.tar", seed=1)
-    with contextlib.ExitStack() as exits, HeldCommit(team, mount, path) as one:
-        if how == "stopped":
-            exits.enter_context(own_redis.paused())
-        else:
-            own_redis.kill()
-        team.remote.proxy.behave()
+    with gone_before_the_commit(team, own_redis, how, mount, path) as (one, outage):
         time.sleep(1)  # of its outage
-        exits.close()
+        outage.close()
         if how == "restarted":
             own_redis.start()
         one.wait()

@@ -158,6 +158,19 @@ static void expect_failure(const char *script, enum after after, int code, const
     stop(index);
 }
 
+/* What a load of each script reports. */
+static void expect_seen(const char *const *scripts, const char *const *wanted, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct atd_index *index = start(&scripts[i], 1, SILENCE);
+        struct atd_error err = ATD_ERROR_INIT;
+
+        cr_assert_eq(see(index, &seen, &err), 0, "%zu: %s", i, err.text);
+        cr_expect_str_eq(seen.text, wanted[i], "%zu: %s", i, seen.text);
+        stop(index);
+    }
+}
+
 Test(redis_load, a_sound_script_loads)
 {
     static const char *const scripts[] = {
@@ -183,14 +196,7 @@ Test(redis_load, a_sound_script_loads)
         "!key: (a key is too long to be read)\n",
     };
 
-    for (size_t i = 0; i < ATD_ARRAY_LEN(scripts); i++) {
-        struct atd_index *index = start(&scripts[i], 1, SILENCE);
-        struct atd_error err = ATD_ERROR_INIT;
-
-        cr_assert_eq(see(index, &seen, &err), 0, "%zu: %s", i, err.text);
-        cr_expect_str_eq(seen.text, wanted[i], "%zu: %s", i, seen.text);
-        stop(index);
-    }
+    expect_seen(scripts, wanted, ATD_ARRAY_LEN(scripts));
 }
 
 #define LABEL_OF(cid_with_length)                                                           \
@@ -218,14 +224,7 @@ Test(redis_load, an_entry_that_only_its_label_knows_is_read)
         "entry:c=x,s,1\nlabel:x@=c\n",
     };
 
-    for (size_t i = 0; i < ATD_ARRAY_LEN(scripts); i++) {
-        struct atd_index *index = start(&scripts[i], 1, SILENCE);
-        struct atd_error err = ATD_ERROR_INIT;
-
-        cr_assert_eq(see(index, &seen, &err), 0, "%zu: %s", i, err.text);
-        cr_expect_str_eq(seen.text, wanted[i], "%zu: %s", i, seen.text);
-        stop(index);
-    }
+    expect_seen(scripts, wanted, ATD_ARRAY_LEN(scripts));
 }
 
 /* ------------------------------------------------------------------ one state of a dataset */

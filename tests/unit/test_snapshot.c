@@ -356,16 +356,22 @@ Test(snapshot, any_index_comes_back)
 /* ------------------------------------------------------------------ what is not whole counts not
  */
 
+/* In a new place; *ret_bytes is the caller's. */
+static size_t save_and_read(const struct atd_catalog *catalog, struct place *ret_place,
+                            uint8_t **ret_bytes)
+{
+    make_place(ret_place);
+    save(catalog, ret_place);
+    return read_file(ret_place, ret_bytes);
+}
+
 Test(snapshot, every_damaged_byte_is_noticed)
 {
     struct atd_catalog *catalog = load_all_kinds();
     struct place place;
     uint8_t *bytes;
-    size_t len;
+    size_t len = save_and_read(catalog, &place, &bytes);
 
-    make_place(&place);
-    save(catalog, &place);
-    len = read_file(&place, &bytes);
     for (size_t i = 0; i < len; i++) {
         static const uint8_t flips[] = {0x01, 0x80, 0xff};
 
@@ -388,11 +394,8 @@ Test(snapshot, every_cut_and_every_byte_too_many_is_noticed)
     struct atd_catalog *catalog = load_all_kinds();
     struct place place;
     uint8_t *bytes;
-    size_t len;
+    size_t len = save_and_read(catalog, &place, &bytes);
 
-    make_place(&place);
-    save(catalog, &place);
-    len = read_file(&place, &bytes);
     for (size_t i = 0; i < len; i++) {
         write_file(&place, bytes, i);
         cr_assert_eq(try_to_load(&place), -EBADMSG, "%zu bytes", i);
@@ -418,11 +421,8 @@ Test(snapshot, lengths_and_counts_are_not_believed)
     struct atd_catalog *catalog = load_all_kinds();
     struct place place;
     uint8_t *bytes;
-    size_t len;
+    size_t len = save_and_read(catalog, &place, &bytes);
 
-    make_place(&place);
-    save(catalog, &place);
-    len = read_file(&place, &bytes);
     for (size_t i = 0; i + 4 <= len - ATD_SHA256_BYTES; i++) {
         static const uint32_t values[] = {0, 1, 0x7fffffff, 0xfffffffe, 0xffffffff};
         uint8_t before[4];

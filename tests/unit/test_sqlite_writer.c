@@ -291,6 +291,31 @@ Test(sqlite_writer, a_link_leads_to_the_real_file)
     cr_assert_eq(atd_index_writer_check(writer, NULL), -EINVAL);
 }
 
+/* Another program that has begun so, and commits after 300 ms; when this returns it has begun. */
+static pid_t hold_for_a_while(const char *sql)
+{
+    int ready[2];
+    pid_t child;
+    char byte;
+
+    cr_assert_eq(pipe(ready), 0);
+    child = child_fork();
+    if (child == 0) {
+        sqlite3 *db = open_db();
+
+        run(db, sql);
+        (void)!write(ready[1], "", 1);
+        (void)usleep(300000);
+        run(db, "COMMIT");
+        (void)sqlite3_close(db);
+        _exit(0);
+    }
+    (void)close(ready[1]);
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    (void)close(ready[0]);
+    return child;
+}
+
 Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
 {
     const struct atd_index_operation one = an_entry();
@@ -298,28 +323,13 @@ Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
     struct atd_error err = ATD_ERROR_INIT;
     struct atd_index_entry found;
     int64_t start_ms;
-    int ready[2];
     sqlite3 *db;
     pid_t child;
-    char byte;
 
     expect_done(writer, &one, 1);
-    cr_assert_eq(pipe(ready), 0);
-    child = child_fork();
-    if (child == 0) {
-        db = open_db();
-        run(db, "BEGIN IMMEDIATE; DELETE FROM dataset_entries");
-        (void)!write(ready[1], "", 1);
-        (void)usleep(300000);
-        run(db, "COMMIT");
-        (void)sqlite3_close(db);
-        _exit(0);
-    }
-    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    child = hold_for_a_while("BEGIN IMMEDIATE; DELETE FROM dataset_entries");
     expect_done(writer, &one, 1);
     cr_assert_eq(child_join(child), 0);
-    (void)close(ready[0]);
-    (void)close(ready[1]);
     db = open_db();
     run(db, "BEGIN IMMEDIATE");
     start_ms = atd_clock_monotonic_ms();
@@ -338,25 +348,11 @@ Test(sqlite_writer, a_file_in_another_mode_that_is_locked_is_waited_for)
 {
     const struct atd_index_operation one = an_entry();
     char command[256];
-    int ready[2];
-    char byte;
     pid_t child;
 
     (void)snprintf(command, sizeof(command), "mkdir -p %s/sub/dir", dir);
     cr_assert_eq(system(command), 0);
-    cr_assert_eq(pipe(ready), 0);
-    child = child_fork();
-    if (child == 0) {
-        sqlite3 *db = open_db();
-
-        run(db, "CREATE TABLE t (x); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)");
-        (void)!write(ready[1], "", 1);
-        (void)usleep(300000);
-        run(db, "COMMIT");
-        (void)sqlite3_close(db);
-        _exit(0);
-    }
-    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    child = hold_for_a_while("CREATE TABLE t (x); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)");
     expect_done(writer, &one, 1);
     cr_assert_eq(child_join(child), 0);
     cr_assert_str_eq(ask("PRAGMA journal_mode"), "wal\n");
