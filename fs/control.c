@@ -16,18 +16,6 @@
 const char *const control_names[CONTROL_FILES] = {"status.json", "metrics", "events.jsonl",
                                                   "config.json"};
 
-static void put_text(struct atd_json_writer *json, const char *key, const char *text)
-{
-    atd_json_key(json, key);
-    atd_json_text(json, text);
-}
-
-static void put_uint(struct atd_json_writer *json, const char *key, uint64_t value)
-{
-    atd_json_key(json, key);
-    atd_json_uint(json, value);
-}
-
 static void put_bool(struct atd_json_writer *json, const char *key, bool value)
 {
     atd_json_key(json, key);
@@ -39,14 +27,14 @@ static void put_time(struct atd_json_writer *json, const char *key, int64_t seco
     char text[ATD_CLOCK_TEXT_MAX];
 
     atd_clock_format(seconds, text);
-    put_text(json, key, text);
+    atd_json_put_text(json, key, text);
 }
 
 static void put_problem(struct atd_json_writer *json, const char *what, struct atd_str key,
                         struct atd_str reason)
 {
     atd_json_object_begin(json);
-    put_text(json, "what", what);
+    atd_json_put_text(json, "what", what);
     atd_json_key(json, "key");
     atd_json_str(json, key);
     atd_json_key(json, "reason");
@@ -86,14 +74,14 @@ static void put_snapshot(const struct atd_live_status *live, struct atd_json_wri
         return;
     atd_json_key(json, "snapshot");
     atd_json_object_begin(json);
-    put_text(json, "path", live->snapshot_path);
+    atd_json_put_text(json, "path", live->snapshot_path);
     put_bool(json, "shown", live->from_snapshot);
     if (live->from_snapshot)
         put_time(json, "time", live->snapshot_s);
     if (live->snapshot_saved_s)
         put_time(json, "saved_at", live->snapshot_saved_s);
     if (live->snapshot_error[0])
-        put_text(json, "error", live->snapshot_error);
+        atd_json_put_text(json, "error", live->snapshot_error);
     atd_json_object_end(json);
 }
 
@@ -104,23 +92,23 @@ static void put_index(struct fs *fs, struct atd_catalog *catalog, struct atd_jso
     atd_live_status(fs->live, &live);
     atd_json_key(json, "index");
     atd_json_object_begin(json);
-    put_text(json, "provider", fs->index->ops->provider);
-    put_text(json, "location", fs->index->location);
-    put_text(json, "state", live.stale ? "stale" : "live");
+    atd_json_put_text(json, "provider", fs->index->ops->provider);
+    atd_json_put_text(json, "location", fs->index->location);
+    atd_json_put_text(json, "state", live.stale ? "stale" : "live");
     put_bool(json, "stale", live.stale);
     if (live.stale)
-        put_text(json, "error", live.error);
+        atd_json_put_text(json, "error", live.error);
     put_snapshot(&live, json);
-    put_uint(json, "generation", atd_catalog_generation(catalog));
+    atd_json_put_uint(json, "generation", atd_catalog_generation(catalog));
     put_time(json, "loaded_at", atd_catalog_loaded_at_s(catalog));
-    put_text(json, "coherence", live.coherence);
-    put_uint(json, "loads", live.loads);
-    put_uint(json, "updates", live.updates);
-    put_uint(json, "load_failures", live.load_failures);
-    put_uint(json, "datasets", atd_catalog_dataset_count(catalog));
-    put_uint(json, "entries", atd_catalog_entry_count(catalog));
-    put_uint(json, "schemas", atd_catalog_schema_count(catalog));
-    put_uint(json, "labels", atd_catalog_label_count(catalog));
+    atd_json_put_text(json, "coherence", live.coherence);
+    atd_json_put_uint(json, "loads", live.loads);
+    atd_json_put_uint(json, "updates", live.updates);
+    atd_json_put_uint(json, "load_failures", live.load_failures);
+    atd_json_put_uint(json, "datasets", atd_catalog_dataset_count(catalog));
+    atd_json_put_uint(json, "entries", atd_catalog_entry_count(catalog));
+    atd_json_put_uint(json, "schemas", atd_catalog_schema_count(catalog));
+    atd_json_put_uint(json, "labels", atd_catalog_label_count(catalog));
     atd_json_object_end(json);
 }
 
@@ -131,15 +119,15 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
 
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    put_text(&json, "version", ATD_VERSION);
-    put_uint(&json, "pid", (uint64_t)getpid());
+    atd_json_put_text(&json, "version", ATD_VERSION);
+    atd_json_put_uint(&json, "pid", (uint64_t)getpid());
     put_time(&json, "mounted_at", fs->started_at_s);
-    put_text(&json, "mountpoint", fs->options->mountpoint);
+    atd_json_put_text(&json, "mountpoint", fs->options->mountpoint);
     put_bool(&json, "passthrough", passthrough_is_on(fs->passthrough));
     put_index(fs, catalog, &json);
     remote_write_status(fs->remote, &json);
     publishing_write_status(fs, &json);
-    put_uint(&json, "nodes", nodes_count(fs->nodes));
+    atd_json_put_uint(&json, "nodes", nodes_count(fs->nodes));
     atd_json_key(&json, "problems");
     atd_json_array_begin(&json);
     for (size_t i = 0; i < atd_catalog_problem_kept(catalog); i++) {
@@ -150,7 +138,7 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
     shard_problems = put_shard_problems(&json, catalog);
     atd_json_array_end(&json);
     /* All of them, also those beyond what is listed. */
-    put_uint(&json, "problem_count", atd_catalog_problem_count(catalog) + shard_problems);
+    atd_json_put_uint(&json, "problem_count", atd_catalog_problem_count(catalog) + shard_problems);
     atd_json_object_end(&json);
     atd_buf_append_byte(out, '\n');
 }
@@ -158,7 +146,7 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
 static void put_named(struct atd_json_writer *json, const char *key, const char *text)
 {
     if (text)
-        put_text(json, key, text);
+        atd_json_put_text(json, key, text);
 }
 
 /* No secrets: neither the Redis password nor what the env file holds. */
@@ -174,21 +162,21 @@ static void put_remote_config(struct atd_json_writer *json, const struct options
     put_named(json, "password_file", options->password_file);
     put_bool(json, "unsigned", options->unsigned_requests);
     put_named(json, "cache_dir", options->cache_dir);
-    put_uint(json, "cache_size", options->cache_size_bytes);
-    put_uint(json, "cache_floor", options->cache_floor_bytes);
-    put_uint(json, "memory", options->memory_bytes);
-    put_uint(json, "timeout_s", options->timeout_s);
+    atd_json_put_uint(json, "cache_size", options->cache_size_bytes);
+    atd_json_put_uint(json, "cache_floor", options->cache_floor_bytes);
+    atd_json_put_uint(json, "memory", options->memory_bytes);
+    atd_json_put_uint(json, "timeout_s", options->timeout_s);
 }
 
 static void put_publish_config(struct atd_json_writer *json, const struct options *options)
 {
     put_bool(json, "read_only", options->read_only);
     put_bool(json, "allow_delete", options->allow_delete);
-    put_text(json, "compat", options->universal ? "universal" : "modern");
+    atd_json_put_text(json, "compat", options->universal ? "universal" : "modern");
     put_named(json, "state_dir", options->state_dir);
-    put_uint(json, "spool_limit", options->spool_limit_bytes);
-    put_uint(json, "spool_floor", options->spool_floor_bytes);
-    put_uint(json, "scratch_limit", options->scratch_limit_bytes);
+    atd_json_put_uint(json, "spool_limit", options->spool_limit_bytes);
+    atd_json_put_uint(json, "spool_floor", options->spool_floor_bytes);
+    atd_json_put_uint(json, "scratch_limit", options->scratch_limit_bytes);
 }
 
 static void write_config(struct fs *fs, struct atd_buf *out)
@@ -209,12 +197,12 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     put_bool(&json, "allow_other", options->allow_other);
     put_bool(&json, "default_permissions", options->default_permissions);
     put_bool(&json, "foreground", options->foreground);
-    put_uint(&json, "uid", options->uid);
-    put_uint(&json, "gid", options->gid);
+    atd_json_put_uint(&json, "uid", options->uid);
+    atd_json_put_uint(&json, "gid", options->gid);
     (void)snprintf(umask_text, sizeof(umask_text), "%03o", (unsigned)options->umask);
-    put_text(&json, "umask", umask_text);
-    put_text(&json, "consistency", options->barrier ? "barrier" : "eventual");
-    put_uint(&json, "poll_ms", ATD_INDEX_POLL_MS);
+    atd_json_put_text(&json, "umask", umask_text);
+    atd_json_put_text(&json, "consistency", options->barrier ? "barrier" : "eventual");
+    atd_json_put_uint(&json, "poll_ms", ATD_INDEX_POLL_MS);
     put_remote_config(&json, options);
     put_publish_config(&json, options);
     atd_json_object_end(&json);

@@ -36,12 +36,6 @@ void events_free(struct events *events)
     free(events);
 }
 
-static void put_text(struct atd_json_writer *json, const char *key, const char *text)
-{
-    atd_json_key(json, key);
-    atd_json_text(json, text);
-}
-
 static void begin(struct atd_json_writer *json, struct atd_buf *line, const char *event)
 {
     char now[ATD_CLOCK_TEXT_MAX];
@@ -49,8 +43,8 @@ static void begin(struct atd_json_writer *json, struct atd_buf *line, const char
     atd_clock_format((int64_t)time(NULL), now);
     atd_json_init(json, line, ATD_JSON_TIGHT);
     atd_json_object_begin(json);
-    put_text(json, "time", now);
-    put_text(json, "event", event);
+    atd_json_put_text(json, "time", now);
+    atd_json_put_text(json, "event", event);
 }
 
 /* Takes the line. */
@@ -80,9 +74,9 @@ void events_note(struct events *events, const char *what, const struct atd_error
     const char *name = strerrorname_np(why->code);
 
     begin(&json, &line, "error");
-    put_text(&json, "what", what);
-    put_text(&json, "errno", name ? name : "?");
-    put_text(&json, "reason", why->text);
+    atd_json_put_text(&json, "what", what);
+    atd_json_put_text(&json, "errno", name ? name : "?");
+    atd_json_put_text(&json, "reason", why->text);
     end(events, &json, &line);
 }
 
@@ -93,9 +87,9 @@ void events_note_published(struct events *events, const char *path, const char *
     struct atd_json_writer json;
 
     begin(&json, &line, "published");
-    put_text(&json, "path", path);
-    put_text(&json, "url", url);
-    put_text(&json, "cid", cid);
+    atd_json_put_text(&json, "path", path);
+    atd_json_put_text(&json, "url", url);
+    atd_json_put_text(&json, "cid", cid);
     atd_json_key(&json, "size_bytes");
     atd_json_uint(&json, size_bytes);
     end(events, &json, &line);

@@ -16,17 +16,6 @@
 #include "unlinked.h"
 #include "verdict.h"
 
-static void reply_refused(fuse_req_t req, const char *operation, const struct node *directory,
-                          const char *name, const struct atd_error *why)
-{
-    char path[TARGET_PATH_MAX];
-    char what[TARGET_PATH_MAX + 320];
-
-    layout_path(fs_of(req), directory, path, sizeof(path));
-    (void)snprintf(what, sizeof(what), "%s %s/%.255s", operation, path, name);
-    reply_error(fs_of(req), req, what, why);
-}
-
 /* What nobody may change, wherever it is: true when the request was answered. */
 static bool reply_if_fixed(fuse_req_t req, const char *operation, const struct node *directory,
                            const char *name)
@@ -46,7 +35,7 @@ static bool reply_if_fixed(fuse_req_t req, const char *operation, const struct n
         (void)atd_error_set(&why, EACCES, "nothing can be changed here");
     else
         return false;
-    reply_refused(req, operation, directory, name, &why);
+    reply_name_error(req, operation, directory, name, &why);
     return true;
 }
 
@@ -101,7 +90,7 @@ static int answer_mkdir(struct deferred *deferred)
     if (rc == -EWOULDBLOCK)
         return rc;
     if (rc)
-        reply_refused(req, "mkdir", directory, deferred->name, &why);
+        reply_name_error(req, "mkdir", directory, deferred->name, &why);
     else
         reply_made(req, deferred->number, deferred->name);
     return 0;
@@ -183,22 +172,10 @@ static int answer_unlink(struct deferred *deferred)
     if (rc == -EWOULDBLOCK)
         return rc;
     if (rc)
-        reply_refused(req, "unlink", directory, deferred->name, &why);
+        reply_name_error(req, "unlink", directory, deferred->name, &why);
     else if (!answered)
         (void)fuse_reply_err(req, 0);
     return 0;
-}
-
-/* The staged file, note or directory of a name; NULL when there is none. */
-static struct staged *find_staged(struct fs *fs, const struct node *directory, const char *name)
-{
-    struct staged_where storage;
-    struct staged_place place;
-
-    if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
-                         &place))
-        return NULL;
-    return staging_find(fs->staging, &place);
 }
 
 /*
@@ -234,7 +211,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
     if (reply_if_fixed(req, "unlink", directory, name))
         return;
-    staged = find_staged(fs, directory, name);
+    staged = target_find_staged(fs, directory, name);
     if (staged && !is_published(fs, staged)) {
         /* What was sent of it is taken back by the publisher, when its last handle is closed. */
         rc = end_publish(staged, &why);
@@ -242,7 +219,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
             (void)staging_remove(fs->staging, staged);
         staged_unref(fs->staging, staged);
         if (rc)
-            reply_refused(req, "unlink", directory, name, &why);
+            reply_name_error(req, "unlink", directory, name, &why);
         else
             (void)fuse_reply_err(req, 0);
         return;
@@ -291,7 +268,7 @@ static void rmdir_dataset(fuse_req_t req, const struct node *directory, const ch
     if (rc == 0 && !staging_remove_dataset(fs->staging, atd_str_from(name)))
         rc = atd_error_set(&why, ENOENT, "there is no such dataset");
     if (rc)
-        reply_refused(req, "rmdir", directory, name, &why);
+        reply_name_error(req, "rmdir", directory, name, &why);
     else
         (void)fuse_reply_err(req, 0);
 }
@@ -311,7 +288,7 @@ static int answer_rmdir(struct deferred *deferred)
         rmdir_dataset(req, directory, deferred->name);
         return 0;
     }
-    staged = find_staged(fs, directory, deferred->name);
+    staged = target_find_staged(fs, directory, deferred->name);
     if (!staged || staged->kind != STAGED_DIR)
         rc = atd_error_set(&why, ENOENT, "there is no such directory");
     if (rc == 0 && !staging_remove(fs->staging, staged))
@@ -319,7 +296,7 @@ static int answer_rmdir(struct deferred *deferred)
     if (staged)
         staged_unref(fs->staging, staged);
     if (rc)
-        reply_refused(req, "rmdir", directory, deferred->name, &why);
+        reply_name_error(req, "rmdir", directory, deferred->name, &why);
     else
         (void)fuse_reply_err(req, 0);
     return 0;
@@ -346,7 +323,7 @@ void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char 
         return;
     if (directory->kind != NODE_LABELS) {
         (void)atd_error_set(&why, EACCES, "links are made in labels/ only");
-        reply_refused(req, "symlink", directory, name, &why);
+        reply_name_error(req, "symlink", directory, name, &why);
         return;
     }
     index_edit_label(fs, req, parent, name, link);
@@ -361,7 +338,7 @@ void op_link(fuse_req_t req, fuse_ino_t number, fuse_ino_t parent, const char *n
     if (reply_if_fixed(req, "link", directory, name))
         return;
     (void)atd_error_set(&why, EPERM, "a file has one name here");
-    reply_refused(req, "link", directory, name, &why);
+    reply_name_error(req, "link", directory, name, &why);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
@@ -374,5 +351,5 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
     if (reply_if_fixed(req, "mknod", directory, name))
         return;
     (void)atd_error_set(&why, EPERM, "only ordinary files can be made here");
-    reply_refused(req, "mknod", directory, name, &why);
+    reply_name_error(req, "mknod", directory, name, &why);
 }

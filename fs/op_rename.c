@@ -183,17 +183,6 @@ static int rename_published(struct rename_work *work, const struct node *directo
 
 /* ------------------------------------------------------------------ the request */
 
-static struct staged *find_staged(struct fs *fs, const struct node *directory, const char *name)
-{
-    struct staged_where storage;
-    struct staged_place place;
-
-    if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
-                         &place))
-        return NULL;
-    return staging_find(fs->staging, &place);
-}
-
 static int check(struct rename_work *work, const struct node *directory,
                  const struct node *new_directory, struct atd_error *err)
 {
@@ -226,7 +215,7 @@ static int rename_it(struct rename_work *work)
     }
     rc = check(work, directory, new_directory, &why);
     if (rc == 0)
-        staged = find_staged(fs, directory, work->name);
+        staged = target_find_staged(fs, directory, work->name);
     if (staged && is_published(fs, staged))
         rc = atd_error_set(&why, EPERM, "published shards keep their names");
     else if (rc == 0 && staged)

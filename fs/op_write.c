@@ -19,17 +19,6 @@
 #include "reply.h"
 #include "verdict.h"
 
-static void reply_refused(fuse_req_t req, const char *operation, const struct node *directory,
-                          const char *name, const struct atd_error *why)
-{
-    char path[TARGET_PATH_MAX];
-    char what[TARGET_PATH_MAX + 320];
-
-    layout_path(fs_of(req), directory, path, sizeof(path));
-    (void)snprintf(what, sizeof(what), "%s %s/%.255s", operation, path, name);
-    reply_error(fs_of(req), req, what, why);
-}
-
 /* ------------------------------------------------------------------ CREATE */
 
 static int stage_new(struct fs *fs, const struct target *target, struct staged **ret_staged,
@@ -118,7 +107,7 @@ static int answer_create(struct deferred *deferred)
     if (!directory)
         (void)fuse_reply_err(req, ESTALE);
     else if (rc)
-        reply_refused(req, "create", directory, deferred->name, &why);
+        reply_name_error(req, "create", directory, deferred->name, &why);
     else
         reply_created(req, directory, deferred->name, staged, &deferred->info);
     return 0;
@@ -137,7 +126,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
         (void)fuse_reply_err(req, ESTALE);
     } else if (!fs->publisher) {
         (void)publishing_refuse(fs, &why);
-        reply_refused(req, "create", directory, name, &why);
+        reply_name_error(req, "create", directory, name, &why);
     } else {
         defer(req, &(struct deferred_args){.number = parent, .name = name, .info = info},
               answer_create);

@@ -329,12 +329,6 @@ int publishing_ready(struct fs *fs, enum atd_effort effort, struct atd_error *er
     X(put_back, "published shards that a failover of the index had lost")  \
     X(recovered, "publishes of processes that died, finished or taken back")
 
-static void put_text(struct atd_json_writer *json, const char *key, const char *text)
-{
-    atd_json_key(json, key);
-    atd_json_text(json, text);
-}
-
 void publishing_write_status(struct fs *fs, struct atd_json_writer *json)
 {
     struct publishing *publishing = fs->publishing;
@@ -350,11 +344,11 @@ void publishing_write_status(struct fs *fs, struct atd_json_writer *json)
     }
     atd_json_key(json, "publishing");
     atd_json_object_begin(json);
-    put_text(json, "state", why.code ? "off" : "ready");
+    atd_json_put_text(json, "state", why.code ? "off" : "ready");
     if (why.code)
-        put_text(json, "reason", why.text);
+        atd_json_put_text(json, "reason", why.text);
     if (publishing && publishing->parts.prefix_url)
-        put_text(json, "store", publishing->parts.prefix_url);
+        atd_json_put_text(json, "store", publishing->parts.prefix_url);
     atd_json_key(json, "under_way");
     atd_json_uint(json, stats.under_way);
 #define X(name, help)          \

@@ -199,18 +199,6 @@ const char *remote_cache_path(const struct remote *remote)
 
 /* ------------------------------------------------------------------ what is shown */
 
-static void put_text(struct atd_json_writer *json, const char *key, const char *text)
-{
-    atd_json_key(json, key);
-    atd_json_text(json, text);
-}
-
-static void put_uint(struct atd_json_writer *json, const char *key, uint64_t value)
-{
-    atd_json_key(json, key);
-    atd_json_uint(json, value);
-}
-
 void remote_write_status(struct remote *remote, struct atd_json_writer *json)
 {
     struct atd_net_stats *net = atd_http_stats(remote->engine);
@@ -221,27 +209,28 @@ void remote_write_status(struct remote *remote, struct atd_json_writer *json)
     atd_store_speed(remote->s3, &first_byte_ms, &bytes_per_s);
     atd_json_key(json, "store");
     atd_json_object_begin(json);
-    put_text(json, "endpoint", remote->endpoint);
-    put_text(json, "credentials",
-             remote->credentials ? atd_credentials_source(remote->credentials) : "none (unsigned)");
-    put_uint(json, "first_byte_ms", first_byte_ms);
-    put_uint(json, "bytes_per_second", bytes_per_s);
-#define X(name, help) put_uint(json, #name, atomic_load(&net->name));
+    atd_json_put_text(json, "endpoint", remote->endpoint);
+    atd_json_put_text(json, "credentials",
+                      remote->credentials ? atd_credentials_source(remote->credentials)
+                                          : "none (unsigned)");
+    atd_json_put_uint(json, "first_byte_ms", first_byte_ms);
+    atd_json_put_uint(json, "bytes_per_second", bytes_per_s);
+#define X(name, help) atd_json_put_uint(json, #name, atomic_load(&net->name));
     ATD_NET_GAUGES(X)
     ATD_NET_COUNTERS(X)
 #undef X
-    put_uint(json, "objects_known", atd_object_table_count(remote->table));
+    atd_json_put_uint(json, "objects_known", atd_object_table_count(remote->table));
     atd_json_object_end(json);
     atd_json_key(json, "cache");
     atd_json_object_begin(json);
     if (remote->dir) {
-        put_text(json, "directory", remote->options->cache_dir);
-        put_uint(json, "used_bytes", atd_cache_dir_used_bytes(remote->dir));
-        put_uint(json, "limit_bytes", remote->options->cache_size_bytes);
+        atd_json_put_text(json, "directory", remote->options->cache_dir);
+        atd_json_put_uint(json, "used_bytes", atd_cache_dir_used_bytes(remote->dir));
+        atd_json_put_uint(json, "limit_bytes", remote->options->cache_size_bytes);
     }
     if (remote->cache_why.code)
-        put_text(json, "error", remote->cache_why.text);
-#define X(name, help) put_uint(json, #name, atomic_load(&cache->name));
+        atd_json_put_text(json, "error", remote->cache_why.text);
+#define X(name, help) atd_json_put_uint(json, #name, atomic_load(&cache->name));
     ATD_CACHE_GAUGES(X)
     ATD_CACHE_COUNTERS(X)
 #undef X

@@ -6,10 +6,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "file.h"
 #include "layout.h"
 
 /* A reader that opens a missing shard in a loop must not fill the log. */
 #define LOG_LINES_A_SECOND 10
+/* Of a path in a message; more is cut. */
+#define SHOWN_PATH_BYTES 800
 
 static bool may_log(void)
 {
@@ -38,12 +41,23 @@ void reply_error(struct fs *fs, fuse_req_t req, const char *what, const struct a
 void reply_node_error(struct fs *fs, fuse_req_t req, const char *operation, const struct node *node,
                       const struct atd_error *why)
 {
-    char path[800];
-    char what[860];
+    char path[SHOWN_PATH_BYTES];
+    char what[SHOWN_PATH_BYTES + 60];
 
     layout_path(fs, node, path, sizeof(path));
     (void)snprintf(what, sizeof(what), "%s %s", operation, path);
     reply_error(fs, req, what, why);
+}
+
+void reply_name_error(fuse_req_t req, const char *operation, const struct node *directory,
+                      const char *name, const struct atd_error *why)
+{
+    char path[SHOWN_PATH_BYTES];
+    char what[SHOWN_PATH_BYTES + 320];
+
+    layout_path(fs_of(req), directory, path, sizeof(path));
+    (void)snprintf(what, sizeof(what), "%s %s/%.255s", operation, path, name);
+    reply_error(fs_of(req), req, what, why);
 }
 
 /* It may be something else at the next look, without a notification. */

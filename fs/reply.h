@@ -16,6 +16,10 @@ void reply_error(struct fs *fs, fuse_req_t req, const char *what, const struct a
 void reply_node_error(struct fs *fs, fuse_req_t req, const char *operation, const struct node *node,
                       const struct atd_error *why);
 
+/* The same, of a name in a directory: "create datasets/x/y.tar". */
+void reply_name_error(fuse_req_t req, const char *operation, const struct node *directory,
+                      const char *name, const struct atd_error *why);
+
 /*
  * Fills the entry of an item's node: number, attributes, how long to keep them. Nothing is kept
  * when the item is not of the current generation.

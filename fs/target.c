@@ -155,6 +155,17 @@ int target_find(struct fs *fs, const struct node *directory, const char *name,
     return fill(fs, ret_target, err);
 }
 
+struct staged *target_find_staged(struct fs *fs, const struct node *directory, const char *name)
+{
+    struct staged_where storage;
+    struct staged_place place;
+
+    if (!staged_place_in(directory->kind, node_subject(directory), atd_str_from(name), &storage,
+                         &place))
+        return NULL;
+    return staging_find(fs->staging, &place);
+}
+
 int target_of_staged(struct fs *fs, struct staged *staged, struct target *ret_target,
                      struct atd_error *err)
 {

@@ -23,6 +23,8 @@ struct target {
  */
 int target_find(struct fs *fs, const struct node *directory, const char *name,
                 struct target *ret_target, struct atd_error *err) ATD_MUST_USE;
+/* The staged file, note or directory of a name, with a reference; NULL when there is none. */
+struct staged *target_find_staged(struct fs *fs, const struct node *directory, const char *name);
 /* The target that a staged file's own place is. Errors: ENOENT it has no name any more. */
 int target_of_staged(struct fs *fs, struct staged *staged, struct target *ret_target,
                      struct atd_error *err) ATD_MUST_USE;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/hex.h"
 #include "cache/cache_dir_private.h"
 
 #define VERIFY_BLOCKS 16u
@@ -19,11 +20,7 @@ bool atd_cache_file_is_verified(const struct atd_cache_file *file)
 static int parse_sha(const char *hex, uint8_t ret_sha[ATD_SHA256_BYTES], struct atd_error *err)
 {
     for (size_t i = 0; i < 2 * ATD_SHA256_BYTES; i++) {
-        char c = hex[i];
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
+        int digit = atd_hex_value(hex[i]);
 
         if (digit < 0)
             return atd_error_set(err, EINVAL, "a SHA-256 is not 64 hexadecimal digits");

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "base/check.h"
+#include "base/hex.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 
@@ -17,21 +18,9 @@ struct piece {
     size_t name_bytes; /* how much of the name it stands for */
 };
 
-/* The value of a hex digit of either case, or -1. */
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return -1;
-}
-
 static bool two_hex_follow(struct atd_str s, size_t at)
 {
-    return s.len - at > 2 && hex_value(s.ptr[at + 1]) >= 0 && hex_value(s.ptr[at + 2]) >= 0;
+    return s.len - at > 2 && atd_hex_value(s.ptr[at + 1]) >= 0 && atd_hex_value(s.ptr[at + 2]) >= 0;
 }
 
 static struct piece percent(uint8_t byte)
@@ -152,8 +141,8 @@ static size_t undo(struct atd_str file_name, char *ret_name)
 
     for (size_t at = 0; at < file_name.len; at++) {
         if (file_name.ptr[at] == '%' && two_hex_follow(file_name, at)) {
-            ret_name[len++] =
-                (char)(hex_value(file_name.ptr[at + 1]) << 4 | hex_value(file_name.ptr[at + 2]));
+            ret_name[len++] = (char)(atd_hex_value(file_name.ptr[at + 1]) << 4 |
+                                     atd_hex_value(file_name.ptr[at + 2]));
             at += 2;
         } else {
             ret_name[len++] = file_name.ptr[at];

@@ -44,6 +44,20 @@ void atd_json_uint(struct atd_json_writer *json, uint64_t value);
 void atd_json_float(struct atd_json_writer *json, double value); /* finite only (asserted) */
 void atd_json_bool(struct atd_json_writer *json, bool value);
 void atd_json_null(struct atd_json_writer *json);
+
+/* A key and its value. */
+static inline void atd_json_put_text(struct atd_json_writer *json, const char *key,
+                                     const char *text)
+{
+    atd_json_key(json, key);
+    atd_json_text(json, text);
+}
+
+static inline void atd_json_put_uint(struct atd_json_writer *json, const char *key, uint64_t value)
+{
+    atd_json_key(json, key);
+    atd_json_uint(json, value);
+}
 /* A value that is JSON text already. */
 void atd_json_raw(struct atd_json_writer *json, struct atd_str text);
 

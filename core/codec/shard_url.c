@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "base/check.h"
+#include "base/hex.h"
 #include "base/utf8.h"
 #include "codec/shard_url_scheme.h"
 
@@ -157,14 +158,6 @@ static int parse_http(struct atd_str rest, struct atd_shard_url *url, struct atd
     return 0;
 }
 
-static int hex_digit(char c)
-{
-    if (is_digit(c))
-        return c - '0';
-    c = ascii_lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Undoes %XX; a '%' without two hex digits stays. */
 static int percent_decode(struct atd_str *path, struct atd_arena *arena, struct atd_str url_text,
                           struct atd_error *err)
@@ -178,8 +171,8 @@ static int percent_decode(struct atd_str *path, struct atd_arena *arena, struct 
     if (!decoded)
         return refuse(url_text, ENOMEM, ": out of memory", err);
     for (size_t at = 0; at < path->len; at++) {
-        int high = path->len - at > 2 ? hex_digit(path->ptr[at + 1]) : -1;
-        int low = path->len - at > 2 ? hex_digit(path->ptr[at + 2]) : -1;
+        int high = path->len - at > 2 ? atd_hex_value(path->ptr[at + 1]) : -1;
+        int low = path->len - at > 2 ? atd_hex_value(path->ptr[at + 2]) : -1;
 
         if (path->ptr[at] == '%' && high >= 0 && low >= 0) {
             decoded[len++] = (char)(high << 4 | low);

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/check.h"
+#include "base/hex.h"
 
 /* Longer than any sum of the parts, percent-encoded. */
 #define URL_BYTES_MAX 16384
@@ -13,17 +14,6 @@
 #define SENTINEL_PORT_DEFAULT 26379
 /* Of the sentinels, so many bytes are shown: the sentence of an error shall have room beside. */
 #define SHOWN_PLACES_MAX 192
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 /* `what` names the part in errors; its text is never quoted: it may be, or sit beside, a secret. */
 static int decode(struct atd_str from, const char *what, char *ret_text, size_t size,
@@ -35,8 +25,8 @@ static int decode(struct atd_str from, const char *what, char *ret_text, size_t 
         char c = from.ptr[i];
 
         if (c == '%') {
-            int high = i + 1 < from.len ? hex_digit(from.ptr[i + 1]) : -1;
-            int low = i + 2 < from.len ? hex_digit(from.ptr[i + 2]) : -1;
+            int high = i + 1 < from.len ? atd_hex_value(from.ptr[i + 1]) : -1;
+            int low = i + 2 < from.len ? atd_hex_value(from.ptr[i + 2]) : -1;
 
             if (high < 0 || low < 0)
                 return atd_error_set(err, EINVAL,

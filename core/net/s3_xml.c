@@ -4,6 +4,7 @@
 #include <expat.h>
 
 #include "base/check.h"
+#include "base/hex.h"
 #include "net/xml_position.h"
 
 #define NAME_BYTES_MAX 32u
@@ -176,17 +177,6 @@ int atd_xml_copy(const struct atd_xml_element *element, const char *what, struct
     return 0;
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 bool atd_xml_decode_form(struct atd_str text, struct atd_arena *arena, struct atd_str *ret_text)
 {
     char *to = atd_arena_alloc(arena, text.len + 1);
@@ -196,8 +186,8 @@ bool atd_xml_decode_form(struct atd_str text, struct atd_arena *arena, struct at
         return false;
     for (size_t i = 0; i < text.len; i++) {
         bool room = text.ptr[i] == '%' && i + 2 < text.len;
-        int high = room ? hex_value(text.ptr[i + 1]) : -1;
-        int low = room ? hex_value(text.ptr[i + 2]) : -1;
+        int high = room ? atd_hex_value(text.ptr[i + 1]) : -1;
+        int low = room ? atd_hex_value(text.ptr[i + 2]) : -1;
 
         if (high >= 0 && low >= 0) {
             to[len++] = (char)(high * 16 + low);

@@ -25,22 +25,25 @@
 /* Directories of dead processes that one recovery looks at; the rest waits for the next. */
 #define DEAD_MAX 256u
 #define URL_BYTES_MAX (1u << 20)
+#define SCOPE_BYTES_MAX 4096u
 #define HEAD_BYTES_MAX 256u
-#define JOB_BYTES_MAX \
-    (HEAD_BYTES_MAX + ATD_NAME_BYTES_MAX + URL_BYTES_MAX + ATD_UPLOAD_ID_MAX + ATD_ETAG_MAX)
+#define JOB_BYTES_MAX                                                                         \
+    (HEAD_BYTES_MAX + ATD_NAME_BYTES_MAX + URL_BYTES_MAX + ATD_UPLOAD_ID_MAX + ATD_ETAG_MAX + \
+     SCOPE_BYTES_MAX)
 
 /*
- * A job's file: one line of numbers, then the four texts that they measure, all under a checksum:
+ * A job's file: one line of numbers, then the five texts that they measure, all under a checksum:
  *
- *     atdatafs-job 2 CRC STATE SIZE MTIME LEN(dataset) LEN(url) LEN(id) LEN(etag) MAKER [SEEN
- * SEEN]\n
+ *     atdatafs-job 3 CRC STATE SIZE MTIME LEN(dataset) LEN(url) LEN(id) LEN(etag) LEN(scope) MAKER
+ *         [SEEN SEEN]\n
  *
  * CRC (CRC-32C, hex) is of everything behind it; MAKER is "-" when it is not known. SEEN, by the
  * wall's clock and since the boot, is there once the object was seen. What another version wrote,
  * which begins with KIND, is left to that version.
  */
 #define KIND "atdatafs-job "
-#define MAGIC KIND "2 "
+#define MAGIC KIND "3 "
+#define TEXTS 5
 #define NO_MAKER "-"
 #define CRC_DIGITS 8u
 #define BODY_AT (sizeof(MAGIC) - 1 + CRC_DIGITS)
@@ -53,6 +56,7 @@ struct run {
 
 struct atd_journal {
     char *state_dir;
+    char *scope;
     _Atomic(struct run *) run; /* made when it is first needed: who only reads leaves no trace */
     atomic_uint_fast64_t next_number;
 };
@@ -147,17 +151,24 @@ static int get_run(struct atd_journal *journal, const struct run **ret_run, stru
     return 0;
 }
 
-int atd_journal_open(const char *state_dir, struct atd_journal **ret_journal, struct atd_error *err)
+int atd_journal_open(const char *state_dir, const char *scope, struct atd_journal **ret_journal,
+                     struct atd_error *err)
 {
-    struct atd_journal *journal = calloc(1, sizeof(*journal));
+    struct atd_journal *journal;
 
-    if (journal)
+    if (strlen(scope) > SCOPE_BYTES_MAX)
+        return atd_error_set(err, ENAMETOOLONG, "the name of the endpoint is longer than %u bytes",
+                             SCOPE_BYTES_MAX);
+    journal = calloc(1, sizeof(*journal));
+    if (journal) {
         journal->state_dir = strdup(state_dir);
-    if (!journal || !journal->state_dir) {
-        free(journal);
+        journal->scope = strdup(scope);
+        atomic_init(&journal->next_number, 1);
+    }
+    if (!journal || !journal->state_dir || !journal->scope) {
+        atd_journal_close(journal);
         return atd_error_set(err, ENOMEM, "cannot open the journal: out of memory");
     }
-    atomic_init(&journal->next_number, 1);
     *ret_journal = journal;
     return 0;
 }
@@ -168,6 +179,7 @@ void atd_journal_close(struct atd_journal *journal)
         return;
     free_run(atomic_load(&journal->run));
     free(journal->state_dir);
+    free(journal->scope);
     free(journal);
 }
 
@@ -190,7 +202,7 @@ int atd_journal_spool_path(struct atd_journal *journal, uint64_t *ret_number, ch
 
 /* ------------------------------------------------------------------ writing a job */
 
-static void encode(const struct atd_job *job, struct atd_buf *out)
+static void encode(const struct atd_job *job, struct atd_str scope, struct atd_buf *out)
 {
     struct atd_str dataset = atd_str_from(job->dataset ? job->dataset : "");
     struct atd_str url = atd_str_from(job->url ? job->url : "");
@@ -199,9 +211,9 @@ static void encode(const struct atd_job *job, struct atd_buf *out)
     char crc[CRC_DIGITS + 1];
 
     atd_buf_printf(out, MAGIC "%0*x", (int)CRC_DIGITS, 0u);
-    atd_buf_printf(out, " %u %" PRIu64 " %" PRId64 " %zu %zu %zu %zu %s", (unsigned)job->state,
+    atd_buf_printf(out, " %u %" PRIu64 " %" PRId64 " %zu %zu %zu %zu %zu %s", (unsigned)job->state,
                    job->info.size_bytes, job->info.mtime_s, dataset.len, url.len, id.len, etag.len,
-                   job->info.maker[0] ? job->info.maker : NO_MAKER);
+                   scope.len, job->info.maker[0] ? job->info.maker : NO_MAKER);
     if (!atd_sighting_same(&job->seen, &(struct atd_sighting){0}))
         atd_buf_printf(out, " %" PRId64 " %" PRId64, job->seen.wall_ms, job->seen.boot_ms);
     atd_buf_append_str(out, ATD_STR("\n"));
@@ -209,6 +221,7 @@ static void encode(const struct atd_job *job, struct atd_buf *out)
     atd_buf_append_str(out, url);
     atd_buf_append_str(out, id);
     atd_buf_append_str(out, etag);
+    atd_buf_append_str(out, scope);
     if (out->failed)
         return;
     (void)snprintf(crc, sizeof(crc), "%0*x", (int)CRC_DIGITS,
@@ -238,7 +251,8 @@ static void job_name(uint64_t number, const char *suffix, char ret_name[NAME_MAX
 
 /* No fsync: what must survive is the death of the process, not of the machine; an upload that a
  * power cut leaves behind costs what the store's own expiry of uploads costs. */
-static int write_job(int dir_fd, const char *dir, const struct atd_job *job, struct atd_error *err)
+static int write_job(int dir_fd, const char *dir, const struct atd_job *job, const char *scope,
+                     struct atd_error *err)
 {
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JOB_BYTES_MAX);
     atd_auto_fd int fd = -1;
@@ -246,7 +260,7 @@ static int write_job(int dir_fd, const char *dir, const struct atd_job *job, str
     char fresh[NAME_MAX_BYTES];
     int rc;
 
-    encode(job, &text);
+    encode(job, atd_str_from(scope), &text);
     rc = atd_buf_finish(&text, "the journal", err);
     if (rc)
         return rc;
@@ -269,7 +283,7 @@ int atd_journal_put(struct atd_journal *journal, const struct atd_job *job, stru
     const struct run *run;
     int rc = get_run(journal, &run, err);
 
-    return rc ? rc : write_job(run->fd, run->path, job, err);
+    return rc ? rc : write_job(run->fd, run->path, job, journal->scope, err);
 }
 
 void atd_journal_remove(struct atd_journal *journal, uint64_t number)
@@ -297,16 +311,18 @@ static void release_job(struct atd_job *job)
 {
     free(job->dataset);
     free(job->url);
+    free(job->scope);
 }
 
 /* The line of numbers; *ret_lens of the texts behind it. */
-static bool decode_head(struct atd_str text, struct atd_job *job, size_t ret_lens[4])
+static bool decode_head(struct atd_str text, struct atd_job *job, size_t ret_lens[TEXTS])
 {
     char head[HEAD_BYTES_MAX] = "";
     char maker[ATD_MAKER_LEN + 1];
     unsigned crc;
     unsigned state;
     ptrdiff_t line = atd_str_find(text, '\n');
+    size_t len = (size_t)line + 1;
     int fields;
 
     _Static_assert(ATD_MAKER_LEN == 16, "%16s below");
@@ -314,18 +330,21 @@ static bool decode_head(struct atd_str text, struct atd_job *job, size_t ret_len
         return false;
     memcpy(head, text.ptr, (size_t)line);
     fields = sscanf(
-        head, MAGIC "%8x %u %" SCNu64 " %" SCNd64 " %zu %zu %zu %zu %16s %" SCNd64 " %" SCNd64,
+        head, MAGIC "%8x %u %" SCNu64 " %" SCNd64 " %zu %zu %zu %zu %zu %16s %" SCNd64 " %" SCNd64,
         &crc, &state, &job->info.size_bytes, &job->info.mtime_s, &ret_lens[0], &ret_lens[1],
-        &ret_lens[2], &ret_lens[3], maker, &job->seen.wall_ms, &job->seen.boot_ms);
-    if ((fields != 9 && fields != 11) || state > ATD_JOB_COMMITTING ||
+        &ret_lens[2], &ret_lens[3], &ret_lens[4], maker, &job->seen.wall_ms, &job->seen.boot_ms);
+    if ((fields != 10 && fields != 12) || state > ATD_JOB_COMMITTING ||
         ret_lens[0] > ATD_NAME_BYTES_MAX || ret_lens[1] > URL_BYTES_MAX ||
         ret_lens[2] > ATD_UPLOAD_ID_MAX || ret_lens[3] > ATD_ETAG_MAX ||
+        ret_lens[4] > SCOPE_BYTES_MAX ||
         crc != atd_crc32c(0, text.ptr + BODY_AT, text.len - BODY_AT))
         return false;
     job->state = (enum atd_job_state)state;
     if (strcmp(maker, NO_MAKER) != 0)
         memcpy(job->info.maker, maker, sizeof(maker));
-    return text.len == (size_t)line + 1 + ret_lens[0] + ret_lens[1] + ret_lens[2] + ret_lens[3];
+    for (size_t i = 0; i < TEXTS; i++)
+        len += ret_lens[i];
+    return text.len == len;
 }
 
 /* "atdatafs-job N ", and N is not ours. */
@@ -353,7 +372,7 @@ static int decode(struct atd_str text, struct atd_job *ret_job)
     struct atd_job job = {.number = 0};
     atd_auto_free char *id = NULL;
     atd_auto_free char *etag = NULL;
-    size_t lens[4];
+    size_t lens[TEXTS];
 
     if (!decode_head(text, &job, lens))
         return is_of_another_version(text) ? -ENOTSUP : -EINVAL;
@@ -362,7 +381,8 @@ static int decode(struct atd_str text, struct atd_job *ret_job)
     job.url = take_text(&text, lens[1]);
     id = take_text(&text, lens[2]);
     etag = take_text(&text, lens[3]);
-    if (!job.dataset || !job.url || !id || !etag) {
+    job.scope = take_text(&text, lens[4]);
+    if (!job.dataset || !job.url || !id || !etag || !job.scope) {
         release_job(&job);
         return -ENOMEM;
     }
@@ -436,7 +456,7 @@ static bool settle_file(struct recovery *recovery, int dir_fd, const char *dir, 
     rc = recovery->settle(recovery->ctx, &job, &err);
     /* When it cannot be written, the next look is the first one again. */
     if (rc && !atd_sighting_same(&seen, &job.seen))
-        (void)write_job(dir_fd, dir, &job, NULL);
+        (void)write_job(dir_fd, dir, &job, job.scope, NULL);
     release_job(&job);
     return rc == 0;
 }

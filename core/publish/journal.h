@@ -42,8 +42,10 @@ static inline bool atd_sighting_same(const struct atd_sighting *a, const struct 
 struct atd_job {
     uint64_t number; /* within this process; its spool's, or another of atd_journal_spool_path() */
     enum atd_job_state state;
-    char *dataset;                         /* the index's name */
-    char *url;                             /* SENDING and later */
+    char *dataset; /* the index's name */
+    char *url;     /* SENDING and later */
+    char *scope;   /* what is settled: the store that the URL is of, as its journal was opened for;
+                      _put() does not look */
     char upload_id[ATD_UPLOAD_ID_MAX + 1]; /* SENDING: "" while nobody knows */
     struct atd_object_info info; /* SENT and later: what was made; SENDING: once it is being
                                     finished, so that it may be there, what is known of it:
@@ -51,9 +53,12 @@ struct atd_job {
     struct atd_sighting seen;
 };
 
-/* `state_dir` (0700, with what is missing above it) and this process's directory in it are made
- * when they are first needed. */
-int atd_journal_open(const char *state_dir, struct atd_journal **ret_journal,
+/*
+ * `state_dir` (0700, with what is missing above it) and this process's directory in it are made
+ * when they are first needed. `scope` says which store the jobs' URLs are of, because processes
+ * that share the directory may have different ones: an endpoint, "" for the disk.
+ */
+int atd_journal_open(const char *state_dir, const char *scope, struct atd_journal **ret_journal,
                      struct atd_error *err) ATD_MUST_USE;
 /* Removes the directory when nothing is left in it. NULL is fine. */
 void atd_journal_close(struct atd_journal *journal);

@@ -97,7 +97,8 @@ int atd_publisher_open(const struct atd_publisher_options *options,
     atd_cond_init(&publisher->recover_wake);
     rc = copy_options(publisher, options, err);
     if (rc == 0)
-        rc = atd_journal_open(publisher->options.state_dir, &publisher->journal, err);
+        rc = atd_journal_open(publisher->options.state_dir, publisher->options.scope,
+                              &publisher->journal, err);
     if (rc == 0)
         rc = atd_editor_new(&edits, &publisher->editor, err);
     if (rc == 0)

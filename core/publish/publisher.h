@@ -29,7 +29,7 @@ struct atd_publisher_options {
     const char *no_store_reason;
     const char *prefix_url;         /* "s3://BUCKET/PREFIX" or an absolute directory */
     struct atd_object_table *table; /* borrowed; may be NULL: facts of new objects go there */
-    const char *scope;              /* for the table */
+    const char *scope;              /* which store it is, for the table and the journal */
     const char *state_dir;          /* absolute */
     uint64_t spool_limit_bytes;     /* of one shard's spool; 0: none */
     uint64_t scratch_limit_bytes;   /* of one scratch file */

@@ -17,6 +17,9 @@
  *     SENT         an object, known by its ETag, that no commit was begun for
  *     COMMITTING   the same, and the index may name it, or may be about to
  *
+ * All of that is asked of the store that the job was for, or nothing: a mount of the same index
+ * with another endpoint leaves the job to one that has its own.
+ *
  * An object is deleted only when it is the one that the job tells of (its label says who made it),
  * nobody here is writing to its URL, and no entry names it: not in the catalog, and not in its
  * dataset as it is now. Where a commit, or somebody else's, may still be on its way, it must stay
@@ -313,15 +316,32 @@ static void settle_left(struct atd_publisher *publisher)
 struct round {
     struct atd_publisher *publisher;
     bool something_stays;
+    struct atd_error elsewhere; /* the first job that is not for us */
 };
+
+/* This store's answers say nothing of another's, where the same URL is another object. */
+static int leave_elsewhere(struct round *round, const struct atd_job *job, struct atd_error *err)
+{
+    int rc = atd_error_set(err, EXDEV,
+                           "'%.256s' was left unfinished in another store (%.160s): a mount with "
+                           "that one settles it",
+                           job->url, job->scope[0] ? job->scope : "on the disk");
+
+    if (!round->elsewhere.code && err)
+        round->elsewhere = *err;
+    return rc;
+}
 
 static int settle_dead(void *ctx, struct atd_job *job, struct atd_error *err)
 {
     struct round *round = ctx;
     struct atd_publisher *publisher = round->publisher;
-    /* Meanwhile nobody here begins to write there; and who does already is not disturbed. */
-    int rc = atd_publisher_claim_url(publisher, job->url, err);
+    int rc;
 
+    if (job->state != ATD_JOB_SPOOLING && strcmp(job->scope, publisher->options.scope) != 0)
+        return leave_elsewhere(round, job, err);
+    /* Meanwhile nobody here begins to write there; and who does already is not disturbed. */
+    rc = atd_publisher_claim_url(publisher, job->url, err);
     if (rc == 0) {
         rc = settle(publisher, job, err);
         atd_publisher_release_url(publisher, job->url);
@@ -334,12 +354,14 @@ static int settle_dead(void *ctx, struct atd_job *job, struct atd_error *err)
 /* True when it should be done again. */
 static bool recover_dead(struct atd_publisher *publisher)
 {
-    struct round round = {publisher, false};
+    struct round round = {publisher, false, ATD_ERROR_INIT};
     struct atd_error warning = ATD_ERROR_INIT;
     struct atd_error err = ATD_ERROR_INIT;
 
     int rc = atd_journal_recover(publisher->options.state_dir, settle_dead, &round, &warning, &err);
 
+    if (!warning.code)
+        warning = round.elsewhere;
     if (warning.code)
         atd_publisher_tell(publisher, "recovery", ATD_STR(""), ATD_STR(""), ATD_STR(""),
                            ATD_STR(""), &warning);

@@ -32,24 +32,12 @@ void publish_tell_job(struct publish *publish, const struct job *job)
 
 /* ------------------------------------------------------------------ JSON */
 
-static void put_text(struct atd_json_writer *json, const char *key, const char *text)
-{
-    atd_json_key(json, key);
-    atd_json_text(json, text);
-}
-
-static void put_uint(struct atd_json_writer *json, const char *key, uint64_t value)
-{
-    atd_json_key(json, key);
-    atd_json_uint(json, value);
-}
-
 static void put_error(struct atd_json_writer *json, const struct atd_error *why)
 {
     const char *name = strerrorname_np(why->code);
 
-    put_text(json, "errno", name ? name : "?");
-    put_text(json, "reason", why->text);
+    atd_json_put_text(json, "errno", name ? name : "?");
+    atd_json_put_text(json, "reason", why->text);
 }
 
 static const char *outcome_of(const struct job *job)
@@ -67,15 +55,15 @@ static const char *outcome_of(const struct job *job)
 static void write_job(struct atd_json_writer *json, const struct job *job)
 {
     atd_json_object_begin(json);
-    put_text(json, "path", job->path);
-    put_text(json, "file", job->file_name);
-    put_text(json, "outcome", outcome_of(job));
-    put_uint(json, "size_bytes", job->size_bytes);
+    atd_json_put_text(json, "path", job->path);
+    atd_json_put_text(json, "file", job->file_name);
+    atd_json_put_text(json, "outcome", outcome_of(job));
+    atd_json_put_uint(json, "size_bytes", job->size_bytes);
     if (job->outcome == OUTCOME_FAILED) {
         put_error(json, &job->why);
     } else if (job->outcome == OUTCOME_PUBLISHED) {
-        put_text(json, "url", job->url ? job->url : "");
-        put_text(json, "cid", job->cid.text);
+        atd_json_put_text(json, "url", job->url ? job->url : "");
+        atd_json_put_text(json, "cid", job->cid.text);
     }
     atd_json_object_end(json);
 }
@@ -87,11 +75,11 @@ static void print_json(const struct publish *publish, const struct atd_error *wh
 
     atd_json_init(&json, &text, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    put_text(&json, "dataset", publish->dataset);
-    put_uint(&json, "published", publish->published - publish->was_there);
-    put_uint(&json, "was_there", publish->was_there);
-    put_uint(&json, "failed", publish->failed);
-    put_uint(&json, "not_begun", publish->count - publish->published - publish->failed);
+    atd_json_put_text(&json, "dataset", publish->dataset);
+    atd_json_put_uint(&json, "published", publish->published - publish->was_there);
+    atd_json_put_uint(&json, "was_there", publish->was_there);
+    atd_json_put_uint(&json, "failed", publish->failed);
+    atd_json_put_uint(&json, "not_begun", publish->count - publish->published - publish->failed);
     if (why || publish->stopped.code) {
         atd_json_key(&json, "stopped");
         atd_json_object_begin(&json);

@@ -29,7 +29,6 @@ from publish_bench import Bench  # noqa: E402
 from remote import Remote  # noqa: E402
 from servers import Minio, RedisServer  # noqa: E402
 from world import DiskWorld, TeamWorld  # noqa: E402
-from world import DiskWorld, TeamWorld  # noqa: E402
 
 WATCHDOG_SECONDS = 500
 
@@ -74,6 +73,13 @@ def home(tmp_path):
     path = tmp_path / "home"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def own_redis(tmp_path_factory):
+    """A server that a test may stop."""
+    with RedisServer(tmp_path_factory.mktemp("own-redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,15 @@ class Shard:
             file.write(content)
             file.truncate()
 
+    def is_absent(self):
+        try:
+            bounded(open, self.path, "rb").close()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            assert error.errno == errno.ESTALE
+        return False
+
     def shows(self, content):
         """Opened anew it is all new: bytes, size, entry.json."""
         assert read(self.path) == content
@@ -171,8 +180,7 @@ def test_deleted_and_back_again(shard):
         bounded(open, shard.path, "rb")
     assert gone.value.errno in (errno.ENOENT, errno.ESTALE)
     wait_until(lambda: shard.path.name not in ls(shard.directory), ABSENT_S, "it is not listed")
-    with pytest.raises(FileNotFoundError):
-        bounded(open, shard.path, "rb")
+    wait_until(shard.is_absent, ABSENT_S, "its name is absent")
     [entry] = shard.mount.json("datasets", "digits", "entry.json")["shards"]
     assert entry["file"] is None and "does not exist" in entry["error"]
     [problem] = shard.mount.status()["problems"]

@@ -136,7 +136,10 @@ def test_a_record_that_a_child_writes_is_applied(world):
     wait_until(
         lambda: world.entry("mnist")["metadata"].get("by") == "child", 10, "it is in the index"
     )
-    assert mount.json("datasets", "mnist", "metadata.json") == {"by": "child"}
+    # Nobody waited for the view, as who closes a file of his own does.
+    wait_until(
+        lambda: mount.json("datasets", "mnist", "metadata.json") == {"by": "child"}, 10, "it shows"
+    )
 
 
 def test_what_is_written_after_a_record_was_applied_is_not_lost_silently(world):

@@ -68,16 +68,22 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
-def test_copies_arrive(strict, switches):
-    world = strict(**switches)
-    mount = world.mount()
+def copy_both(world, mount):
+    """A shard that goes in one piece and one that goes in parts, into a new dataset "mnist"."""
     make_datasets(mount, "mnist")
     paths = [world.shard("small.tar", **SMALL), world.shard("large.tar", **LARGE)]
     for path in paths:
         attempt(mount, path, "mnist").must_work()
-        assert sha256(mount / "datasets" / "mnist" / path.name) == sha256(path)
     world.assert_published("mnist", *paths)
+    return paths
+
+
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+def test_copies_arrive(strict, switches):
+    world = strict(**switches)
+    mount = world.mount()
+    for path in copy_both(world, mount):
+        assert sha256(mount / "datasets" / "mnist" / path.name) == sha256(path)
     world.assert_clean()
     if "no_checksums" in switches:
         before = len(world.s3.requests)
@@ -126,11 +132,7 @@ def test_what_requests_are_signed_for_is_corrected(strict, switches):
     """Also for writes: a body that was refused is sent again."""
     world = strict(**switches)
     mount = world.mount()
-    make_datasets(mount, "mnist")
-    paths = [world.shard("small.tar", **SMALL), world.shard("large.tar", **LARGE)]
-    for path in paths:
-        attempt(mount, path, "mnist").must_work()
-    world.assert_published("mnist", *paths)
+    copy_both(world, mount)
     assert 1 <= world.s3.refused < 5
     world.assert_clean()
 
@@ -151,11 +153,7 @@ def test_a_bucket_that_refuses_questions(team_world, kinds):
     world = team_world
     world.remote.proxy.rule("status", kinds=kinds, status=403)
     mount = world.mount(options={"timeout": TIMEOUT_S})
-    make_datasets(mount, "mnist")
-    paths = [world.shard("small.tar", **SMALL), world.shard("large.tar", **LARGE)]
-    for path in paths:
-        attempt(mount, path, "mnist").must_work()
-    world.assert_published("mnist", *paths)
+    copy_both(world, mount)
     mount.unmount()
     world.remote.proxy.behave()
     if "DELETE" not in kinds:

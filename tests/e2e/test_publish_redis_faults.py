@@ -7,7 +7,7 @@ import time
 import pytest
 
 from attempts import Attempt, attempt, make_datasets
-from bounded import SLACK, ls, read, wait_until
+from bounded import SLACK, bounded, ls, read, wait_until
 from publish_faults import first, goes_on, settled
 from redis_wire import RedisWire
 from servers import RedisServer, free_port
@@ -17,12 +17,6 @@ TIMEOUT_S = 4
 PATIENCE_S = 10  # of the editor, for an index that does not answer
 END_SECONDS = TIMEOUT_S + PATIENCE_S + 5 + SLACK
 NOTICED_SECONDS = 15 + SLACK  # that an index is away, or is back
-
-
-@pytest.fixture
-def own_redis(tmp_path_factory):
-    with RedisServer(tmp_path_factory.mktemp("own-redis")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -64,6 +58,18 @@ class HeldCommit:
         self.proxy.behave()
 
 
+@contextlib.contextmanager
+def gone_before_the_commit(team, own_redis, how, mount, path):
+    """The copy goes on to its commit, and the server is gone; a stopped one until the end."""
+    with contextlib.ExitStack() as outage, HeldCommit(team, mount, path) as one:
+        if how == "stopped":
+            outage.enter_context(own_redis.paused())
+        else:
+            own_redis.kill()
+        team.remote.proxy.behave()
+        yield one, outage
+
+
 def test_a_redis_that_is_down_refuses_at_create(team, own_redis):
     mount = mount_team(team)
     own_redis.kill()
@@ -84,12 +90,7 @@ def test_a_redis_that_is_down_refuses_at_create(team, own_redis):
 def test_a_redis_that_goes_before_the_commit(team, own_redis, how):
     mount = mount_team(team)
     path = team.shard("held.tar", seed=1)
-    with contextlib.ExitStack() as exits, HeldCommit(team, mount, path) as one:
-        if how == "stopped":
-            exits.enter_context(own_redis.paused())
-        else:
-            own_redis.kill()
-        team.remote.proxy.behave()
+    with gone_before_the_commit(team, own_redis, how, mount, path) as (one, _):
         one.wait()
         one.must_fail()
         assert one.seconds < END_SECONDS
@@ -108,14 +109,9 @@ def test_a_redis_that_goes_before_the_commit(team, own_redis, how):
 def test_a_redis_that_is_back_in_time_is_waited_for(team, own_redis, how):
     mount = mount_team(team)
     path = team.shard("held.tar", seed=1)
-    with contextlib.ExitStack() as exits, HeldCommit(team, mount, path) as one:
-        if how == "stopped":
-            exits.enter_context(own_redis.paused())
-        else:
-            own_redis.kill()
-        team.remote.proxy.behave()
+    with gone_before_the_commit(team, own_redis, how, mount, path) as (one, outage):
         time.sleep(1)  # of its outage
-        exits.close()
+        outage.close()
         if how == "restarted":
             own_redis.start()
         one.wait()
@@ -177,8 +173,11 @@ def test_a_replica_is_read_only(team, own_redis, tmp_path_factory):
         # What is published at the master shows at the replica.
         master = team.mount(options={"timeout": TIMEOUT_S})
         attempt(master, path, "mnist").must_work()
-        wait_until(lambda: "late.tar" in ls(mount / "datasets" / "mnist"), 20, "it shows")
-        assert read(mount / "datasets" / "mnist" / "late.tar") == path.read_bytes()
+        shown = mount / "datasets" / "mnist" / "late.tar"
+        wait_until(lambda: shown.name in ls(shown.parent), 20, "it is listed")
+        # cp looked for it here before: the kernel is told a moment after the listing.
+        wait_until(lambda: bounded(shown.exists), 20, "it is there")
+        assert read(shown) == path.read_bytes()
 
 
 def config(own_redis, **values):

@@ -313,6 +313,6 @@ def test_a_failed_write_poisons_a_shard(small_state):
         bounded(os.close, writer.fd)
     assert failure.value.errno in (errno.EIO, errno.EDQUOT)
     wait_until(lambda: "data.tar" not in ls(directory), 10, "it is gone")
-    assert "data.tar.error.txt" in ls(directory)
+    wait_until(lambda: "data.tar.error.txt" in ls(directory), 10, "its reason takes its place")
     assert world.entries() == []
     world.assert_clean()

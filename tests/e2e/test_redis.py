@@ -290,6 +290,10 @@ def test_restart_under_a_mount(stack, own_server):
     wait_until(
         lambda: ls(mount / "datasets") == ["digits", "letters"], SEES_SECONDS, "what is new shows"
     )
+    # Which the kernel was told is absent, and is told of a moment after the listing.
+    wait_until(
+        lambda: bounded(os.path.lexists, mount / "datasets" / "letters"), SEES_SECONDS, "it is there"
+    )
     assert team.reads(mount, "letters")
 
 

@@ -26,13 +26,6 @@ COHERENT_SECONDS = 1.0 + 0.3 + SLACK - 1
 
 
 @pytest.fixture
-def own_redis(tmp_path_factory):
-    """A server that a test may stop."""
-    with RedisServer(tmp_path_factory.mktemp("own-redis")) as server:
-        yield server
-
-
-@pytest.fixture
 def team(stack, own_redis, minio, proxy):
     return TeamWorld(stack, own_redis, minio, proxy)
 

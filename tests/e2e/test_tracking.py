@@ -236,13 +236,19 @@ def see_soon(team, name, within=BACK_SECONDS):
     assert time.monotonic() - committed_at < within, name
 
 
+def wait_tracked(team):
+    wait_until(
+        lambda: team.state()["coherence"] == "tracking (RESP2)", SEES_SECONDS, "it is tracked"
+    )
+
+
 @pytest.mark.parametrize("kind", ["normal", "pubsub"])
 def test_killed_connections(kind, team):
     for i in range(5):
         team.index.client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
         see_soon(team, f"after-{kind}-{i}")
     wait_until(lambda: team.state()["state"] == "live", SEES_SECONDS, "it is live")
-    assert team.state()["coherence"] == "tracking (RESP2)"
+    wait_tracked(team)
 
 
 def test_restart(team):
@@ -253,7 +259,7 @@ def test_restart(team):
         team.server.start()
         see_soon(team, f"after-restart-{i}")
         assert team.state()["state"] == "live"
-        assert team.state()["coherence"] == "tracking (RESP2)"
+        wait_tracked(team)
 
 
 def test_server_that_falls_silent(team):
@@ -261,9 +267,7 @@ def test_server_that_falls_silent(team):
         wait_until(lambda: team.state()["state"] == "stale", SEES_SECONDS, "it is stale")
         assert team.names() == ["first"]
     see_soon(team, "after-the-pause", within=SEES_SECONDS)
-    wait_until(
-        lambda: team.state()["coherence"] == "tracking (RESP2)", SEES_SECONDS, "it is tracked"
-    )
+    wait_tracked(team)
 
 
 def test_server_without_tracking(stack, tmp_path):

@@ -44,12 +44,12 @@ class Job:
 def parse_job(data):
     head, _, rest = data.partition(b"\n")
     words = head.split()
-    lengths = [int(word) for word in words[6:10]]
+    lengths = [int(word) for word in words[6:11]]
     texts = []
     for length in lengths:
         texts.append(rest[:length].decode())
         rest = rest[length:]
-    seen = tuple(int(word) for word in words[11:13])
+    seen = tuple(int(word) for word in words[12:14])
     return Job(int(words[3]), int(words[4]), texts[1], texts[2], seen)
 
 
@@ -68,7 +68,7 @@ def age_sightings(directories, seconds):
         for path in directory.glob("job-*"):
             head, _, rest = path.read_bytes().partition(b"\n")
             words = head.split(b" ")
-            words[11:13] = [b"%d" % (int(word) - 1000 * seconds) for word in words[11:13]]
+            words[12:14] = [b"%d" % (int(word) - 1000 * seconds) for word in words[12:14]]
             body = b" " + b" ".join(words[3:]) + b"\n" + rest
             path.write_bytes(b"%s %s %08x" % (*words[:2], crc32c(body)) + body)
 

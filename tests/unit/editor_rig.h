@@ -394,4 +394,13 @@ static inline struct atd_schema schema_of(const char *name, const char *version,
                                .field_count = 1};
 }
 
+/* The dataset "d" of a.tar and b.tar; *ret_first is its state with a.tar alone. */
+static inline void rig_open_with_two(struct rig *rig, struct atd_edit_result *ret_first)
+{
+    rig_open(rig);
+    WORKS(rig_add(rig->editor, "d", "a.tar", 'a', ret_first, err));
+    WORKS(rig_add(rig->editor, "d", "b.tar", 'b', NULL, err));
+    rig_refresh(rig);
+}
+
 #endif

@@ -102,6 +102,7 @@ static const struct atd_index_writer_ops hook_ops = {
 /* ------------------------------------------------------------------ the rig */
 
 #define RULES_MAX 8
+#define RIG_SCOPE "test"
 
 /* The nth step of its kind (from 1; 0: each) fails so. */
 struct rule {
@@ -127,6 +128,7 @@ struct rig {
     atomic_int events[2]; /* published, failed */
     const char *prefix;
     unsigned recover_every_ms; /* 0: 50 */
+    const char *scope;         /* NULL: RIG_SCOPE */
 };
 
 static inline struct atd_write_fault_rule rig_decide(void *ctx, const struct atd_write_event *event)
@@ -168,7 +170,7 @@ static inline void rig_start(struct rig *rig)
         .store = rig->store,
         .prefix_url = rig->prefix,
         .table = rig->table,
-        .scope = "test",
+        .scope = rig->scope ? rig->scope : RIG_SCOPE,
         .state_dir = rig->dir,
         .spool_limit_bytes = 1u << 30,
         .scratch_limit_bytes = MIB,
@@ -204,7 +206,7 @@ static inline void rig_open_over(struct rig *rig, struct atd_store *store, const
     places = (struct atd_locator_options){.files = rig->files,
                                           .s3 = store ? NULL : rig->store,
                                           .table = rig->table,
-                                          .s3_scope = "test",
+                                          .s3_scope = RIG_SCOPE,
                                           .timeout_ms = 1000};
     WORKS(atd_locator_new(&places, &rig->locator, err));
     WORKS(atd_live_open(&(struct atd_live_options){.index = rig->index, .locator = rig->locator},

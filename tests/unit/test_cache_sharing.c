@@ -1,9 +1,8 @@
-#include <signal.h>
 #include <sys/file.h>
-#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "cache_files.h"
+#include "support/child.h"
 
 TestSuite(cache_sharing, .init = setup, .fini = teardown);
 
@@ -35,8 +34,7 @@ Test(cache_sharing, a_killed_writer_leaves_all_that_it_reported)
     pid_t child;
 
     cr_assert_eq(pipe(pipes), 0);
-    child = fork();
-    cr_assert_geq(child, 0);
+    child = child_fork();
     if (child == 0) {
         write_until_killed(pipes[1]);
         _exit(1);
@@ -46,11 +44,10 @@ Test(cache_sharing, a_killed_writer_leaves_all_that_it_reported)
         cr_assert_eq(read(pipes[0], &reported[count], sizeof(uint32_t)), 4);
         count++;
     }
-    cr_assert_eq(kill(child, SIGKILL), 0);
+    child_kill(child);
     while (count < 1024 && read(pipes[0], &reported[count], sizeof(uint32_t)) == 4)
         count++;
     (void)close(pipes[0]);
-    cr_assert_eq(waitpid(child, NULL, 0), child);
 
     dir = open_dir(1u << 30);
     file = open_object(dir, URL, &info);
@@ -232,19 +229,16 @@ Test(cache_sharing, processes_share_it_while_it_evicts)
     pid_t children[3];
 
     for (unsigned i = 0; i < 3; i++) {
-        children[i] = fork();
-        cr_assert_geq(children[i], 0);
+        children[i] = child_fork();
         if (children[i] == 0) {
             use_at_random(i + 1);
             _exit(stats.evicted_files > 0 ? 0 : 3);
         }
     }
     for (unsigned i = 0; i < 3; i++) {
-        int status = -1;
+        int code = child_join(children[i]);
 
-        cr_assert_eq(waitpid(children[i], &status, 0), children[i]);
-        cr_assert(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3), "%x",
-                  (unsigned)status);
+        cr_assert(code == 0 || code == 3, "%d", code);
     }
     dir = open_dir(48 * BLOCK);
     cr_assert(!pending(dir, 1));

@@ -181,10 +181,7 @@ Test(editor, going_back_to_an_earlier_state_takes_its_entry_again)
     struct atd_edit_result first;
     struct atd_str b = S("s3://b/d/b.tar");
 
-    rig_open(&rig);
-    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
-    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
-    rig_refresh(&rig);
+    rig_open_with_two(&rig, &first);
     WORKS(atd_edit_remove_shards(rig.editor, S("d"), &b, 1, err));
     rows_expect(&rig, "d", "s3://b/d/a.tar");
     rows_take(&rig, &rows);

@@ -234,10 +234,7 @@ Test(editor_lost, a_state_that_became_another_names_version_can_be_gone_back_to)
     struct atd_edit_result first;
     struct atd_str b = S("s3://b/d/b.tar");
 
-    rig_open(&rig);
-    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', &first, err));
-    WORKS(rig_add(rig.editor, "d", "b.tar", 'b', NULL, err));
-    rig_refresh(&rig);
+    rig_open_with_two(&rig, &first);
     WORKS(atd_edit_label(rig.editor, S("paper"), S("1"), atd_str_from(first.cid.text), err));
     rig_refresh(&rig);
     WORKS(atd_edit_set_metadata(rig.editor, S("d"), user, err));
@@ -363,6 +360,28 @@ static int add_to_d(struct atd_editor *editor, struct atd_error *err)
     return rig_add(editor, "d", "new.tar", 'n', NULL, err);
 }
 
+/* The dataset "d" of one shard. The answer to the next commit is lost, and before the editor looks
+ * another one runs. */
+static void open_meeting(struct rig *rig, struct meeting *meeting)
+{
+    rig_open(rig);
+    WORKS(rig_add(rig->editor, "d", "a.tar", 'a', NULL, err));
+    rig_refresh(rig);
+    meeting->editor = rig_editor(rig, rig->hook.inner, false);
+    rig->hook.fault = HOOK_LOST_DONE;
+    rig->hook.fault_at = rig->hook.commits + 1;
+    rig->hook.fault_count = 1;
+    rig->hook.after = meet;
+    rig->hook.after_ctx = meeting;
+}
+
+static void end_meeting(struct rig *rig, struct meeting *meeting)
+{
+    cr_assert(meeting->met);
+    atd_editor_free(meeting->editor);
+    rig_close(rig);
+}
+
 /* The answer to a rename is lost, and before the editor looks somebody publishes to the new name,
  * or to the old one. */
 static void rename_and_meet(int (*second)(struct atd_editor *, struct atd_error *))
@@ -370,19 +389,9 @@ static void rename_and_meet(int (*second)(struct atd_editor *, struct atd_error 
     struct rig rig;
     struct meeting meeting = {.rig = &rig, .run = second};
 
-    rig_open(&rig);
-    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
-    rig_refresh(&rig);
-    meeting.editor = rig_editor(&rig, rig.hook.inner, false);
-    rig.hook.fault = HOOK_LOST_DONE;
-    rig.hook.fault_at = rig.hook.commits + 1;
-    rig.hook.fault_count = 1;
-    rig.hook.after = meet;
-    rig.hook.after_ctx = &meeting;
+    open_meeting(&rig, &meeting);
     WORKS(atd_edit_rename(rig.editor, S("d"), S("e"), err));
-    cr_assert(meeting.met);
-    atd_editor_free(meeting.editor);
-    rig_close(&rig);
+    end_meeting(&rig, &meeting);
 }
 
 Test(editor_lost, a_rename_whose_answer_was_lost_is_no_failure_because_others_went_on)
@@ -404,19 +413,9 @@ Test(editor_lost, a_refusal_after_a_lost_answer_is_no_definite_one)
     struct meeting meeting = {.rig = &rig, .run = rename_d};
     struct atd_error why = ATD_ERROR_INIT;
 
-    rig_open(&rig);
-    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
-    rig_refresh(&rig);
-    meeting.editor = rig_editor(&rig, rig.hook.inner, false);
-    rig.hook.fault = HOOK_LOST_DONE;
-    rig.hook.fault_at = rig.hook.commits + 1;
-    rig.hook.fault_count = 1;
-    rig.hook.after = meet;
-    rig.hook.after_ctx = &meeting;
+    open_meeting(&rig, &meeting);
     cr_assert_eq(set_metadata(rig.editor, &why), -EREMOTEIO, "%s", why.text);
-    cr_assert(meeting.met);
-    atd_editor_free(meeting.editor);
-    rig_close(&rig);
+    end_meeting(&rig, &meeting);
 }
 
 /* An index that was away for a while, and then one conflict. */

@@ -12,6 +12,7 @@
 #include "index/redis_track.h"
 #include "index_seen.h"
 #include "redis_server.h"
+#include "support/child.h"
 
 static struct redis_server server;
 static struct seen seen;
@@ -308,7 +309,6 @@ static void delete_all_the_time(void)
 {
     redisContext *writer = server_connect(&server);
 
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (;;) {
         for (int i = 0; i < 2000; i++)
             (void)redisAppendCommand(writer,
@@ -335,7 +335,7 @@ Test(index_redis, keys_that_vanish_between_list_and_reading_are_left_out)
     server_start(&server);
     writer = server_connect(&server);
     fill(writer, 0, 3000);
-    deleter = fork();
+    deleter = child_fork();
     if (deleter == 0)
         delete_all_the_time();
     index = open_socket("");
@@ -346,8 +346,7 @@ Test(index_redis, keys_that_vanish_between_list_and_reading_are_left_out)
         cr_assert_null(strstr(seen.text, "!"), "%s", strstr(seen.text, "!"));
         cr_assert_geq(seen.entries, 3000);
     }
-    (void)kill(deleter, SIGKILL);
-    (void)waitpid(deleter, NULL, 0);
+    child_kill(deleter);
     atd_index_free(index);
     redisFree(writer);
 }

@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "index/index.h"
+#include "support/child.h"
 
 /* The library's own script, as far as it matters here (ATDATA-FORMATS 2.1). */
 static const char tables[] =
@@ -329,8 +329,8 @@ Test(index_sqlite, awkward_file_names_are_quoted_in_the_uri)
 /* Whether another process finds a lock on the main file. */
 static bool is_locked(void)
 {
-    pid_t child = fork();
-    int status = 0;
+    pid_t child = child_fork();
+    int code;
 
     if (child == 0) {
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -338,9 +338,9 @@ static bool is_locked(void)
 
         _exit(fd < 0 || fcntl(fd, F_GETLK, &lock) != 0 ? 2 : lock.l_type != F_UNLCK);
     }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) < 2);
-    return WEXITSTATUS(status) == 1;
+    code = child_join(child);
+    cr_assert(code == 0 || code == 1, "%d", code);
+    return code == 1;
 }
 
 /* A mount reads and writes the same database. Without its lock, another process that closes the

@@ -13,6 +13,7 @@
 
 #include "store/object_records.h"
 #include "store/object_table.h"
+#include "support/child.h"
 
 #define SCOPE ATD_STR("https://s3.example")
 
@@ -455,7 +456,7 @@ Test(object_table, killed_writers_leave_all_that_they_reported)
 
     cr_assert_eq(pipe(pipes), 0);
     for (unsigned i = 0; i < 2; i++) {
-        children[i] = fork();
+        children[i] = child_fork();
         if (children[i] == 0) {
             put_until_killed(i, pipes[1]);
             _exit(1);
@@ -465,12 +466,10 @@ Test(object_table, killed_writers_leave_all_that_they_reported)
     while (count < 1000)
         cr_assert_eq(read(pipes[0], &reported[count++], sizeof(unsigned)), 4);
     for (unsigned i = 0; i < 2; i++)
-        cr_assert_eq(kill(children[i], SIGKILL), 0);
+        child_kill(children[i]);
     while (count < 10000 && read(pipes[0], &reported[count], sizeof(unsigned)) == 4)
         count++;
     (void)close(pipes[0]);
-    for (unsigned i = 0; i < 2; i++)
-        cr_assert_eq(waitpid(children[i], NULL, 0), children[i]);
     table = open_table(path, 0);
     for (size_t i = 0; i < count; i++)
         cr_assert(knows(table, reported[i]), "%u", reported[i]);

@@ -3,6 +3,18 @@
 #define URL PREFIX "/d/x.tar"
 #define LINE URL "\n"
 
+/* As d/x.tar, the only object there is. */
+static void end_published(struct rig *rig, struct atd_publication *publication,
+                          struct atd_bytes tar)
+{
+    cr_assert_eq(ask_publish(publication, "d", "x.tar"), 0);
+    check_object(rig, URL, tar);
+    finish(rig, publication);
+    check_tidy(rig, 1);
+    rig_close(rig);
+    drop_tar(tar);
+}
+
 /* ------------------------------------------------------------------ what goes well */
 
 Test(publication, publishes_what_was_copied)
@@ -84,12 +96,7 @@ Test(publication, holds_a_writer_that_is_too_far_ahead)
     cr_assert_eq(waiter_code(&waiter), 0);
     atomic_store(&rig.stalls, false);
     put_bytes(publication, offset, (struct atd_bytes){tar.ptr + offset, tar.len - offset});
-    cr_assert_eq(ask_publish(publication, "d", "x.tar"), 0);
-    check_object(&rig, URL, tar);
-    finish(&rig, publication);
-    check_tidy(&rig, 1);
-    rig_close(&rig);
-    drop_tar(tar);
+    end_published(&rig, publication, tar);
 }
 
 Test(publication, a_writer_who_waits_hears_of_another_ones_failure)
@@ -394,12 +401,7 @@ Test(publication, poisoned_until_truncated)
     cr_assert_eq(atd_publication_truncate(publication, 512, &failure), -EIO);
     WORKS(atd_publication_truncate(publication, 0, err));
     put_bytes(publication, 0, tar);
-    cr_assert_eq(ask_publish(publication, "d", "x.tar"), 0);
-    check_object(&rig, URL, tar);
-    finish(&rig, publication);
-    check_tidy(&rig, 1);
-    rig_close(&rig);
-    drop_tar(tar);
+    end_published(&rig, publication, tar);
 }
 
 /* Healed before any turn took the failure in, or after: nobody can tell which it will be. */
@@ -422,12 +424,7 @@ Test(publication, healed_as_soon_as_poisoned)
         WORKS(atd_publication_truncate(publication, 0, err));
     }
     put_bytes(publication, 0, tar);
-    cr_assert_eq(ask_publish(publication, "d", "x.tar"), 0);
-    check_object(&rig, URL, tar);
-    finish(&rig, publication);
-    check_tidy(&rig, 1);
-    rig_close(&rig);
-    drop_tar(tar);
+    end_published(&rig, publication, tar);
 }
 
 /* ------------------------------------------------------------------ on the disk */

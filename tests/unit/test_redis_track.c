@@ -7,6 +7,7 @@
 #include "index/redis_track.h"
 #include "index_seen.h"
 #include "redis_server.h"
+#include "support/child.h"
 
 static struct redis_server server;
 static struct seen seen;
@@ -330,7 +331,6 @@ static void publish_all_the_time(void)
 {
     redisContext *own = server_connect(&server);
 
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (unsigned i = 1;; i++) {
         redisReply *reply = redisCommand(
             own, "EVAL %s 0 %u",
@@ -401,7 +401,7 @@ Test(redis_track, what_is_published_together_is_told_together)
 
     start();
     index = open_loaded(ATD_REDIS_WAYS_ALL);
-    publisher = fork();
+    publisher = child_fork();
     if (publisher == 0)
         publish_all_the_time();
     for (; updates < 1500; updates++) {
@@ -411,8 +411,7 @@ Test(redis_track, what_is_published_together_is_told_together)
         cr_assert_eq(atd_index_changes(index, &sink, &err), 0, "%s", err.text);
         torn += !label_leads_somewhere();
     }
-    (void)kill(publisher, SIGKILL);
-    (void)waitpid(publisher, NULL, 0);
+    child_kill(publisher);
     /* Where it never ends the rounds do. */
     cr_assert_leq(torn, 1, "%u of %u", torn, updates);
     atd_index_free(index);

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "redis_writing.h"
+#include "support/child.h"
 
 TestSuite(redis_writer, .init = setup, .fini = teardown, .timeout = 120);
 
@@ -256,7 +257,7 @@ static void expect_nothing_lost(const char *secrets, unsigned commits)
     char wanted[64];
 
     for (size_t i = 0; i < SUITE_PROCESSES; i++) {
-        children[i] = fork();
+        children[i] = child_fork();
         if (children[i] == 0) {
             const struct atd_redis_url url = url_of(secrets, server.socket);
             struct atd_index_writer *own = NULL;
@@ -266,12 +267,8 @@ static void expect_nothing_lost(const char *secrets, unsigned commits)
             _exit(suite_count_up(own, commits));
         }
     }
-    for (size_t i = 0; i < SUITE_PROCESSES; i++) {
-        int status = 0;
-
-        (void)waitpid(children[i], &status, 0);
-        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    }
+    for (size_t i = 0; i < SUITE_PROCESSES; i++)
+        cr_assert_eq(child_join(children[i]), 0);
     (void)snprintf(wanted, sizeof(wanted), "label:counter@=%u\n", SUITE_PROCESSES * commits);
     cr_assert_str_eq(contents(reader), wanted);
     RUN(direct, "FLUSHALL");

@@ -9,6 +9,7 @@
 
 #include "index/redis_commit.h"
 #include "redis_writing.h"
+#include "support/child.h"
 
 TestSuite(redis_writer_links, .init = setup, .fini = teardown, .timeout = 120);
 
@@ -96,12 +97,11 @@ static pid_t start_proxy(const char *path, enum mischief mischief)
     (void)strcpy(address.sun_path, path);
     cr_assert_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
     cr_assert_eq(listen(listener, 8), 0);
-    proxy = fork();
+    proxy = child_fork();
     if (proxy != 0) {
         (void)close(listener);
         return proxy;
     }
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)strcpy(address.sun_path, server.socket);
     for (;;) {
@@ -114,12 +114,6 @@ static pid_t start_proxy(const char *path, enum mischief mischief)
         (void)close(client);
         (void)close(upstream);
     }
-}
-
-static void stop_proxy(pid_t proxy)
-{
-    (void)kill(proxy, SIGKILL);
-    (void)waitpid(proxy, NULL, 0);
 }
 
 Test(redis_writer_links, a_lost_answer_is_no_failure_and_no_success)
@@ -145,7 +139,7 @@ Test(redis_writer_links, a_lost_answer_is_no_failure_and_no_success)
     cr_assert_eq(atd_index_read_entry(writer, ATD_STR("c"), &arena, &found, &err), 0, "%s",
                  err.text);
     atd_arena_release(&arena);
-    stop_proxy(proxy);
+    child_kill(proxy);
 }
 
 /* A change that went out in part is made on another link, unless that one breaks too. */
@@ -165,7 +159,7 @@ Test(redis_writer_links, a_link_that_breaks_under_a_change_is_made_again)
     cr_assert_eq(atd_index_writer_check(writer, NULL), 0);
     expect_done(writer, &one, 1);
     cr_assert_str_eq(ask("HSTRLEN LocalDatasetEntry:c data_urls"), "4194304");
-    stop_proxy(proxy);
+    child_kill(proxy);
     free(urls);
 }
 

@@ -1,12 +1,11 @@
-#include <criterion/criterion.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sqlite3.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
+#include "support/child.h"
 #include "writer_suite.h"
 
 static char dir[64];
@@ -292,6 +291,31 @@ Test(sqlite_writer, a_link_leads_to_the_real_file)
     cr_assert_eq(atd_index_writer_check(writer, NULL), -EINVAL);
 }
 
+/* Another program that has begun so, and commits after 300 ms; when this returns it has begun. */
+static pid_t hold_for_a_while(const char *sql)
+{
+    int ready[2];
+    pid_t child;
+    char byte;
+
+    cr_assert_eq(pipe(ready), 0);
+    child = child_fork();
+    if (child == 0) {
+        sqlite3 *db = open_db();
+
+        run(db, sql);
+        (void)!write(ready[1], "", 1);
+        (void)usleep(300000);
+        run(db, "COMMIT");
+        (void)sqlite3_close(db);
+        _exit(0);
+    }
+    (void)close(ready[1]);
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    (void)close(ready[0]);
+    return child;
+}
+
 Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
 {
     const struct atd_index_operation one = an_entry();
@@ -299,28 +323,13 @@ Test(sqlite_writer, waits_for_another_programs_lock_but_not_for_ever)
     struct atd_error err = ATD_ERROR_INIT;
     struct atd_index_entry found;
     int64_t start_ms;
-    int ready[2];
     sqlite3 *db;
     pid_t child;
-    char byte;
 
     expect_done(writer, &one, 1);
-    cr_assert_eq(pipe(ready), 0);
-    child = fork();
-    if (child == 0) {
-        db = open_db();
-        run(db, "BEGIN IMMEDIATE; DELETE FROM dataset_entries");
-        (void)!write(ready[1], "", 1);
-        (void)usleep(300000);
-        run(db, "COMMIT");
-        (void)sqlite3_close(db);
-        _exit(0);
-    }
-    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    child = hold_for_a_while("BEGIN IMMEDIATE; DELETE FROM dataset_entries");
     expect_done(writer, &one, 1);
-    (void)waitpid(child, NULL, 0);
-    (void)close(ready[0]);
-    (void)close(ready[1]);
+    cr_assert_eq(child_join(child), 0);
     db = open_db();
     run(db, "BEGIN IMMEDIATE");
     start_ms = atd_clock_monotonic_ms();
@@ -339,27 +348,13 @@ Test(sqlite_writer, a_file_in_another_mode_that_is_locked_is_waited_for)
 {
     const struct atd_index_operation one = an_entry();
     char command[256];
-    int ready[2];
-    char byte;
     pid_t child;
 
     (void)snprintf(command, sizeof(command), "mkdir -p %s/sub/dir", dir);
     cr_assert_eq(system(command), 0);
-    cr_assert_eq(pipe(ready), 0);
-    child = fork();
-    if (child == 0) {
-        sqlite3 *db = open_db();
-
-        run(db, "CREATE TABLE t (x); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)");
-        (void)!write(ready[1], "", 1);
-        (void)usleep(300000);
-        run(db, "COMMIT");
-        (void)sqlite3_close(db);
-        _exit(0);
-    }
-    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    child = hold_for_a_while("CREATE TABLE t (x); BEGIN EXCLUSIVE; INSERT INTO t VALUES (1)");
     expect_done(writer, &one, 1);
-    (void)waitpid(child, NULL, 0);
+    cr_assert_eq(child_join(child), 0);
     cr_assert_str_eq(ask("PRAGMA journal_mode"), "wal\n");
 }
 
@@ -368,10 +363,12 @@ Test(sqlite_writer, a_journal_that_names_a_file_is_not_played_back)
 {
     const struct atd_index_operation one = an_entry();
     char command[512];
+    pid_t child;
 
     (void)snprintf(command, sizeof(command), "mkdir -p %s/sub/dir", dir);
     cr_assert_eq(system(command), 0);
-    if (fork() == 0) {
+    child = child_fork();
+    if (child == 0) {
         sqlite3 *db = open_db();
 
         run(db, "CREATE TABLE t (x); INSERT INTO t VALUES (1); PRAGMA cache_size = 1; BEGIN; "
@@ -379,7 +376,7 @@ Test(sqlite_writer, a_journal_that_names_a_file_is_not_played_back)
                 "pragma_function_list");
         _exit(0); /* a hot journal stays */
     }
-    (void)wait(NULL);
+    cr_assert_eq(child_join(child), 0);
     cr_assert(exists("-journal"));
     (void)snprintf(command, sizeof(command),
                    "cp %s-journal %s/saved && printf "
@@ -417,8 +414,7 @@ Test(sqlite_writer, broken_files_are_told_apart)
 /* In a child, so that the test itself keeps its rights. */
 static void as_nobody(const char *says, int code)
 {
-    int status = 0;
-    pid_t child = fork();
+    pid_t child = child_fork();
 
     if (child == 0) {
         const struct atd_index_operation one = an_entry();
@@ -433,8 +429,7 @@ static void as_nobody(const char *says, int code)
         rc = atd_index_commit(writer, &one, 1, NULL, &err);
         _exit(rc == -code && strstr(err.text, says) ? 0 : 2);
     }
-    (void)waitpid(child, &status, 0);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", WEXITSTATUS(status));
+    cr_assert_eq(child_join(child), 0);
 }
 
 Test(sqlite_writer, whose_rights_are_missing_is_told)
@@ -505,7 +500,7 @@ Test(sqlite_writer, many_make_the_file_at_once)
         cr_assert_eq(system(command), 0);
         cr_assert_eq(pipe(go), 0);
         for (size_t i = 0; i < 6; i++) {
-            children[i] = fork();
+            children[i] = child_fork();
             if (children[i] == 0) {
                 const struct atd_index_operation one = an_entry();
 
@@ -516,12 +511,8 @@ Test(sqlite_writer, many_make_the_file_at_once)
         }
         (void)close(go[0]);
         (void)close(go[1]);
-        for (size_t i = 0; i < 6; i++) {
-            int status = 0;
-
-            (void)waitpid(children[i], &status, 0);
-            cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", WEXITSTATUS(status));
-        }
+        for (size_t i = 0; i < 6; i++)
+            cr_assert_eq(child_join(children[i]), 0);
     }
 }
 
@@ -533,16 +524,12 @@ Test(sqlite_writer, nobodys_work_is_lost_when_many_write)
 
     /* All of them make the file. */
     for (size_t i = 0; i < SUITE_PROCESSES; i++) {
-        children[i] = fork();
+        children[i] = child_fork();
         if (children[i] == 0)
             _exit(suite_count_up(writer, commits));
     }
-    for (size_t i = 0; i < SUITE_PROCESSES; i++) {
-        int status = 0;
-
-        (void)waitpid(children[i], &status, 0);
-        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    }
+    for (size_t i = 0; i < SUITE_PROCESSES; i++)
+        cr_assert_eq(child_join(children[i]), 0);
     (void)snprintf(wanted, sizeof(wanted), "label:counter@=%u,", SUITE_PROCESSES * commits);
     cr_assert_not_null(strstr(contents(reader), wanted), "%s", suite_seen.text);
 }

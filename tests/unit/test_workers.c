@@ -3,12 +3,12 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/workers.h"
+#include "support/child.h"
 
 static atomic_int done;
 
@@ -88,16 +88,13 @@ static void take_in_wrong_order(void)
 /* Not Criterion's .signal: the library leaks what it notes of such a test, which LSan reports. */
 Test(lock, wrong_order_is_caught)
 {
-    pid_t child = fork();
-    int status = 0;
+    pid_t child = child_fork();
 
-    cr_assert(child >= 0);
     if (child == 0) {
         take_in_wrong_order();
         _exit(0);
     }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %x", status);
+    cr_assert_eq(child_join(child), -SIGABRT);
 }
 #endif
 
