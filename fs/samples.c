@@ -1,0 +1,208 @@
+/*
+ * What samples/ keeps in memory: the names of the members of shards that were looked into lately.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "samples_private.h"
+
+/* Each of them holds a descriptor of nothing: memory alone. */
+#define MEMBERS_BYTES_MAX (32u << 20)
+#define NAMES_BYTES_MAX (32u << 20)
+#define NAMES_KEPT_MAX 256u
+#define SAMPLES_BYTES_MAX (32u << 20)
+
+int samples_start(struct fs *fs, struct samples **ret_samples, struct atd_error *err)
+{
+    const struct atd_members_cache_options options = {
+        .dir = remote_cache_path(fs->remote),
+        .scope = remote_scope(fs->remote),
+        .files = fs->store,
+        .memory_bytes = MEMBERS_BYTES_MAX,
+        .timeout_ms = fs->options->timeout_s * 1000,
+    };
+    struct samples *samples = calloc(1, sizeof(*samples));
+
+    if (!samples)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    *ret_samples = samples; /* whatever fails, the caller frees it */
+    atd_lock_init(&samples->lock, ATD_RANK_SAMPLES);
+    samples->source = (struct atd_member_source){
+        .files = fs->store, .reader = fs->reader, .timeout_ms = options.timeout_ms};
+    samples->cache = atd_sample_cache_new(&samples->source, SAMPLES_BYTES_MAX);
+    if (!samples->cache)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    return atd_members_cache_new(&options, &samples->members, err);
+}
+
+void samples_free(struct samples *samples)
+{
+    if (!samples)
+        return;
+    while (samples->newest) {
+        struct samples_shard *inside = samples->newest;
+
+        samples->newest = inside->older;
+        samples_shard_unref(inside);
+    }
+    atd_sample_cache_free(samples->cache);
+    atd_members_cache_free(samples->members);
+    atd_lock_destroy(&samples->lock);
+    free(samples);
+}
+
+bool samples_is_directory(enum node_kind kind)
+{
+    return kind == NODE_SAMPLES || kind == NODE_SAMPLES_SHARD || kind == NODE_SAMPLE;
+}
+
+bool samples_is_inside(enum node_kind kind)
+{
+    return samples_is_directory(kind) || kind == NODE_SAMPLES_TEXT || kind == NODE_MEMBER ||
+           kind == NODE_FIELD;
+}
+
+int samples_refuse(struct atd_error *err)
+{
+    return atd_error_set(err, EROFS, "samples/ shows what is in the shards and never changes");
+}
+
+void samples_path(struct atd_str subject, struct atd_str leaf, char *path, size_t size)
+{
+    ptrdiff_t top = atd_str_find(subject, '/');
+    struct atd_str rest = atd_str_from_byte(subject, (size_t)(top + 1));
+    ptrdiff_t below = atd_str_find(rest, '/');
+    size_t head = below < 0 ? subject.len : (size_t)top + 1 + (size_t)below;
+
+    (void)snprintf(path, size, "%.*s/" SAMPLES_NAME "%.*s%s%.*s", (int)head, subject.ptr,
+                   (int)(subject.len - head), subject.ptr + head, leaf.len ? "/" : "",
+                   (int)leaf.len, leaf.ptr);
+}
+
+/* ------------------------------------------------------------------ members by name */
+
+static size_t footprint(const struct samples_shard *inside)
+{
+    return sizeof(*inside) + (inside->names ? atd_member_names_footprint(inside->names) : 0);
+}
+
+void samples_shard_unref(struct samples_shard *inside)
+{
+    if (!inside || atomic_fetch_sub(&inside->references, 1) != 1)
+        return;
+    atd_member_names_unref(inside->names);
+    free(inside);
+}
+
+struct samples_shard *samples_shard_peek(struct samples *samples, const struct atd_shard *shard)
+{
+    struct samples_shard *inside;
+
+    atd_lock_take(&samples->lock);
+    for (struct samples_shard **at = &samples->newest; (inside = *at); at = &inside->older) {
+        if (memcmp(inside->version, shard->version, sizeof(inside->version)) != 0)
+            continue;
+        *at = inside->older;
+        inside->older = samples->newest;
+        samples->newest = inside;
+        atomic_fetch_add(&inside->references, 1);
+        break;
+    }
+    atd_lock_give(&samples->lock);
+    return inside;
+}
+
+/* Takes what is too much out of the table: all behind the first that fit. */
+static struct samples_shard *evict_locked(struct samples *samples)
+{
+    struct samples_shard **at = &samples->newest;
+    struct samples_shard *evicted;
+    size_t bytes = 0;
+    size_t count = 0;
+
+    while (*at && count < NAMES_KEPT_MAX && (count == 0 || bytes < NAMES_BYTES_MAX)) {
+        bytes += footprint(*at);
+        count++;
+        at = &(*at)->older;
+    }
+    evicted = *at;
+    *at = NULL;
+    return evicted;
+}
+
+/* Two that made the same at the same time both put it in: the older copy goes with time. */
+static void keep(struct samples *samples, struct samples_shard *inside)
+{
+    struct samples_shard *evicted;
+
+    atomic_fetch_add(&inside->references, 1);
+    atd_lock_take(&samples->lock);
+    inside->older = samples->newest;
+    samples->newest = inside;
+    evicted = evict_locked(samples);
+    atd_lock_give(&samples->lock);
+    while (evicted) {
+        struct samples_shard *older = evicted->older;
+
+        samples_shard_unref(evicted);
+        evicted = older;
+    }
+}
+
+/* What will not be otherwise as long as the shard is this version. */
+static bool is_for_ever(int code)
+{
+    return code == ENOTSUP || code == EINVAL || code == E2BIG || code == EFBIG;
+}
+
+static int make(struct samples *samples, const struct atd_shard *shard, struct samples_shard *inside,
+                struct atd_error *err)
+{
+    struct atd_members *members;
+    int rc = atd_members_get(samples->members, shard, &members, &inside->why);
+
+    if (rc == 0) {
+        rc = atd_member_names_new(members, &inside->names, &inside->why);
+        atd_members_unref(members);
+    }
+    if (rc == 0 || is_for_ever(inside->why.code))
+        return 0;
+    *err = inside->why;
+    return rc;
+}
+
+int samples_shard_get(struct samples *samples, const struct atd_shard *shard,
+                      enum atd_effort effort, struct samples_shard **ret_inside,
+                      struct atd_error *err)
+{
+    struct samples_shard *inside = samples_shard_peek(samples, shard);
+    struct atd_members *known;
+    int rc;
+
+    if (inside) {
+        *ret_inside = inside;
+        return 0;
+    }
+    if (effort == ATD_EFFORT_MEMORY)
+        return -EWOULDBLOCK; /* also when the members are known: many names take a while */
+    if (effort == ATD_EFFORT_DISK && shard->store) {
+        known = atd_members_peek(samples->members, shard);
+        atd_members_unref(known);
+        if (!known)
+            return -EWOULDBLOCK;
+    }
+    inside = calloc(1, sizeof(*inside));
+    if (!inside)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    atomic_init(&inside->references, 1);
+    memcpy(inside->version, shard->version, sizeof(inside->version));
+    rc = make(samples, shard, inside, err);
+    if (rc) {
+        samples_shard_unref(inside);
+        return rc;
+    }
+    keep(samples, inside);
+    *ret_inside = inside;
+    return 0;
+}
