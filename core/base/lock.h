@@ -28,6 +28,7 @@ enum atd_lock_rank {
     ATD_RANK_FETCH,       /* dataset/member_fetch: one request */
     ATD_RANK_OBJECTS,     /* store/object_table */
     ATD_RANK_LOCATOR,     /* catalog/locator: whose turn it is */
+    ATD_RANK_MEMBERS,     /* dataset/members: its table; what is being fetched */
     ATD_RANK_READER,      /* cache/reader: its table of objects */
     ATD_RANK_OBJECT,      /* cache/reader: one object's flights, waiters and cursors */
     ATD_RANK_BUDGET,      /* cache/budget: memory and who waits for it */
