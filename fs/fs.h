@@ -24,17 +24,20 @@
  * How long the kernel keeps what it was told. Names and attributes change only by a new
  * generation, which is notified; so they are kept for a day. A local shard may be changed by
  * anybody: its attributes are checked again after a minute (and at every open). Absent names are
- * kept a second: appearing ones are notified, but a file that comes back on the disk is not.
+ * kept a second: appearing ones are notified, but a file that comes back on the disk is not. The
+ * same is true of names in samples/ itself, which are not notified: what they mean follows shards.
  */
 #define KEEP_S 86400.0
 #define KEEP_SHARD_ATTR_S 60.0
 #define KEEP_ABSENT_S 1.0
+#define KEEP_SAMPLES_S 1.0
 
 /* Blocked disk reads do not keep lookups waiting, nor do stores that do not answer: three pools. */
 #define META_THREADS 8
 #define IO_THREADS 16
 #define NETWORK_THREADS 16
 
+struct samples;       /* samples.h */
 struct publishing;    /* publishing.h */
 struct unlinked;      /* unlinked.h */
 struct staging;       /* staging.h */
@@ -50,6 +53,7 @@ struct fs {
     struct atd_reader *reader;   /* the remote's */
     struct atd_live *live;
     struct nodes *nodes;
+    struct samples *samples;         /* what shards hold, as files */
     struct staging *staging;         /* never NULL; empty when nothing can be written */
     struct atd_publisher *publisher; /* NULL: see publishing_refuse() */
     struct publishing *publishing;   /* the same, and who tidies */

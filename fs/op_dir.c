@@ -53,11 +53,12 @@ static void free_directory(struct fs *fs, struct handle *handle)
     free(directory);
 }
 
-/* Whether the kernel may keep the listing. Control files have no lasting sizes; staged names come
- * and go without a notification. */
+/* Whether the kernel may keep the listing. Control files have no lasting sizes; staged names, and
+ * those in samples/ itself, come and go without a notification. */
 static bool is_kept(const struct view *view)
 {
-    return view->kind != NODE_CONTROL && view->kind != NODE_STAGED_DIR && view->staged.count == 0;
+    return view->kind != NODE_CONTROL && view->kind != NODE_STAGED_DIR &&
+           view->kind != NODE_SAMPLES && view->staged.count == 0;
 }
 
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */
@@ -86,6 +87,12 @@ static int open_directory(fuse_req_t req, fuse_ino_t number, struct fuse_file_in
         if (rc == -EWOULDBLOCK)
             return rc;
         reply_node_error(fs, req, "opendir", node, &why);
+        return 0;
+    }
+    if (!samples_view_is_of(&directory->view, node)) { /* the name means another directory now */
+        view_close(&directory->view);
+        free(directory);
+        (void)fuse_reply_err(req, ESTALE);
         return 0;
     }
     directory->handle.free = free_directory;
@@ -229,6 +236,17 @@ struct listing {
     bool is_current; /* else nothing of it may be kept */
 };
 
+/* A name without a node: the kernel looks it up when somebody wants to know more. */
+static size_t add_unsized(fuse_req_t req, char *buf, size_t room, const struct item *item,
+                          const char *name, off_t next, bool plus)
+{
+    const struct fuse_entry_param entry = {
+        .attr = {.st_mode = S_IFREG, .st_ino = node_item_st_ino(item)}};
+
+    return plus ? fuse_add_direntry_plus(req, buf, room, name, &entry, next)
+                : fuse_add_direntry(req, buf, room, name, &entry.attr, next);
+}
+
 /* Adds one item; returns the bytes it takes (more than `room`: it was not added), 0 on ENOMEM. */
 static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item *item, off_t next,
                        const struct listing *listing, struct told *told)
@@ -244,6 +262,8 @@ static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item
     name[item->leaf.len] = '\0';
     if (fuse_add_direntry(req, NULL, 0, name, NULL, 0) > room)
         return room + 1; /* not even the plain form fits: make no node of it */
+    if (item->is_unsized)
+        return add_unsized(req, buf, room, item, name, next, plus);
     node = nodes_remember(fs->nodes, item);
     if (!node)
         return 0;

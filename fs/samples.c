@@ -7,7 +7,7 @@
 
 #include "samples_private.h"
 
-/* Each of them holds a descriptor of nothing: memory alone. */
+/* Bounds of memory, of what nobody uses this moment. */
 #define MEMBERS_BYTES_MAX (32u << 20)
 #define NAMES_BYTES_MAX (32u << 20)
 #define NAMES_KEPT_MAX 256u
@@ -28,12 +28,24 @@ int samples_start(struct fs *fs, struct samples **ret_samples, struct atd_error 
         return atd_error_set(err, ENOMEM, "out of memory");
     *ret_samples = samples; /* whatever fails, the caller frees it */
     atd_lock_init(&samples->lock, ATD_RANK_SAMPLES);
-    samples->source = (struct atd_member_source){
-        .files = fs->store, .reader = fs->reader, .timeout_ms = options.timeout_ms};
+    atd_members_fetches_init(&samples->fetches);
+    samples->source = (struct atd_member_source){.files = fs->store,
+                                                 .reader = fs->reader,
+                                                 .fetches = &samples->fetches,
+                                                 .timeout_ms = options.timeout_ms};
     samples->cache = atd_sample_cache_new(&samples->source, SAMPLES_BYTES_MAX);
     if (!samples->cache)
         return atd_error_set(err, ENOMEM, "out of memory");
     return atd_members_cache_new(&options, &samples->members, err);
+}
+
+void samples_interrupt(struct samples *samples)
+{
+    if (!samples)
+        return;
+    atd_members_fetches_interrupt(&samples->fetches);
+    if (samples->members)
+        atd_members_cache_interrupt(samples->members);
 }
 
 void samples_free(struct samples *samples)
@@ -48,6 +60,7 @@ void samples_free(struct samples *samples)
     }
     atd_sample_cache_free(samples->cache);
     atd_members_cache_free(samples->members);
+    atd_members_fetches_release(&samples->fetches);
     atd_lock_destroy(&samples->lock);
     free(samples);
 }
@@ -156,8 +169,8 @@ static bool is_for_ever(int code)
     return code == ENOTSUP || code == EINVAL || code == E2BIG || code == EFBIG;
 }
 
-static int make(struct samples *samples, const struct atd_shard *shard, struct samples_shard *inside,
-                struct atd_error *err)
+static int make(struct samples *samples, const struct atd_shard *shard,
+                struct samples_shard *inside, struct atd_error *err)
 {
     struct atd_members *members;
     int rc = atd_members_get(samples->members, shard, &members, &inside->why);

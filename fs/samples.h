@@ -24,6 +24,7 @@
 #ifndef ATD_FS_SAMPLES_H
 #define ATD_FS_SAMPLES_H
 
+#include "base/digest.h"
 #include "catalog/locator.h"
 #include "dataset/sample_read.h"
 #include "fs.h"
@@ -38,6 +39,8 @@ struct file;
 
 /* After the reader. Errors: ENOMEM, and those of atd_members_cache_new. */
 int samples_start(struct fs *fs, struct samples **ret_samples, struct atd_error *err) ATD_MUST_USE;
+/* Every request of it under way and any later one ends. Never blocks. NULL is fine. */
+void samples_interrupt(struct samples *samples);
 /* No request is under way any more. NULL is fine. */
 void samples_free(struct samples *samples);
 
@@ -49,7 +52,8 @@ bool samples_is_inside(enum node_kind kind);
 
 /* What a view of such a directory holds besides the catalog, entry and shards of its dataset. */
 struct samples_view {
-    struct atd_bytes schema_json;
+    struct atd_bytes schema_json; /* empty: none */
+    uint8_t schema_digest[ATD_SHA256_BYTES];
     const struct atd_shard *shard; /* the directory's; in samples/, that of the index looked for */
     struct samples_shard *inside;  /* its members */
     uint8_t version[NODE_VERSION_BYTES]; /* of the shard's directory */

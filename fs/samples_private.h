@@ -16,6 +16,7 @@
 
 struct samples {
     struct atd_member_source source;
+    struct atd_members_fetches fetches;
     struct atd_members_cache *members;
     struct atd_sample_cache *cache;
     struct atd_lock lock;
@@ -49,6 +50,9 @@ const struct atd_shard *samples_find_idx(const struct view *view, struct atd_str
 /* How a shard's directory is called; len 0: it shows nowhere. */
 struct atd_str samples_stem(const struct view *view, const struct atd_shard *shard);
 
+/* The version of a shard's directory. */
+void samples_shard_version(const struct view *view, const struct atd_shard *shard,
+                           uint8_t ret_version[NODE_VERSION_BYTES]);
 /* The version of what a member is shown as. */
 void samples_member_version(const struct view *view, const struct atd_member *member,
                             uint8_t ret_version[NODE_VERSION_BYTES]);

@@ -30,8 +30,8 @@ static struct atd_str cut(struct atd_str *rest)
 static struct place parse(struct atd_str subject)
 {
     struct atd_str top = cut(&subject);
-    struct place place = {
-        .holder = atd_str_equal(top, ATD_STR("by-cid")) ? NODE_CID : NODE_DATASET};
+    struct place place = {.holder =
+                              atd_str_equal(top, ATD_STR("by-cid")) ? NODE_CID : NODE_DATASET};
 
     place.name = cut(&subject);
     place.stem = cut(&subject);
@@ -135,19 +135,6 @@ const struct atd_shard *samples_find_idx(const struct view *view, struct atd_str
 
 /* ------------------------------------------------------------------ versions */
 
-static void digest_version(const void *first, size_t first_len, struct atd_bytes second,
-                           uint8_t ret_version[NODE_VERSION_BYTES])
-{
-    uint8_t both[64 + ATD_SHA256_BYTES];
-    uint8_t digest[ATD_SHA256_BYTES];
-
-    atd_assert(first_len <= 64);
-    memcpy(both, first, first_len);
-    atd_sha256_of(second.ptr, second.len, both + first_len);
-    atd_sha256_of(both, first_len + ATD_SHA256_BYTES, digest);
-    memcpy(ret_version, digest, NODE_VERSION_BYTES);
-}
-
 void samples_member_version(const struct view *view, const struct atd_member *member,
                             uint8_t ret_version[NODE_VERSION_BYTES])
 {
@@ -161,14 +148,32 @@ void samples_member_version(const struct view *view, const struct atd_member *me
     memcpy(ret_version, digest, NODE_VERSION_BYTES);
 }
 
-static void set_shard(struct view *view, const struct atd_shard *shard)
+void samples_shard_version(const struct view *view, const struct atd_shard *shard,
+                           uint8_t ret_version[NODE_VERSION_BYTES])
+{
+    uint8_t both[ATD_SHARD_VERSION_BYTES + ATD_SHA256_BYTES];
+    uint8_t digest[ATD_SHA256_BYTES];
+
+    memcpy(both, shard->version, ATD_SHARD_VERSION_BYTES);
+    memcpy(both + ATD_SHARD_VERSION_BYTES, view->samples.schema_digest, ATD_SHA256_BYTES);
+    atd_sha256_of(both, sizeof(both), digest);
+    memcpy(ret_version, digest, NODE_VERSION_BYTES);
+}
+
+/* Which fields are arrays is the schema's word. */
+static void set_schema(struct view *view)
 {
     const struct atd_catalog_schema *schema = view_schema(view);
 
-    view->samples.shard = shard;
     view->samples.schema_json = schema ? schema->json : (struct atd_bytes){(const uint8_t *)"", 0};
-    digest_version(shard->version, sizeof(shard->version), view->samples.schema_json,
-                   view->samples.version);
+    atd_sha256_of(view->samples.schema_json.ptr, view->samples.schema_json.len,
+                  view->samples.schema_digest);
+}
+
+static void set_shard(struct view *view, const struct atd_shard *shard)
+{
+    view->samples.shard = shard;
+    samples_shard_version(view, shard, view->samples.version);
 }
 
 bool samples_view_is_of(const struct view *view, const struct node *node)
@@ -205,8 +210,8 @@ static int open_sample(struct fs *fs, struct view *view, struct atd_str key, enu
     struct samples_view *samples = &view->samples;
     struct atd_member_name found;
 
-    if (!samples->inside->names ||
-        !atd_member_names_find(samples->inside->names, key, &found) || !found.is_sample)
+    if (!samples->inside->names || !atd_member_names_find(samples->inside->names, key, &found) ||
+        !found.is_sample)
         return gone(key, err);
     samples_member_version(view, &found.member, samples->sample_key);
     samples->sample = atd_sample_cache_peek(fs->samples->cache, samples->sample_key);
@@ -304,6 +309,7 @@ int samples_view_open(struct fs *fs, enum node_kind kind, struct atd_str subject
     }
     spell_subject(&view, place.holder, &place);
     view.kind = kind;
+    set_schema(&view);
     rc = kind == NODE_SAMPLES ? open_top(fs, &view, name, effort, err)
                               : open_in_shard(fs, &view, &place, effort, err);
     if (rc == -ESTALE)

@@ -25,7 +25,6 @@ enum atd_lock_rank {
     ATD_RANK_PUBLICATION, /* publish/publication: one publication's requests and reports */
     ATD_RANK_PUBLISHER,   /* publish/publisher: its queues and tables */
     ATD_RANK_SAMPLES,     /* dataset/sample_read: its table; fs/samples: names of members */
-    ATD_RANK_FETCH,       /* dataset/member_fetch: one request */
     ATD_RANK_OBJECTS,     /* store/object_table */
     ATD_RANK_LOCATOR,     /* catalog/locator: whose turn it is */
     ATD_RANK_MEMBERS,     /* dataset/members: its table; what is being fetched */

@@ -91,7 +91,7 @@ static int read_sample(const struct atd_member_source *source, const struct atd_
         return atd_error_set(err, ENOMEM, "out of memory");
     atomic_init(&sample->references, 1);
     atd_arena_init(&sample->arena, ATD_SAMPLE_FILES_ARENA_MAX);
-    rc = atd_member_fetch(source, shard, member->data_offset, size, sample->bytes, err);
+    rc = atd_member_read(source, shard, member->data_offset, size, sample->bytes, err);
     if (rc == 0)
         rc = make_files(sample, size, schema_json, err);
     if (rc) {

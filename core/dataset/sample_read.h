@@ -7,7 +7,7 @@
 #ifndef ATD_DATASET_SAMPLE_READ_H
 #define ATD_DATASET_SAMPLE_READ_H
 
-#include "dataset/member_fetch.h"
+#include "dataset/member_read.h"
 #include "dataset/members.h"
 #include "dataset/sample_files.h"
 
@@ -36,7 +36,7 @@ struct atd_read_sample *atd_sample_cache_peek(struct atd_sample_cache *cache,
 
 /*
  * The same, read if need be. `schema_json`: what registered the sample's type; may be empty.
- * Blocks: as atd_member_fetch; several callers for one sample wait for one of them. Errors: its;
+ * Blocks: as atd_member_read; several callers for one sample wait for one of them. Errors: its;
  * E2BIG, ENOMEM. What fails is not remembered.
  */
 int atd_sample_cache_get(struct atd_sample_cache *cache, const uint8_t key[ATD_SAMPLE_KEY_BYTES],

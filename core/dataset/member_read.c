@@ -1,10 +1,9 @@
-#include "dataset/member_fetch.h"
+#include "dataset/member_read.h"
 
 #include <errno.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/lock.h"
 
 static int set_stale(const struct atd_shard *shard, struct atd_error *err)
 {
@@ -87,63 +86,31 @@ static bool read_copy(const struct atd_member_source *source, const struct atd_s
 
 /* ------------------------------------------------------------------ a request */
 
-struct fetch {
-    struct atd_store_get get;
-    struct atd_lock lock;
-    pthread_cond_t ended;
-    /* guarded by lock */
-    bool is_done;
-    struct atd_error why; /* code 0: all of it is there */
-};
-
-static void on_done(struct atd_store_get *get, const struct atd_error *why)
-{
-    struct fetch *fetch = get->ctx;
-
-    atd_lock_take(&fetch->lock);
-    if (why)
-        fetch->why = *why;
-    fetch->is_done = true;
-    /* Within the lock: whoever waits frees it all as soon as he sees it. */
-    (void)pthread_cond_signal(&fetch->ended);
-    atd_lock_give(&fetch->lock);
-}
-
 static int read_remote(const struct atd_member_source *source, const struct atd_shard *shard,
                        const struct atd_object_info *info, uint64_t offset, size_t size,
                        uint8_t *into, struct atd_error *err)
 {
-    struct fetch fetch = {.get = {.url = shard->url,
-                                  .first = offset,
-                                  .end = offset + size,
-                                  .expect = info,
-                                  .into = into,
-                                  .urgent = true,
-                                  .stall_timeout_ms = source->timeout_ms,
-                                  .done = on_done},
-                          .why = ATD_ERROR_INIT};
+    const struct atd_store_get range = {.url = shard->url,
+                                        .first = offset,
+                                        .end = offset + size,
+                                        .expect = info,
+                                        .into = into,
+                                        .urgent = true,
+                                        .stall_timeout_ms = source->timeout_ms};
+    struct atd_error why = ATD_ERROR_INIT;
+    int rc = atd_members_fetch(source->fetches, shard->store, &range, &why);
 
-    fetch.get.ctx = &fetch;
-    atd_lock_init(&fetch.lock, ATD_RANK_FETCH);
-    atd_cond_init(&fetch.ended);
-    atd_store_get_start(shard->store, &fetch.get);
-    atd_lock_take(&fetch.lock);
-    while (!fetch.is_done)
-        atd_cond_wait(&fetch.ended, &fetch.lock);
-    atd_lock_give(&fetch.lock);
-    (void)pthread_cond_destroy(&fetch.ended);
-    atd_lock_destroy(&fetch.lock);
-    if (!fetch.why.code)
+    if (rc == 0)
         return 0;
-    if (fetch.why.code == ENOENT)
-        fetch.why.code = ESTALE;
+    if (why.code == ENOENT)
+        why.code = ESTALE;
     if (err)
-        *err = fetch.why;
-    return -fetch.why.code;
+        *err = why;
+    return -why.code;
 }
 
-int atd_member_fetch(const struct atd_member_source *source, const struct atd_shard *shard,
-                     uint64_t offset, size_t size, uint8_t *into, struct atd_error *err)
+int atd_member_read(const struct atd_member_source *source, const struct atd_shard *shard,
+                    uint64_t offset, size_t size, uint8_t *into, struct atd_error *err)
 {
     struct atd_object_info info;
 
