@@ -54,8 +54,8 @@ static enum view_need view_need_of(enum node_kind kind, struct atd_str name)
             atd_str_equal(name, atd_str_from(record_names[i].name)))
             return VIEW_RECORDS;
     }
-    if (atd_str_equal(name, ATD_STR(SAMPLES_NAME)))
-        return VIEW_SHARDS_HERE;
+    if (atd_str_equal(name, ATD_STR(SAMPLES_NAME))) /* no shard's name (catalog/shard_names.h) */
+        return VIEW_RECORDS;
     upload = atd_upload_name_classify(name, NULL, NULL);
     return upload == ATD_UPLOAD_TEMP || upload == ATD_UPLOAD_SCRATCH ? VIEW_SHARDS_HERE
                                                                      : VIEW_SHARDS;
@@ -443,13 +443,6 @@ static size_t catalog_count(const struct view *view)
     }
 }
 
-/* Where things may be deleted it is reached by its name alone: rm -r would read every sample in
- * order to delete it, and then not be able to. */
-static bool lists_samples(struct fs *fs, const struct view *view)
-{
-    return view->kind == NODE_CID || !fs->options->allow_delete;
-}
-
 static bool catalog_at(struct fs *fs, const struct view *view, size_t place,
                        struct view_names *storage, struct item *ret_item)
 {
@@ -475,7 +468,7 @@ static bool catalog_at(struct fs *fs, const struct view *view, size_t place,
         if (place < RECORD_NAMES)
             return record_item(fs, view, place, ret_item);
         if (place == RECORD_NAMES)
-            return lists_samples(fs, view) && samples_item(view, storage, ret_item);
+            return samples_is_listed(fs, view) && samples_item(view, storage, ret_item);
         return shard_item(fs, view, atd_shard_list_at(view->shards, place - RECORD_NAMES - 1),
                           ret_item);
     default:

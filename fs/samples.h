@@ -83,8 +83,12 @@ bool samples_find(struct fs *fs, const struct view *view, struct atd_str name,
 int samples_render(const struct view *view, struct atd_str leaf, struct atd_buf *out,
                    struct atd_error *err) ATD_MUST_USE;
 
-/* samples/ itself, in a dataset's or an entry's directory; false: it has none. */
+/* samples/ itself, in a dataset's or an entry's directory; false: it has none, for it has no shard.
+ */
 bool samples_item(const struct view *view, struct view_names *storage, struct item *ret_item);
+/* Where things may be deleted it is reached by its name alone: rm -r would read every sample in
+ * order to delete it, and then not be able to. */
+bool samples_is_listed(struct fs *fs, const struct view *view);
 
 /* ------------------------------------------------------------------ files */
 

@@ -24,8 +24,7 @@ bool samples_item(const struct view *view, struct view_names *storage, struct it
     struct atd_str name = view_subject(view);
     int len;
 
-    /* A shard of that name is what it is. */
-    if (!view->entry || view->entry->url_count == 0 || view_shard(view, ATD_STR(SAMPLES_NAME)))
+    if (!view->entry || view->entry->url_count == 0)
         return false;
     len = snprintf(storage->subject, sizeof(storage->subject), "%s/%.*s",
                    view->kind == NODE_CID ? "by-cid" : "datasets", (int)name.len, name.ptr);
@@ -39,6 +38,11 @@ bool samples_item(const struct view *view, struct view_names *storage, struct it
         .mtime_s = view->entry->created_at_s,
     };
     return true;
+}
+
+bool samples_is_listed(struct fs *fs, const struct view *view)
+{
+    return view->kind == NODE_CID || !fs->options->allow_delete;
 }
 
 /* The subject of a directory in this one. */
