@@ -472,7 +472,7 @@ static bool catalog_at(struct fs *fs, const struct view *view, size_t place,
         return shard_item(fs, view, atd_shard_list_at(view->shards, place - RECORD_NAMES - 1),
                           ret_item);
     default:
-        return samples_at(fs, view, place, storage, ret_item);
+        return samples_at(view, place, storage, ret_item);
     }
 }
 
@@ -592,6 +592,6 @@ bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
     case NODE_CID:
         return find_in_entry(fs, view, name, storage, ret_item);
     default:
-        return samples_find(fs, view, name, storage, ret_item);
+        return samples_find(view, name, storage, ret_item);
     }
 }

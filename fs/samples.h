@@ -19,7 +19,8 @@
  * (X and X.tar; index.json.tar) the one that has to give way has its whole name, or none.
  *
  * Sizes of the two indexes are known only when the shards' members are: a listing of samples/ tells
- * their names alone, and stat looks.
+ * their names alone, and stat looks. A STEM.idx is empty where no index can be: what is no plain
+ * tar has none, nor have members with blanks in their names.
  */
 #ifndef ATD_FS_SAMPLES_H
 #define ATD_FS_SAMPLES_H
@@ -76,10 +77,10 @@ bool samples_view_is_of(const struct view *view, const struct node *node);
 
 /* As view_count, view_at, view_find, view_render. */
 size_t samples_count(const struct view *view);
-bool samples_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
+bool samples_at(const struct view *view, size_t place, struct view_names *storage,
                 struct item *ret_item);
-bool samples_find(struct fs *fs, const struct view *view, struct atd_str name,
-                  struct view_names *storage, struct item *ret_item);
+bool samples_find(const struct view *view, struct atd_str name, struct view_names *storage,
+                  struct item *ret_item);
 int samples_render(const struct view *view, struct atd_str leaf, struct atd_buf *out,
                    struct atd_error *err) ATD_MUST_USE;
 

@@ -152,17 +152,7 @@ size_t samples_count(const struct view *view)
     }
 }
 
-/* False when it is known that there is none. */
-static bool may_have_idx(struct fs *fs, const struct atd_shard *shard)
-{
-    struct samples_shard *inside = samples_shard_peek(fs->samples, shard);
-    bool may = !inside || inside->names;
-
-    samples_shard_unref(inside);
-    return may;
-}
-
-static bool top_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
+static bool top_at(const struct view *view, size_t place, struct view_names *storage,
                    struct item *ret_item)
 {
     const struct atd_shard *shard;
@@ -186,14 +176,13 @@ static bool top_at(struct fs *fs, const struct view *view, size_t place, struct 
         return false;
     len = snprintf(storage->leaf, sizeof(storage->leaf), "%.*s.idx",
                    (int)(shard->file_name.len - strlen(".tar")), shard->file_name.ptr);
-    if (samples_find_idx(view, (struct atd_str){storage->leaf, (size_t)len}) != shard ||
-        !may_have_idx(fs, shard))
+    if (samples_find_idx(view, (struct atd_str){storage->leaf, (size_t)len}) != shard)
         return false;
     unsized_item(view, (struct atd_str){storage->leaf, (size_t)len}, ret_item);
     return true;
 }
 
-bool samples_at(struct fs *fs, const struct view *view, size_t place, struct view_names *storage,
+bool samples_at(const struct view *view, size_t place, struct view_names *storage,
                 struct item *ret_item)
 {
     const struct samples_view *samples = &view->samples;
@@ -201,7 +190,7 @@ bool samples_at(struct fs *fs, const struct view *view, size_t place, struct vie
 
     switch (view->kind) {
     case NODE_SAMPLES:
-        return top_at(fs, view, place, storage, ret_item);
+        return top_at(view, place, storage, ret_item);
     case NODE_SAMPLES_SHARD:
         if (!samples->inside->names)
             return text_item(view, ATD_STR(SAMPLES_WHY), samples->shard->mtime_s, ret_item);
@@ -231,14 +220,13 @@ static bool find_in_top(const struct view *view, struct atd_str name, struct vie
     return shard != NULL;
 }
 
-bool samples_find(struct fs *fs, const struct view *view, struct atd_str name,
-                  struct view_names *storage, struct item *ret_item)
+bool samples_find(const struct view *view, struct atd_str name, struct view_names *storage,
+                  struct item *ret_item)
 {
     const struct samples_view *samples = &view->samples;
     const struct atd_sample_file *file;
     struct atd_member_name member;
 
-    (void)fs;
     switch (view->kind) {
     case NODE_SAMPLES:
         return find_in_top(view, name, storage, ret_item);
@@ -262,13 +250,18 @@ bool samples_find(struct fs *fs, const struct view *view, struct atd_str name,
 
 /* ------------------------------------------------------------------ texts */
 
+/* Nothing, where there can be no index: a name that was listed is there. */
 static int render_idx(const struct samples_shard *inside, struct atd_buf *out,
                       struct atd_error *err)
 {
-    struct atd_members *members = atd_member_names_members(inside->names);
+    struct atd_members *members = inside->names ? atd_member_names_members(inside->names) : NULL;
     struct atd_dali_idx *idx = atd_dali_idx_new(ATD_RENDER_BYTES_MAX);
     int rc = idx ? 0 : atd_error_set(err, ENOMEM, "out of memory");
 
+    if (!members) {
+        atd_dali_idx_free(idx);
+        return rc;
+    }
     for (size_t i = 0; rc == 0 && i < atd_members_count(members); i++) {
         struct atd_member member = atd_members_at(members, i);
         const struct atd_tar_member told = {.name = member.name,
@@ -282,7 +275,7 @@ static int render_idx(const struct samples_shard *inside, struct atd_buf *out,
     if (rc == 0)
         rc = atd_dali_idx_write(idx, out, err);
     atd_dali_idx_free(idx);
-    return rc;
+    return rc == -EINVAL ? 0 : rc; /* a name that the format cannot hold */
 }
 
 static int render_wids(const struct view *view, struct atd_buf *out, struct atd_error *err)
@@ -321,7 +314,7 @@ int samples_render(const struct view *view, struct atd_str leaf, struct atd_buf 
 
     if (view->kind == NODE_SAMPLES && samples->counts)
         return render_wids(view, out, err);
-    if (view->kind == NODE_SAMPLES && samples->inside && samples->inside->names)
+    if (view->kind == NODE_SAMPLES && samples->inside)
         return render_idx(samples->inside, out, err);
     if (view->kind == NODE_SAMPLES_SHARD && !samples->inside->names) {
         atd_buf_printf(out, "The samples of this shard cannot be shown one by one: %s.\n",

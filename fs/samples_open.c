@@ -126,7 +126,7 @@ void samples_forget_node(struct fs *fs, enum node_kind parent, struct atd_str su
 
     if (samples_view_open(fs, parent, subject, leaf, ATD_EFFORT_DISK, &view, NULL) != 0)
         return;
-    if (samples_find(fs, &view, leaf, &names, &item) &&
+    if (samples_find(&view, leaf, &names, &item) &&
         memcmp(item.version, version, NODE_VERSION_BYTES) == 0)
         samples_forget(fs, &view, view.samples.shard);
     view_close(&view);
