@@ -24,13 +24,11 @@
  * How long the kernel keeps what it was told. Names and attributes change only by a new
  * generation, which is notified; so they are kept for a day. A local shard may be changed by
  * anybody: its attributes are checked again after a minute (and at every open). Absent names are
- * kept a second: appearing ones are notified, but a file that comes back on the disk is not. The
- * same is true of names in samples/ itself, which are not notified: what they mean follows shards.
+ * kept a second: appearing ones are notified, but a file that comes back on the disk is not.
  */
 #define KEEP_S 86400.0
 #define KEEP_SHARD_ATTR_S 60.0
 #define KEEP_ABSENT_S 1.0
-#define KEEP_SAMPLES_S 1.0
 
 /* Blocked disk reads do not keep lookups waiting, nor do stores that do not answer: three pools. */
 #define META_THREADS 8

@@ -53,12 +53,12 @@ static void free_directory(struct fs *fs, struct handle *handle)
     free(directory);
 }
 
-/* Whether the kernel may keep the listing. Control files have no lasting sizes; staged names, and
- * those in samples/ itself, come and go without a notification. */
+/* Whether the kernel may keep the listing. Control files have no lasting sizes; staged names come
+ * and go without a notification. */
 static bool is_kept(const struct view *view)
 {
     return view->kind != NODE_CONTROL && view->kind != NODE_STAGED_DIR &&
-           view->kind != NODE_SAMPLES && view->staged.count == 0;
+           view->staged.count == 0;
 }
 
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */

@@ -67,9 +67,7 @@ void reply_fill_entry(struct fs *fs, const struct node *node, const struct item 
 
     *ret_entry = (struct fuse_entry_param){
         .ino = node->number,
-        .entry_timeout = !is_current || node_is_staged(node) || item->is_empty ? 0
-                         : item->parent == NODE_SAMPLES                        ? KEEP_SAMPLES_S
-                                                                               : KEEP_S,
+        .entry_timeout = is_current && !node_is_staged(node) && !item->is_empty ? KEEP_S : 0,
         .attr_timeout = is_current && attr_keep > 0 ? attr_keep : 0,
     };
     if (!layout_stat(fs, node, &ret_entry->attr))

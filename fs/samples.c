@@ -93,6 +93,43 @@ void samples_path(struct atd_str subject, struct atd_str leaf, char *path, size_
                    (int)leaf.len, leaf.ptr);
 }
 
+/* ------------------------------------------------------------------ what has changed */
+
+/* All that a shard may be called by; which of them it is depends on its neighbours. */
+static void notify_shard(struct fs *fs, fuse_ino_t directory, struct atd_str file_name)
+{
+    char idx[ATD_FILE_NAME_MAX + 8];
+    struct atd_str stem;
+    int len;
+
+    notify_name(fs->notify, directory, file_name, true);
+    if (!atd_str_ends_with(file_name, ATD_STR(".tar")))
+        return;
+    stem = atd_str_head(file_name, file_name.len - strlen(".tar"));
+    notify_name(fs->notify, directory, stem, true);
+    len = snprintf(idx, sizeof(idx), "%.*s.idx", (int)stem.len, stem.ptr);
+    notify_name(fs->notify, directory, (struct atd_str){idx, (size_t)len}, false);
+}
+
+void samples_notify(struct fs *fs, enum node_kind kind, struct atd_str subject,
+                    struct atd_catalog *catalog, const struct atd_catalog_entry *entry)
+{
+    char place[VIEW_SUBJECT_BYTES];
+    int len = snprintf(place, sizeof(place), "%s/%.*s", kind == NODE_CID ? "by-cid" : "datasets",
+                       (int)subject.len, subject.ptr);
+    fuse_ino_t directory = nodes_number_of_looked_into(fs->nodes, NODE_SAMPLES,
+                                                       (struct atd_str){place, (size_t)len});
+    struct atd_shard_list *list = directory ? atd_catalog_shards_peek(catalog, entry) : NULL;
+
+    if (!directory)
+        return;
+    for (size_t i = 0; list && i < atd_shard_list_count(list); i++)
+        notify_shard(fs, directory, atd_shard_list_at(list, i)->file_name);
+    atd_shard_list_unref(list);
+    notify_name(fs->notify, directory, ATD_STR(SAMPLES_INDEX_JSON), false);
+    notify_name(fs->notify, directory, ATD_STR(""), false);
+}
+
 /* ------------------------------------------------------------------ members by name */
 
 static size_t footprint(const struct samples_shard *inside)

@@ -12,8 +12,8 @@
  *
  * The subject of these directories is where they are: "datasets/NAME/STEM/KEY", as much of it as
  * there is. Below samples/ itself every node, directories too, belongs to one version of its shard
- * and of the schema: another version is other nodes, so that the kernel may keep all of it. Only
- * the names in samples/ are looked up again after a moment.
+ * and of the schema: another version is other nodes, so that the kernel may keep all of it. What it
+ * must not believe any longer are the names in samples/ alone (samples_notify).
  *
  * A shard that is not called X.tar has a directory of its whole name. Where two would have one name
  * (X and X.tar; index.json.tar) the one that has to give way has its whole name, or none.
@@ -26,7 +26,7 @@
 #define ATD_FS_SAMPLES_H
 
 #include "base/digest.h"
-#include "catalog/locator.h"
+#include "catalog/shards.h"
 #include "dataset/sample_read.h"
 #include "fs.h"
 
@@ -105,6 +105,11 @@ int samples_open(struct fs *fs, const struct view *view, const struct node *node
  * the shard is forgotten. Blocks: on the disk. */
 void samples_forget_node(struct fs *fs, enum node_kind parent, struct atd_str subject,
                          struct atd_str leaf, const uint8_t version[NODE_VERSION_BYTES]);
+
+/* The shards of a dataset (or entry: `kind`) may mean other names in its samples/; `catalog` and
+ * `entry`: those that the kernel may have been told of. */
+void samples_notify(struct fs *fs, enum node_kind kind, struct atd_str subject,
+                    struct atd_catalog *catalog, const struct atd_catalog_entry *entry);
 
 /* "datasets/NAME/samples/STEM/KEY/leaf", cut at `size`. */
 void samples_path(struct atd_str subject, struct atd_str leaf, char *path, size_t size);

@@ -16,6 +16,8 @@
 #define TOP_NAMES 1
 /* A shard's directory and its index. */
 #define NAMES_OF_SHARD 2
+/* Links of a directory of which nobody has counted the directories in it. */
+#define LINKS_UNKNOWN 1
 
 /* ------------------------------------------------------------------ items */
 
@@ -34,7 +36,7 @@ bool samples_item(const struct view *view, struct view_names *storage, struct it
         .parent = view->kind,
         .subject = {storage->subject, (size_t)len},
         .leaf = ATD_STR(SAMPLES_NAME),
-        .link_count = 2,
+        .link_count = LINKS_UNKNOWN,
         .mtime_s = view->entry->created_at_s,
     };
     return true;
@@ -64,7 +66,7 @@ static void shard_item(const struct view *view, const struct atd_shard *shard, s
         .parent = view->kind,
         .subject = subject_in(view, stem, storage),
         .leaf = stem,
-        .link_count = 2,
+        .link_count = LINKS_UNKNOWN,
         .mtime_s = shard->mtime_s,
         .mtime_ns = shard->mtime_ns,
     };
