@@ -270,6 +270,8 @@ static int open_top(struct fs *fs, struct view *view, struct atd_str name, enum 
     shard = samples_find_idx(view, name);
     if (!shard)
         return 0;
+    if (effort == ATD_EFFORT_MEMORY)
+        return -EWOULDBLOCK; /* to render it may take long */
     set_shard(view, shard);
     return samples_shard_get(fs->samples, shard, effort, &view->samples.inside, err);
 }
