@@ -9,7 +9,7 @@
 #include "support/sample_scene.h"
 
 #define EACH 3000u
-#define ROUNDS 3000
+#define ROUNDS 10000
 #define MEMORY_BYTES 60000u
 
 static struct sample_scene scene;
@@ -38,7 +38,7 @@ static void *use(void *ctx)
             atomic_fetch_add(&served, 1);
         }
         if (i == ROUNDS - ROUNDS / 10 && !atomic_exchange(&is_replaced, true)) {
-            struct sample_scene other = scene; /* the members stay where they are */
+            struct sample_scene other = {.store = scene.store};
 
             scene_put(&other, EACH);
         }
