@@ -79,8 +79,14 @@ int atd_publisher_drop_index(struct atd_publisher *publisher, const char *url, u
                              struct atd_error *err)
 {
     atd_auto_free char *name = name_index(url);
+    int rc = 0;
 
     if (!name)
         return atd_error_set(err, ENOMEM, "cannot take a shard back: out of memory");
-    return atd_store_delete(publisher->options.store, atd_str_from(name), timeout_ms, err);
+    /* Of a disk without nameless files, what a writer that died had begun. */
+    if (publisher->is_disk)
+        rc = atd_store_upload_discard(publisher->options.store, atd_str_from(name), "", timeout_ms,
+                                      err);
+    return rc ? rc
+              : atd_store_delete(publisher->options.store, atd_str_from(name), timeout_ms, err);
 }
