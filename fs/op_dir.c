@@ -57,8 +57,7 @@ static void free_directory(struct fs *fs, struct handle *handle)
  * and go without a notification. */
 static bool is_kept(const struct view *view)
 {
-    return view->kind != NODE_CONTROL && view->kind != NODE_STAGED_DIR &&
-           view->staged.count == 0;
+    return view->kind != NODE_CONTROL && view->kind != NODE_STAGED_DIR && view->staged.count == 0;
 }
 
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */
@@ -227,6 +226,10 @@ static void renew_view(struct fs *fs, struct view *view)
     if (view_open(fs, view->kind, view_subject(view), VIEW_SHARDS, ATD_EFFORT_DISK, &fresh, NULL) !=
         0)
         return; /* it is gone, or a store must be asked: the old state ends with nothing kept */
+    if (memcmp(fresh.samples.version, view->samples.version, NODE_VERSION_BYTES) != 0) {
+        view_close(&fresh); /* its name means another directory now */
+        return;
+    }
     view_close(view);
     *view = fresh;
 }

@@ -2,6 +2,7 @@
  * What samples/ keeps in memory: the names of the members of shards that were looked into lately.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -65,6 +66,49 @@ void samples_free(struct samples *samples)
     free(samples);
 }
 
+/* ------------------------------------------------------------------ what is shown of it */
+
+#define MEMBERS_COUNTERS(X)                                                      \
+    X(from_memory, "members of a shard that were in memory")                     \
+    X(from_folder, "members of a shard that were in the cache directory")        \
+    X(from_beside, "members of a shard that were read from the index beside it") \
+    X(walked, "members of a shard that were found by reading its headers")       \
+    X(failed, "members of a shard that could not be had")
+
+void samples_write_status(const struct samples *samples, struct atd_json_writer *json)
+{
+    struct atd_members_stats stats;
+
+    atd_members_cache_stats(samples->members, &stats);
+    atd_json_key(json, "samples");
+    atd_json_object_begin(json);
+#define X(name, help)                     \
+    atd_json_key(json, "members_" #name); \
+    atd_json_uint(json, stats.name);
+    MEMBERS_COUNTERS(X)
+#undef X
+    atd_json_key(json, "members_memory_bytes");
+    atd_json_uint(json, stats.memory_bytes);
+    atd_json_object_end(json);
+}
+
+void samples_write_metrics(const struct samples *samples, struct atd_buf *out)
+{
+    struct atd_members_stats stats;
+
+    atd_members_cache_stats(samples->members, &stats);
+#define X(name, help)                                                            \
+    atd_buf_printf(out,                                                          \
+                   "# HELP atdatafs_samples_members_" #name "_total " help       \
+                   "\n# TYPE atdatafs_samples_members_" #name "_total counter\n" \
+                   "atdatafs_samples_members_" #name "_total %" PRIu64 "\n",     \
+                   stats.name);
+    MEMBERS_COUNTERS(X)
+#undef X
+}
+
+/* ------------------------------------------------------------------ kinds and places */
+
 bool samples_is_directory(enum node_kind kind)
 {
     return kind == NODE_SAMPLES || kind == NODE_SAMPLES_SHARD || kind == NODE_SAMPLE;
@@ -117,8 +161,8 @@ void samples_notify(struct fs *fs, enum node_kind kind, struct atd_str subject,
     char place[VIEW_SUBJECT_BYTES];
     int len = snprintf(place, sizeof(place), "%s/%.*s", kind == NODE_CID ? "by-cid" : "datasets",
                        (int)subject.len, subject.ptr);
-    fuse_ino_t directory = nodes_number_of_looked_into(fs->nodes, NODE_SAMPLES,
-                                                       (struct atd_str){place, (size_t)len});
+    fuse_ino_t directory =
+        nodes_number_of_looked_into(fs->nodes, NODE_SAMPLES, (struct atd_str){place, (size_t)len});
     struct atd_shard_list *list = directory ? atd_catalog_shards_peek(catalog, entry) : NULL;
 
     if (!directory)
@@ -218,8 +262,11 @@ static int make(struct samples *samples, const struct atd_shard *shard,
     }
     if (rc == 0 || is_for_ever(inside->why.code))
         return 0;
-    *err = inside->why;
-    return rc;
+    if (inside->why.code == ENOENT)
+        inside->why.code = ESTALE; /* the index has it */
+    if (err)
+        *err = inside->why;
+    return -inside->why.code;
 }
 
 int samples_shard_get(struct samples *samples, const struct atd_shard *shard,

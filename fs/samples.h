@@ -27,6 +27,7 @@
 
 #include "base/digest.h"
 #include "catalog/shards.h"
+#include "codec/json_write.h"
 #include "dataset/sample_read.h"
 #include "fs.h"
 
@@ -44,6 +45,10 @@ int samples_start(struct fs *fs, struct samples **ret_samples, struct atd_error 
 void samples_interrupt(struct samples *samples);
 /* No request is under way any more. NULL is fine. */
 void samples_free(struct samples *samples);
+
+/* For .atdatafs/: an object "samples"; Prometheus text. */
+void samples_write_status(const struct samples *samples, struct atd_json_writer *json);
+void samples_write_metrics(const struct samples *samples, struct atd_buf *out);
 
 /* True for the kinds of directories above; for those, and what is in them. */
 bool samples_is_directory(enum node_kind kind);

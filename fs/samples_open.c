@@ -114,6 +114,8 @@ int samples_open(struct fs *fs, const struct view *view, const struct node *node
 
     if (rc == -ESTALE)
         samples_forget(fs, view, view->samples.shard);
+    else if (rc && rc != -EWOULDBLOCK && rc != -EACCES && rc != -ETIMEDOUT && rc != -ENOMEM)
+        rc = -(err->code = EIO); /* what open(2) may say */
     return rc;
 }
 

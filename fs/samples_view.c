@@ -291,6 +291,25 @@ static int open_in_shard(struct fs *fs, struct view *view, const struct place *p
     return rc;
 }
 
+/* What programs understand of a directory or a name that cannot be read. */
+static int as_told(int rc, struct atd_error *err)
+{
+    switch (-rc) {
+    case 0:
+    case EWOULDBLOCK:
+    case ENOENT:
+    case ESTALE:
+    case EACCES:
+    case ETIMEDOUT:
+    case ENOMEM:
+        return rc;
+    default:
+        if (err)
+            err->code = EIO;
+        return -EIO;
+    }
+}
+
 int samples_view_open(struct fs *fs, enum node_kind kind, struct atd_str subject,
                       struct atd_str name, enum atd_effort effort, struct view *ret_view,
                       struct atd_error *err)
@@ -318,7 +337,7 @@ int samples_view_open(struct fs *fs, enum node_kind kind, struct atd_str subject
         samples_forget(fs, &view, view.samples.shard);
     if (rc) {
         view_close(&view);
-        return rc;
+        return as_told(rc, err);
     }
     *ret_view = view;
     return 0;

@@ -1,5 +1,6 @@
 """samples/: what is inside of shards, as files of the right size, with few and exact requests."""
 
+import concurrent.futures
 import errno
 import io
 import json
@@ -643,6 +644,54 @@ def test_another_mount_knows_the_members(remote):
     assert contents(mount / "datasets" / "known" / "samples" / "s" / "000123.cls") == b"3"
     gets = remote.gets(key)
     assert sum(get.asked for get in gets) <= 2 and remote.proxy.counts() == {"GET": 1}
+
+
+def test_another_machine_has_the_index_beside_the_shard(team_world, tmp_path):
+    """Published here: who has never seen it asks for the index, then for the sample, and no more."""
+    path = team_world.shard("a.tar", count=200, bytes_each=30_000)
+    mount = team_world.mount()
+    bounded(os.mkdir, mount / "datasets" / "d")
+    run("cp", path, mount / "datasets" / "d")
+    mount.unmount()
+    with tarfile.open(path) as tar:
+        member = tar.getmembers()[123]
+    other = team_world.mount(options={"cache_dir": tmp_path / "other", "ro": True})
+    ls(other / "datasets" / "d")
+    remote = team_world.remote
+    remote.settled(other)
+    remote.forget()
+    sample = other / "datasets" / "d" / "samples" / "a" / member.name.removesuffix(".msgpack")
+    for name in ls(sample):
+        contents(sample / name)
+    index, get = remote.gets()
+    assert index.key.endswith(".atdatafs-members") and get.asked == member.size
+    # How many samples there are stands in the index of datasets.
+    _, shards = load_wids(other / "datasets" / "d" / "samples" / "index.json")
+    assert list(shards.values()) == [(200, path.stat().st_size)]
+    assert remote.proxy.counts() == {"GET": 2}
+
+
+def test_many_readers_of_a_sample_share_its_request(remote):
+    data = [np.random.default_rng(i).bytes(20_000) for i in range(30)]
+    key = remote_dataset(remote, "many", [(f"{i:03d}.msgpack", msgpack.packb({"d": d, "i": i}))
+                                          for i, d in enumerate(data)])  # fmt: skip
+
+    def measure(mount):
+        directory = mount / "datasets" / "many" / "samples" / "s"
+        assert len(ls(directory)) == len(data)
+        remote.settled(mount)
+        remote.forget()
+
+        def read_all(_):
+            for i, wanted in enumerate(data):
+                assert read(directory / f"{i:03d}" / "d.bin") == wanted
+                assert json.loads(read(directory / f"{i:03d}" / "sample.json")) == {"i": i}
+
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            list(pool.map(read_all, range(12)))
+        assert len(remote.gets(key)) == len(data)
+
+    without_hedges(remote, measure)
 
 
 def test_listing_samples_asks_for_no_members(remote):
