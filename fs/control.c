@@ -9,6 +9,7 @@
 #include "catalog/shards.h"
 #include "codec/json_write.h"
 #include "publishing.h"
+#include "samples.h"
 
 /* Shards that cannot be read and are told of one by one; the rest is counted. */
 #define SHARD_PROBLEMS_MAX 1000
@@ -126,6 +127,7 @@ static void write_status(struct fs *fs, struct atd_catalog *catalog, struct atd_
     put_bool(&json, "passthrough", passthrough_is_on(fs->passthrough));
     put_index(fs, catalog, &json);
     remote_write_status(fs->remote, &json);
+    samples_write_status(fs->samples, &json);
     publishing_write_status(fs, &json);
     atd_json_put_uint(&json, "nodes", nodes_count(fs->nodes));
     atd_json_key(&json, "problems");
@@ -215,6 +217,7 @@ static void write_metrics(struct fs *fs, struct atd_catalog *catalog, struct atd
 
     metrics_write(&fs->metrics, out);
     remote_write_metrics(fs->remote, out);
+    samples_write_metrics(fs->samples, out);
     publishing_write_metrics(fs, out);
     atd_live_status(fs->live, &live);
     atd_buf_printf(out,

@@ -5,21 +5,24 @@
 #define ATD_FS_FILE_H
 
 #include "fs.h"
+#include "samples.h"
 #include "staging.h"
 
 /* The largest READ the kernel sends (its 256 pages). */
 #define READ_BYTES_MAX (1u << 20)
 
 /*
- * Text:          text.
+ * Text:          text. So is a member of a shard that was read whole.
+ * A field:       sample, of which it is head and body.
  * A staged one:  staged, with a reference.
  * A local shard: fd and identity; fd is -1 once the kernel has taken the file over.
  * A remote one:  reader (NULL when it is empty) and url; the reader keeps the cached copy from
  *                being evicted even while only the kernel reads it.
+ * A large member of a shard: as the shard, from base on, without url.
  */
 struct file {
     struct handle handle;
-    struct node *node; /* shards: registered with nodes_open */
+    struct node *node; /* shards, large members: registered with nodes_open */
     uint8_t *text;
     size_t text_len;
     struct staged *staged;
@@ -28,7 +31,11 @@ struct file {
     atomic_bool has_written; /* through this handle */
     int fd;
     struct atd_file_identity identity;
-    uint64_t size_bytes; /* shards */
+    uint64_t size_bytes; /* shards, members */
+    uint64_t base;       /* where it begins in what is read; 0 but for members */
+    struct atd_read_sample *sample;
+    struct atd_bytes head;
+    struct atd_bytes body;
     struct atd_reader_handle *reader;
     char *url;
     atomic_bool is_stale; /* remote: a read has found another version, and that was passed on */

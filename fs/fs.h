@@ -36,6 +36,7 @@
 #define NETWORK_THREADS 16
 
 struct listings;      /* listing.h */
+struct samples;       /* samples.h */
 struct publishing;    /* publishing.h */
 struct unlinked;      /* unlinked.h */
 struct staging;       /* staging.h */
@@ -51,6 +52,7 @@ struct fs {
     struct atd_reader *reader;   /* the remote's */
     struct atd_live *live;
     struct nodes *nodes;
+    struct samples *samples;         /* what shards hold, as files */
     struct staging *staging;         /* never NULL; empty when nothing can be written */
     struct atd_publisher *publisher; /* NULL: see publishing_refuse() */
     struct publishing *publishing;   /* the same, and who tidies */

@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "control.h"
 #include "layout_staged.h"
+#include "samples.h"
 
 static const struct {
     const char *name;
@@ -53,6 +54,8 @@ static enum view_need view_need_of(enum node_kind kind, struct atd_str name)
             atd_str_equal(name, atd_str_from(record_names[i].name)))
             return VIEW_RECORDS;
     }
+    if (atd_str_equal(name, ATD_STR(SAMPLES_NAME))) /* no shard's name (catalog/shard_names.h) */
+        return VIEW_RECORDS;
     upload = atd_upload_name_classify(name, NULL, NULL);
     return upload == ATD_UPLOAD_TEMP || upload == ATD_UPLOAD_SCRATCH ? VIEW_SHARDS_HERE
                                                                      : VIEW_SHARDS;
@@ -171,7 +174,11 @@ static int open_view(struct fs *fs, enum node_kind kind, struct atd_str subject,
 int view_open(struct fs *fs, enum node_kind kind, struct atd_str subject, enum view_need need,
               enum atd_effort effort, struct view *ret_view, struct atd_error *err)
 {
-    return open_view(fs, kind, subject, (struct atd_str){NULL, 0}, need, effort, ret_view, err);
+    static const struct atd_str all = {NULL, 0};
+
+    if (samples_is_directory(kind))
+        return samples_view_open(fs, kind, subject, all, effort, ret_view, err);
+    return open_view(fs, kind, subject, all, need, effort, ret_view, err);
 }
 
 int view_open_for(struct fs *fs, enum node_kind kind, struct atd_str subject, struct atd_str name,
@@ -182,6 +189,8 @@ int view_open_for(struct fs *fs, enum node_kind kind, struct atd_str subject, st
     struct view view;
     int rc;
 
+    if (samples_is_directory(kind))
+        return samples_view_open(fs, kind, subject, name, effort, ret_view, err);
     if (need != VIEW_SHARDS)
         return open_view(fs, kind, subject, name, need, effort, ret_view, err);
     rc = open_view(fs, kind, subject, name, VIEW_KNOWN_SHARDS, effort, &view, err);
@@ -214,6 +223,7 @@ void layout_check_current(struct fs *fs, struct atd_catalog *answered)
 
 void view_close(struct view *view)
 {
+    samples_view_close(view);
     view_give_staged(view);
     atd_shard_list_unref(view->shards);
     atd_catalog_unref(view->catalog);
@@ -328,15 +338,23 @@ static bool shard_item(struct fs *fs, const struct view *view, const struct atd_
     return true;
 }
 
+/* samples/ is a directory in it. */
+static uint32_t links_of(const struct atd_catalog_entry *entry)
+{
+    return entry->url_count ? 3 : 2;
+}
+
 static void dataset_item(const struct view *view, const struct atd_dataset *dataset,
                          struct item *item)
 {
+    const struct atd_catalog_entry *entry = atd_catalog_entry_at(view->catalog, dataset->entry);
+
     *item = (struct item){
         .kind = NODE_DATASET,
         .subject = atd_dataset_file_name(dataset),
         .leaf = atd_dataset_file_name(dataset),
-        .link_count = 2,
-        .mtime_s = atd_catalog_entry_at(view->catalog, dataset->entry)->created_at_s,
+        .link_count = links_of(entry),
+        .mtime_s = entry->created_at_s,
     };
 }
 
@@ -346,7 +364,7 @@ static void cid_item(const struct atd_catalog_entry *entry, struct item *item)
         .kind = NODE_CID,
         .subject = atd_entry_file_name(entry),
         .leaf = atd_entry_file_name(entry),
-        .link_count = 2,
+        .link_count = links_of(entry),
         .mtime_s = entry->created_at_s,
     };
 }
@@ -433,9 +451,9 @@ static size_t catalog_count(const struct view *view)
         return CONTROL_FILES;
     case NODE_DATASET:
     case NODE_CID:
-        return RECORD_NAMES + (view->shards ? atd_shard_list_count(view->shards) : 0);
+        return RECORD_NAMES + 1 + (view->shards ? atd_shard_list_count(view->shards) : 0);
     default:
-        return 0;
+        return samples_count(view);
     }
 }
 
@@ -463,10 +481,12 @@ static bool catalog_at(struct fs *fs, const struct view *view, size_t place,
     case NODE_CID:
         if (place < RECORD_NAMES)
             return record_item(fs, view, place, ret_item);
-        return shard_item(fs, view, atd_shard_list_at(view->shards, place - RECORD_NAMES),
+        if (place == RECORD_NAMES)
+            return samples_is_listed(fs, view) && samples_item(view, storage, ret_item);
+        return shard_item(fs, view, atd_shard_list_at(view->shards, place - RECORD_NAMES - 1),
                           ret_item);
     default:
-        return false;
+        return samples_at(view, place, storage, ret_item);
     }
 }
 
@@ -487,10 +507,15 @@ static struct atd_str catalog_name(const struct view *view, size_t place,
         return atd_entry_file_name(atd_catalog_entry_at(view->catalog, place));
     case NODE_CONTROL:
         return atd_str_from(control_names[place]);
-    default:
+    case NODE_DATASET:
+    case NODE_CID:
         if (place < RECORD_NAMES)
             return atd_str_from(record_names[place].name);
-        return atd_shard_list_at(view->shards, place - RECORD_NAMES)->file_name;
+        if (place == RECORD_NAMES)
+            return ATD_STR(SAMPLES_NAME);
+        return atd_shard_list_at(view->shards, place - RECORD_NAMES - 1)->file_name;
+    default:
+        return samples_name_at(view, place, storage);
     }
 }
 
@@ -572,7 +597,7 @@ static bool find_dataset(const struct view *view, struct atd_str name, struct it
 }
 
 static bool find_in_entry(struct fs *fs, const struct view *view, struct atd_str name,
-                          struct item *ret_item)
+                          struct view_names *storage, struct item *ret_item)
 {
     const struct atd_shard *shard;
 
@@ -580,6 +605,8 @@ static bool find_in_entry(struct fs *fs, const struct view *view, struct atd_str
         if (atd_str_equal(name, atd_str_from(record_names[i].name)))
             return record_item(fs, view, i, ret_item);
     }
+    if (atd_str_equal(name, ATD_STR(SAMPLES_NAME)) && samples_item(view, storage, ret_item))
+        return true;
     shard = view_shard(view, name);
     return shard && shard_item(fs, view, shard, ret_item);
 }
@@ -618,8 +645,8 @@ bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
         return false;
     case NODE_DATASET:
     case NODE_CID:
-        return find_in_entry(fs, view, name, ret_item);
+        return find_in_entry(fs, view, name, storage, ret_item);
     default:
-        return false;
+        return samples_find(view, name, storage, ret_item);
     }
 }

@@ -10,15 +10,17 @@
 #include "base/limits.h"
 #include "catalog/shards.h"
 #include "fs.h"
+#include "samples.h"
 #include "staging.h"
 
-/* "DATASET/.~tmp~" and its end. */
-#define VIEW_SUBJECT_BYTES (2 * ATD_FILE_NAME_MAX + 2)
+/* "datasets/NAME/STEM/KEY" (samples.h), or "DATASET/.~tmp~", and its end. */
+#define VIEW_SUBJECT_BYTES (sizeof("datasets/") + 3 * (ATD_FILE_NAME_MAX + 1))
+_Static_assert(VIEW_SUBJECT_BYTES <= NODE_TEXT_BYTES_MAX, "a node can be of every subject");
 
 struct view {
     enum node_kind kind; /* the directory's */
     struct atd_catalog *catalog;
-    const struct atd_dataset *dataset;     /* NODE_DATASET */
+    const struct atd_dataset *dataset;     /* NODE_DATASET, and samples/ in it */
     const struct atd_catalog_entry *entry; /* NODE_DATASET, NODE_CID; NULL: only staging knows it */
     struct atd_shard_list *shards;         /* the same; NULL when it was not asked for */
 
@@ -29,6 +31,7 @@ struct view {
     char **empty;              /* NODE_DATASETS: those without a shard */
     size_t empty_count;
     char subject[VIEW_SUBJECT_BYTES]; /* where neither a dataset nor an entry has it */
+    struct samples_view samples;
 };
 
 /* The subject of the directory's node. */

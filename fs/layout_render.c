@@ -74,6 +74,8 @@ int view_render(struct fs *fs, const struct view *view, enum node_kind kind, str
             return atd_error_set(err, ENOENT, "the schema is not in the index any more");
         return kind == NODE_SCHEMA_JSON ? render_schema_json(view_schema(view), out, err)
                                         : render_schema_py(view_schema(view), out, err);
+    case NODE_SAMPLES_TEXT:
+        return samples_render(view, leaf, out, err);
     default:
         return atd_error_set(err, EINVAL, "not a text file");
     }

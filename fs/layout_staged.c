@@ -13,6 +13,8 @@ static bool holds_staged(enum node_kind kind)
 
 struct atd_str view_subject(const struct view *view)
 {
+    if (samples_is_directory(view->kind))
+        return atd_str_from(view->subject);
     if (view->dataset)
         return atd_dataset_file_name(view->dataset);
     return view->entry ? atd_entry_file_name(view->entry) : atd_str_from(view->subject);

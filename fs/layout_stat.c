@@ -200,6 +200,10 @@ static void spell_path(enum node_kind directory, struct atd_str subject, struct 
         [NODE_STAGED_DIR] = "datasets",
     };
 
+    if (samples_is_directory(directory)) {
+        samples_path(subject, leaf, path, size);
+        return;
+    }
     if (directory != NODE_DATASET && directory != NODE_CID && directory != NODE_STAGED_DIR)
         subject = (struct atd_str){"", 0};
     (void)snprintf(path, size, "%s%s%.*s%s%.*s", tops[directory], subject.len ? "/" : "",

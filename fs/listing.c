@@ -179,6 +179,11 @@ int listing_get(struct fs *fs, const struct node *directory, uint64_t position,
         listing_unref(listing);
         return rc;
     }
+    if (!samples_view_is_of(&view, directory)) {
+        listing_unref(listing);
+        view_close(&view);
+        return atd_error_set(err, ESTALE, "the name means another directory now");
+    }
     if (listing && is_same_state(listing, &view)) {
         view_close(&view);
         *ret_listing = listing;

@@ -21,7 +21,7 @@ struct nodes {
 
 bool node_kind_is_directory(enum node_kind kind)
 {
-    return kind <= NODE_CID || kind == NODE_STAGED_DIR;
+    return kind <= NODE_CID || (kind >= NODE_STAGED_DIR && kind <= NODE_SAMPLE);
 }
 
 struct atd_str node_subject(const struct node *node)
@@ -37,13 +37,13 @@ struct atd_str node_leaf(const struct node *node)
 /* The digest of where an item is. */
 static void digest_path(const struct item *item, uint8_t ret_digest[ATD_SHA256_BYTES])
 {
-    uint8_t path[2 + 8 + 2 * 512];
+    uint8_t path[2 + 8 + 2 * NODE_TEXT_BYTES_MAX];
     uint64_t subject_len = item->subject.len;
     /* A directory is known by kind and subject alone (nodes_number_of_directory). */
     struct atd_str leaf = node_kind_is_directory(item->kind) ? (struct atd_str){"", 0} : item->leaf;
     size_t len = 0;
 
-    atd_assert(item->subject.len <= 512 && item->leaf.len <= 512);
+    atd_assert(item->subject.len <= NODE_TEXT_BYTES_MAX && item->leaf.len <= NODE_TEXT_BYTES_MAX);
     path[len++] = (uint8_t)(item->kind == NODE_STAGED ? NODE_SHARD : item->kind);
     path[len++] = (uint8_t)(node_kind_is_directory(item->kind) ? 0 : item->parent);
     memcpy(path + len, &subject_len, sizeof(subject_len));

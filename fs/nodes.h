@@ -20,6 +20,8 @@
 
 #define NODE_VERSION_BYTES 16
 #define NODE_KEY_BYTES 16
+/* Of a subject, and of a leaf. */
+#define NODE_TEXT_BYTES_MAX 1024
 
 enum node_kind {
     NODE_ROOT,
@@ -41,6 +43,12 @@ enum node_kind {
     NODE_CONTROL_FILE, /* in .atdatafs/ */
     NODE_STAGED,       /* a file of staging.h: in a dataset's directory, schemas/, a scratch one */
     NODE_STAGED_DIR,   /* a scratch directory in a dataset's; its subject is "DATASET/.~tmp~" */
+    NODE_SAMPLES,      /* what is below samples/: samples.h */
+    NODE_SAMPLES_SHARD,
+    NODE_SAMPLE,
+    NODE_SAMPLES_TEXT,
+    NODE_MEMBER,
+    NODE_FIELD,
 };
 
 /* What a lookup or a listing found. Views are borrowed from whatever it was found in. */
@@ -50,7 +58,8 @@ struct item {
                                directory of what is staged */
     struct atd_str subject; /* file name of the dataset, CID or schema stem it belongs to */
     struct atd_str leaf;    /* its own file name */
-    uint8_t version[NODE_VERSION_BYTES]; /* files: of the bytes; else zero */
+    uint8_t version[NODE_VERSION_BYTES]; /* files: of the bytes; below samples/: of the shard's;
+                                            else zero */
     uint32_t link_count;
     uint64_t size_bytes;
     int64_t mtime_s;
@@ -60,6 +69,7 @@ struct item {
     bool is_local_copy; /* and read from the whole, verified copy in the cache directory */
     uint64_t staged_id; /* NODE_STAGED: which one; it is the version */
     bool is_empty;      /* NODE_DATASET: only this mount knows it */
+    bool is_unsized;    /* in a listing: a name, of which no more is known than that it is there */
 };
 
 /* How the open handles of a shard are served; all of one node in one way (FUSE 6). */

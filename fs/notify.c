@@ -12,6 +12,7 @@
 #include "layout.h"
 #include "listing.h"
 #include "notify_device.h"
+#include "samples.h"
 
 #define JOIN_MS 5000
 /* Directories that are waited for; of more the notifications wait in the kernel. */
@@ -354,6 +355,10 @@ static void notify_contents(const struct difference *difference, enum node_kind 
 
     if (!directory)
         return;
+    if (old)
+        samples_notify(fs, kind, subject, difference->before, old);
+    if (new)
+        samples_notify(fs, kind, subject, difference->after, new);
     if (!nodes_number_of_looked_into(fs->nodes, kind, subject)) {
         notify_listing(fs->notify, directory);
         return;

@@ -31,6 +31,8 @@ static bool reply_if_fixed(fuse_req_t req, const char *operation, const struct n
         (void)publishing_refuse(fs, &why);
     else if (directory->kind == NODE_BY_CID || directory->kind == NODE_CID)
         (void)atd_error_set(&why, EROFS, "by-cid/ shows entries as they are and never changes");
+    else if (samples_is_directory(directory->kind))
+        (void)samples_refuse(&why);
     else if (directory->kind == NODE_ROOT || directory->kind == NODE_CONTROL)
         (void)atd_error_set(&why, EACCES, "nothing can be changed here");
     else
@@ -289,7 +291,9 @@ static int answer_rmdir(struct deferred *deferred)
         return 0;
     }
     staged = target_find_staged(fs, directory, deferred->name);
-    if (!staged || staged->kind != STAGED_DIR)
+    if (!staged && strcmp(deferred->name, SAMPLES_NAME) == 0)
+        rc = samples_refuse(&why);
+    else if (!staged || staged->kind != STAGED_DIR)
         rc = atd_error_set(&why, ENOENT, "there is no such directory");
     if (rc == 0 && !staging_remove(fs->staging, staged))
         rc = atd_error_set(&why, ENOTEMPTY, "files are being written in it");

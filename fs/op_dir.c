@@ -159,6 +159,17 @@ struct answer {
     bool is_current; /* else nothing of it may be kept */
 };
 
+/* A name without a node: the kernel looks it up when somebody wants to know more. */
+static size_t add_unsized(fuse_req_t req, char *buf, size_t room, const struct item *item,
+                          const char *name, off_t next, bool plus)
+{
+    const struct fuse_entry_param entry = {
+        .attr = {.st_mode = S_IFREG, .st_ino = node_item_st_ino(item)}};
+
+    return plus ? fuse_add_direntry_plus(req, buf, room, name, &entry, next)
+                : fuse_add_direntry(req, buf, room, name, &entry.attr, next);
+}
+
 /* Adds one item; returns the bytes it takes (more than `room`: it was not added), 0 on ENOMEM. */
 static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item *item, off_t next,
                        const struct answer *answer, struct told *told)
@@ -174,6 +185,8 @@ static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item
     name[item->leaf.len] = '\0';
     if (fuse_add_direntry(req, NULL, 0, name, NULL, 0) > room)
         return room + 1; /* not even the plain form fits: make no node of it */
+    if (item->is_unsized)
+        return add_unsized(req, buf, room, item, name, next, plus);
     node = nodes_remember(fs->nodes, item);
     if (!node)
         return 0;

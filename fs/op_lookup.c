@@ -35,7 +35,8 @@ static void reply_absent(fuse_req_t req)
 static bool reply_refused_shard(fuse_req_t req, const struct node *directory,
                                 const struct view *view, struct atd_str name)
 {
-    const struct atd_shard *shard = view_shard(view, name);
+    const struct atd_shard *shard =
+        samples_is_directory(view->kind) ? NULL : view_shard(view, name);
     struct atd_error why = ATD_ERROR_INIT;
 
     if (!shard || view_hides(view, name) || !shard->store || !shard->error_code ||
@@ -79,10 +80,13 @@ static int lookup(fuse_req_t req, fuse_ino_t parent, const char *name, enum atd_
         reply_node_error(fs, req, "lookup in", directory, &why);
         return 0;
     }
-    if (!view_find(fs, &view, wanted, &names, &item)) {
+    if (!samples_view_is_of(&view, directory)) {
+        (void)fuse_reply_err(req, ESTALE); /* the directory's name means another one now */
+    } else if (!view_find(fs, &view, wanted, &names, &item)) {
         if (!reply_refused_shard(req, directory, &view, wanted))
             reply_absent(req);
-        if (directory->kind != NODE_CONTROL && wanted.ptr[0] != '.')
+        if (directory->kind != NODE_CONTROL && !samples_is_directory(directory->kind) &&
+            wanted.ptr[0] != '.')
             atd_live_refresh(fs->live); /* perhaps it was only just published */
     } else if (!(node = nodes_remember(fs->nodes, &item))) {
         (void)fuse_reply_err(req, ENOMEM);

@@ -34,6 +34,7 @@ static void free_file(struct fs *fs, struct handle *handle)
     if (file->reader)
         atd_reader_close(file->reader);
     staged_unref(fs->staging, file->staged);
+    atd_read_sample_unref(file->sample);
     free(file->url);
     free(file->text);
     free(file);
@@ -161,7 +162,8 @@ static void reply_text_opened(struct fs *fs, fuse_req_t req, const struct node *
 static void reply_shard_opened(struct fs *fs, fuse_req_t req, struct node *node, struct file *file,
                                struct fuse_file_info *info)
 {
-    struct backing_request request = {.fs = fs, .fd = file->fd};
+    /* A member is not the file that it lies in. */
+    struct backing_request request = {.fs = fs, .fd = node->kind == NODE_SHARD ? file->fd : -1};
     enum node_mode mode;
     int32_t backing_id;
     int rc;
@@ -295,16 +297,19 @@ static int open_node(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *i
     rc = view_open_for(fs, directory_kind, subject, node_leaf(node), effort, &view, &why);
     if (rc == -ENOENT)
         rc = file_stale(node, &why);
-    if (rc == 0)
-        rc = node->kind == NODE_SHARD ? open_shard(fs, &view, node, file, &why)
-                                      : open_text(fs, &view, node, file, &why);
+    if (rc == 0 && node->kind == NODE_SHARD)
+        rc = open_shard(fs, &view, node, file, &why);
+    else if (rc == 0 && (node->kind == NODE_MEMBER || node->kind == NODE_FIELD))
+        rc = samples_open(fs, &view, node, effort, file, &why);
+    else if (rc == 0)
+        rc = open_text(fs, &view, node, file, &why);
     if (rc) {
         free_file(fs, &file->handle);
         if (rc != -EWOULDBLOCK) {
             METRICS_ADD(&fs->metrics, stale_opens, rc == -ESTALE);
             reply_node_error(fs, req, "open", node, &why);
         }
-    } else if (node->kind == NODE_SHARD) {
+    } else if (node->kind == NODE_SHARD || file->reader || file->fd >= 0) {
         reply_shard_opened(fs, req, node, file, info);
     } else {
         reply_text_opened(fs, req, node, file, info);

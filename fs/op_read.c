@@ -125,6 +125,7 @@ static void read_shard(fuse_req_t req, struct file *file, size_t size, off_t off
         return;
     }
     iov = (struct iovec){buffer, size};
+    offset += (off_t)file->base;
     got = size ? preadv2(file->fd, &iov, 1, offset, RWF_NOWAIT) : 0;
     if (got == (ssize_t)size) {
         if (is_unchanged(file))
@@ -153,8 +154,12 @@ static void read_shard(fuse_req_t req, struct file *file, size_t size, off_t off
  */
 static void read_text(fuse_req_t req, const struct file *file, size_t size, off_t offset)
 {
-    size_t start = (uint64_t)offset < file->text_len ? (size_t)offset : file->text_len;
-    size_t len = file->text_len - start;
+    struct atd_bytes head =
+        file->sample ? file->head : (struct atd_bytes){file->text, file->text_len};
+    size_t all = head.len + file->body.len;
+    size_t start = (uint64_t)offset < all ? (size_t)offset : all;
+    size_t len = all - start;
+    size_t of_head = 0;
     uint8_t *buffer = take_buffer();
 
     if (!buffer) {
@@ -165,8 +170,12 @@ static void read_text(fuse_req_t req, const struct file *file, size_t size, off_
         len = size;
     if (len > READ_BYTES_MAX)
         len = READ_BYTES_MAX;
-    if (len)
-        memcpy(buffer, file->text + start, len);
+    if (start < head.len) {
+        of_head = len < head.len - start ? len : head.len - start;
+        memcpy(buffer, head.ptr + start, of_head);
+    }
+    if (len > of_head)
+        memcpy(buffer + of_head, file->body.ptr + (start + of_head - head.len), len - of_head);
     reply_bytes(req, buffer, len);
 }
 
@@ -259,6 +268,12 @@ static void run_forget(struct atd_work *work)
     const struct atd_shard *shard;
     struct view view;
 
+    if (samples_is_directory(outdated->kind)) {
+        samples_forget_node(fs, outdated->kind, outdated->subject, outdated->leaf,
+                            outdated->version);
+        free(outdated);
+        return;
+    }
     if (view_open(fs, outdated->kind, outdated->subject, VIEW_KNOWN_SHARDS, ATD_EFFORT_DISK, &view,
                   NULL) == 0) {
         shard = view_shard(&view, outdated->leaf);
@@ -373,7 +388,7 @@ static void read_remote(fuse_req_t req, struct file *file, size_t size, off_t of
     }
     remote_read->req = req;
     remote_read->file = file;
-    remote_read->read.offset = (uint64_t)offset;
+    remote_read->read.offset = file->base + (uint64_t)offset;
     remote_read->read.size = size;
     remote_read->read.done = on_remote_read;
     fuse_req_interrupt_func(req, on_interrupt, remote_read);

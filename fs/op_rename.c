@@ -193,6 +193,9 @@ static int check(struct rename_work *work, const struct node *directory,
     if (directory->kind == NODE_CID || new_directory->kind == NODE_CID ||
         directory->kind == NODE_BY_CID || new_directory->kind == NODE_BY_CID)
         return atd_error_set(err, EROFS, "by-cid/ shows entries as they are and never changes");
+    if (samples_is_directory(directory->kind) || samples_is_directory(new_directory->kind) ||
+        (directory->kind == NODE_DATASET && strcmp(work->name, SAMPLES_NAME) == 0))
+        return samples_refuse(err);
     if (work->flags & ~(unsigned)RENAME_NOREPLACE)
         return atd_error_set(err, EINVAL, "names cannot be exchanged here");
     return 0;

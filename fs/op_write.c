@@ -161,6 +161,8 @@ static int open_record(struct fs *fs, const struct node *node, bool truncates,
 
 static int refuse_open(const struct node *node, struct atd_error *err)
 {
+    if (samples_is_inside(node->kind))
+        return samples_refuse(err);
     if (node->parent == NODE_CID || node->kind == NODE_CONTROL_FILE)
         return atd_error_set(err, EROFS, "it only shows what is and is never written");
     if (node->kind == NODE_SHARD)
@@ -512,7 +514,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t number, struct stat *attr, int to_set
     METRICS_ADD(&fs->metrics, setattr_requests, 1);
     if (!node) {
         (void)fuse_reply_err(req, ESTALE);
-    } else if (!fs->publisher || node->parent == NODE_CID || node->kind == NODE_CID) {
+    } else if (!fs->publisher || node->parent == NODE_CID || node->kind == NODE_CID ||
+               samples_is_inside(node->kind)) {
         (void)atd_error_set(&why, EROFS, "it is read only");
         reply_node_error(fs, req, "setattr", node, &why);
     } else if (node->kind == NODE_STAGED) {

@@ -18,6 +18,7 @@
 #include "listing.h"
 #include "mountpoint.h"
 #include "publishing.h"
+#include "samples.h"
 #include "staging.h"
 
 /* No handler waits for anything, so more threads than cores would only chase each other. */
@@ -100,6 +101,9 @@ static int make_parts(struct fs *fs, struct atd_error *err)
     fs->staging = staging_new();
     if (!fs->nodes || !fs->events || !fs->staging)
         return atd_error_set(err, ENOMEM, "out of memory");
+    rc = samples_start(fs, &fs->samples, err);
+    if (rc)
+        return rc;
     rc = atd_workers_start("atd-meta", META_THREADS, &fs->meta_workers, err);
     if (rc == 0)
         rc = atd_workers_start("atd-io", IO_THREADS, &fs->io_workers, err);
@@ -213,6 +217,8 @@ static bool end_requests(struct fs *fs)
     listings_drop(fs->listings);
     if (fs->staging)
         staging_forget(fs->staging); /* what the last requests left */
+    samples_free(fs->samples);
+    fs->samples = NULL;
     return publishing_free(fs) && atd_live_close(fs->live) && notify_stop(fs->notify);
 }
 
@@ -222,6 +228,7 @@ static bool end_requests(struct fs *fs)
  */
 static void release(struct fs *fs)
 {
+    samples_interrupt(fs->samples);
     if (!end_publishing(fs) || !end_requests(fs) || !parts_free(&fs->parts)) {
         atd_log(ATD_LOG_WARNING, "a thread hangs on a disk or a server; ending without it");
         _exit(ATD_EXIT_OK);

@@ -29,6 +29,8 @@ int target_dataset_name(struct fs *fs, struct atd_str file_name, struct atd_buf 
 
 static int refuse_directory(const struct node *directory, struct atd_error *err)
 {
+    if (samples_is_directory(directory->kind))
+        return samples_refuse(err);
     switch (directory->kind) {
     case NODE_BY_CID:
     case NODE_CID:

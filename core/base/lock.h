@@ -25,8 +25,10 @@ enum atd_lock_rank {
     ATD_RANK_STAGING,     /* fs/staging: its names, what is hidden, empty datasets */
     ATD_RANK_PUBLICATION, /* publish/publication: one publication's requests and reports */
     ATD_RANK_PUBLISHER,   /* publish/publisher: its queues and tables */
+    ATD_RANK_SAMPLES,     /* dataset/sample_read: its table; fs/samples: names of members */
     ATD_RANK_OBJECTS,     /* store/object_table */
     ATD_RANK_LOCATOR,     /* catalog/locator: whose turn it is */
+    ATD_RANK_MEMBERS,     /* dataset/members: its table; what is being fetched */
     ATD_RANK_READER,      /* cache/reader: its table of objects */
     ATD_RANK_OBJECT,      /* cache/reader: one object's flights, waiters and cursors */
     ATD_RANK_BUDGET,      /* cache/budget: memory and who waits for it */

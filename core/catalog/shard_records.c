@@ -112,6 +112,7 @@ static void on_record(void *ctx, const struct atd_shard_record *record)
         by_url->recorded[by_url->places[at]] = (struct atd_shard_recorded){
             .size_bytes = record->size_bytes, .etag = record->etag, .mtime_ns = record->mtime_ns};
         shard->samples = record->samples;
+        shard->index_bytes = record->index_bytes;
     }
 }
 

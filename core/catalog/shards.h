@@ -23,10 +23,12 @@ struct atd_shard {
     uint64_t size_bytes;               /* when error_code is 0, like mtime and version */
     int64_t mtime_s;                   /* as recorded, else the object's; 0: unknown */
     int64_t mtime_ns;
-    int64_t object_mtime_s;                   /* remote: the store's own; 0: unknown */
-    int64_t samples;                          /* as recorded; -1: unknown */
-    int error_code;                           /* 0, or why the shard cannot be read (errno) */
-    struct atd_str reason;                    /* the sentence for error_code */
+    int64_t object_mtime_s; /* remote: the store's own; 0: unknown */
+    int64_t samples;        /* as recorded; -1: unknown */
+    uint64_t index_bytes;  /* remote or local: the member index beside it (codec/member_index.h), as
+                              recorded; 0: none */
+    int error_code;        /* 0, or why the shard cannot be read (errno) */
+    struct atd_str reason; /* the sentence for error_code */
     uint8_t version[ATD_SHARD_VERSION_BYTES]; /* of (url, identity or etag): the same bytes */
 };
 

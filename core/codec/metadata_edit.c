@@ -241,8 +241,9 @@ static void write_record(const struct atd_shard_record *record, struct atd_buf *
     bool has_etag = record->etag.len > 0;
     bool has_samples = record->samples >= 0;
     bool has_mtime = record->mtime_ns != INT64_MIN;
+    bool has_index = record->index_bytes > 0;
 
-    atd_mp_write_map(out, (size_t)has_size + has_etag + has_samples + has_mtime);
+    atd_mp_write_map(out, (size_t)has_size + has_etag + has_samples + has_mtime + has_index);
     if (has_size) {
         atd_mp_write_str(out, ATD_SHARD_SIZE);
         atd_mp_write_uint(out, record->size_bytes);
@@ -258,6 +259,10 @@ static void write_record(const struct atd_shard_record *record, struct atd_buf *
     if (has_mtime) {
         atd_mp_write_str(out, ATD_SHARD_MTIME);
         atd_mp_write_int(out, record->mtime_ns);
+    }
+    if (has_index) {
+        atd_mp_write_str(out, ATD_SHARD_INDEX);
+        atd_mp_write_uint(out, record->index_bytes);
     }
 }
 

@@ -2,7 +2,8 @@
  * An entry's metadata, changed: the user's part, `checksums` and our own `atdatafs` map.
  *
  *     {..the user's.., "checksums": {URL: sha256 hex},
- *      "atdatafs": {"shards": {URL: {"size": n, "etag": text, "samples": n, "mtime_ns": n}}}}
+ *      "atdatafs": {"shards": {URL: {"size": n, "etag": text, "samples": n, "mtime_ns": n,
+ *                                    "index": n}}}}
  *
  * and "leaving": true in the record of a shard that somebody has just unlinked.
  *
@@ -18,11 +19,12 @@
 
 struct atd_shard_record {
     struct atd_str url;
-    char sha256[65];     /* hex; "" unknown: no checksum is written */
-    uint64_t size_bytes; /* UINT64_MAX: unknown, not written */
-    struct atd_str etag; /* without quotes; empty: unknown, not written */
-    int64_t samples;     /* -1: unknown, not written */
-    int64_t mtime_ns;    /* INT64_MIN: unknown, not written */
+    char sha256[65];      /* hex; "" unknown: no checksum is written */
+    uint64_t size_bytes;  /* UINT64_MAX: unknown, not written */
+    struct atd_str etag;  /* without quotes; empty: unknown, not written */
+    int64_t samples;      /* -1: unknown, not written */
+    int64_t mtime_ns;     /* INT64_MIN: unknown, not written */
+    uint64_t index_bytes; /* of the member index beside it; 0: none, not written */
 };
 
 /*

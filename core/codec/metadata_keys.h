@@ -13,6 +13,7 @@
 #define ATD_SHARD_ETAG ATD_STR("etag")
 #define ATD_SHARD_SAMPLES ATD_STR("samples")
 #define ATD_SHARD_MTIME ATD_STR("mtime_ns")
+#define ATD_SHARD_INDEX ATD_STR("index") /* bytes of the member index beside it */
 #define ATD_SHARD_LEAVING                                                     \
     ATD_STR("leaving") /* true: somebody unlinked it, and is about to take it \
                           out; whoever publishes it again writes it anew */

@@ -19,6 +19,8 @@ static void read_fact(struct atd_str key, const struct atd_mp_token *value,
         record->etag = value->type == ATD_MP_STR ? atd_bytes_str(value->body) : ATD_STR("");
     } else if (atd_str_equal(key, ATD_SHARD_SAMPLES)) {
         record->samples = is_uint && value->u <= INT64_MAX ? (int64_t)value->u : -1;
+    } else if (atd_str_equal(key, ATD_SHARD_INDEX)) {
+        record->index_bytes = is_uint ? value->u : 0;
     } else if (atd_str_equal(key, ATD_SHARD_MTIME)) {
         record->mtime_ns = INT64_MIN;
         if (value->type == ATD_MP_INT)

@@ -15,9 +15,8 @@
 #include "atdata/error.h"
 #include "atdata/str.h"
 #include "catalog/shards.h"
-
-/* What the object beside a shard is called: the shard's URL and this. It belongs to the shard. */
-#define ATD_MEMBERS_SUFFIX ".atdatafs-members"
+#include "codec/member_index.h"
+#include "store/file_store.h"
 
 /* The regular members of one version of a shard, in stored order. Immutable, shared by reference.
  */
@@ -42,11 +41,16 @@ struct atd_members_cache_options {
     const char *scope;   /* stands before URLs (the endpoint), as of the reader; NULL: nothing */
     size_t memory_bytes; /* what nobody uses is dropped beyond it, oldest first */
     unsigned timeout_ms; /* a request that brings nothing for so long fails with ETIMEDOUT */
+    const struct atd_file_store *files; /* borrowed: local shards are opened through it; NULL: there
+                                           are none */
 };
 
 int atd_members_cache_new(const struct atd_members_cache_options *options,
                           struct atd_members_cache **ret_cache, struct atd_error *err) ATD_MUST_USE;
-/* Nobody is in _get any more. NULL is fine. */
+/* Every _get under way and any later one ends with ECANCELED (those that only read a local file may
+ * take a moment): before what they use ends. Never blocks. */
+void atd_members_cache_interrupt(struct atd_members_cache *cache);
+/* Nobody is in _get any more; who has members may keep them. NULL is fine. */
 void atd_members_cache_free(struct atd_members_cache *cache);
 
 /* In memory already: with a reference for the caller; else NULL. Never blocks. */
@@ -55,11 +59,23 @@ struct atd_members *atd_members_peek(struct atd_members_cache *cache,
 
 /*
  * Blocks: on the disk and on the shard's store; several callers for one shard wait for one of them.
- * Errors: ENOTSUP a compressed shard, whose members cannot be read one by one; EINVAL not a tar;
- * E2BIG more than ATD_INSPECT_MEMBERS_MAX members; ESTALE the shard is another version now; the
- * store's; ENOMEM. What fails is not remembered.
+ * The shard can be read (error_code 0), and stays the caller's. Errors: ENOTSUP a compressed shard,
+ * whose members cannot be read one by one; EINVAL not a whole tar; E2BIG more than
+ * ATD_MEMBER_INDEX_MEMBERS_MAX members; ESTALE the shard is another version now; ECANCELED; the
+ * store's; ENOMEM. The sentence says why. What fails is not remembered.
  */
 int atd_members_get(struct atd_members_cache *cache, const struct atd_shard *shard,
                     struct atd_members **ret_members, struct atd_error *err) ATD_MUST_USE;
+
+/* How members were found, for metrics and tests. */
+struct atd_members_stats {
+    uint64_t from_memory;
+    uint64_t from_folder;
+    uint64_t from_beside; /* the object or file beside the shard */
+    uint64_t walked;      /* passes over headers */
+    uint64_t failed;
+    uint64_t memory_bytes; /* what is kept now */
+};
+void atd_members_cache_stats(struct atd_members_cache *cache, struct atd_members_stats *ret_stats);
 
 #endif

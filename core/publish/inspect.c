@@ -42,7 +42,7 @@ struct atd_inspection {
     /* the tape: the tar's own bytes */
     uint64_t at; /* offset of the next */
     struct atd_tar_walk *walk;
-    struct atd_members *members;
+    struct atd_inspect_members *members;
     uint64_t wanted; /* bytes of a sample that are due next */
     struct atd_buf sample;
     uint64_t end;  /* behind the end blocks, once seen */
@@ -95,7 +95,7 @@ static void index_add(struct index *index, const struct atd_tar_member *member)
 static int decode_sample(struct atd_inspection *inspection, struct atd_bytes msgpack,
                          struct atd_error *err)
 {
-    int rc = atd_members_decode(inspection->members, msgpack, err);
+    int rc = atd_inspect_members_decode(inspection->members, msgpack, err);
 
     if (inspection->sample.cap > SAMPLE_KEEP_BYTES)
         atd_buf_release(&inspection->sample);
@@ -115,7 +115,7 @@ static int see_member(void *ctx, const struct atd_tar_member *member, struct atd
         inspection->member_count++;
         index_add(&inspection->index, member);
     }
-    rc = atd_members_add(inspection->members, member, &wanted, err);
+    rc = atd_inspect_members_add(inspection->members, member, &wanted, err);
     if (rc != 0 || !wanted)
         return rc;
     if (member->size_bytes > ATD_INSPECT_SAMPLE_MAX)
@@ -209,7 +209,7 @@ struct atd_inspection *atd_inspection_new(const struct atd_schema *schema)
     atd_arena_init(&inspection->index.names, ATD_INSPECT_NAMES_BYTES_MAX);
     inspection->sha = atd_sha256_new();
     inspection->walk = atd_tar_walk_new(see_member, inspection);
-    inspection->members = atd_members_new(schema);
+    inspection->members = atd_inspect_members_new(schema);
     if (!inspection->sha || !inspection->walk || !inspection->members) {
         atd_inspection_free(inspection);
         return NULL;
@@ -224,7 +224,7 @@ void atd_inspection_free(struct atd_inspection *inspection)
     atd_sha256_free(inspection->sha);
     atd_unpacker_free(inspection->unpacker);
     atd_tar_walk_free(inspection->walk);
-    atd_members_free(inspection->members);
+    atd_inspect_members_free(inspection->members);
     atd_buf_release(&inspection->sample);
     index_give_up(&inspection->index);
     free(inspection);
@@ -365,7 +365,7 @@ static int finish(struct atd_inspection *inspection, struct atd_error *err)
         rc = check_complete(inspection, err);
     if (rc == 0)
         rc = check_tail(inspection, err);
-    return rc == 0 ? atd_members_finish(inspection->members, err) : rc;
+    return rc == 0 ? atd_inspect_members_finish(inspection->members, err) : rc;
 }
 
 static void write_hex(const uint8_t digest[ATD_SHA256_BYTES], char ret_hex[65])
@@ -394,11 +394,11 @@ int atd_inspection_finish(struct atd_inspection *inspection, struct atd_inspect_
     result.size_bytes = inspection->fed;
     atd_sha256_finish(inspection->sha, result.sha256);
     write_hex(result.sha256, result.sha256_hex);
-    result.samples = atd_members_samples(inspection->members);
+    result.samples = atd_inspect_members_samples(inspection->members);
     result.members = inspection->member_count;
-    result.is_msgpack = atd_members_are_msgpack(inspection->members);
+    result.is_msgpack = atd_inspect_members_are_msgpack(inspection->members);
     result.is_compressed = inspection->unpacker != NULL;
-    result.seen = atd_members_seen(inspection->members);
+    result.seen = atd_inspect_members_seen(inspection->members);
     *ret_result = result;
     return 0;
 }

@@ -19,6 +19,7 @@
 
 #include "atdata/schema.h"
 #include "base/digest.h"
+#include "codec/member_index.h"
 #include "codec/schema_infer.h"
 
 /* A sample is decoded from memory; larger ones are refused. */
@@ -29,8 +30,8 @@
  * preallocated file has that was never filled: it looks like a good tar otherwise. */
 #define ATD_INSPECT_PADDING_MAX (8u << 20)
 /* A shard with more members, or more bytes of names, has no member index, and is fine otherwise. */
-#define ATD_INSPECT_MEMBERS_MAX (1u << 20)
-#define ATD_INSPECT_NAMES_BYTES_MAX (64u << 20)
+#define ATD_INSPECT_MEMBERS_MAX ATD_MEMBER_INDEX_MEMBERS_MAX
+#define ATD_INSPECT_NAMES_BYTES_MAX ATD_MEMBER_INDEX_NAMES_BYTES_MAX
 
 struct atd_inspection;
 

@@ -18,7 +18,7 @@ struct group {
     bool has_msgpack;
 };
 
-struct atd_members {
+struct atd_inspect_members {
     const struct atd_schema *schema;
     struct atd_schema_inferrer *seen;
     struct group group;        /* the one that may yet go on */
@@ -28,9 +28,9 @@ struct atd_members {
     bool is_msgpack;
 };
 
-struct atd_members *atd_members_new(const struct atd_schema *schema)
+struct atd_inspect_members *atd_inspect_members_new(const struct atd_schema *schema)
 {
-    struct atd_members *members = calloc(1, sizeof(*members));
+    struct atd_inspect_members *members = calloc(1, sizeof(*members));
 
     if (!members)
         return NULL;
@@ -48,7 +48,7 @@ struct atd_members *atd_members_new(const struct atd_schema *schema)
     return members;
 }
 
-void atd_members_free(struct atd_members *members)
+void atd_inspect_members_free(struct atd_inspect_members *members)
 {
     if (!members)
         return;
@@ -91,7 +91,7 @@ static bool has_extension(const struct group *group, struct atd_str extension)
 /* ------------------------------------------------------------------ whole samples */
 
 /* A sample without msgpack: each of its members is a field. */
-static int finish_plain(struct atd_members *members, struct atd_error *err)
+static int finish_plain(struct atd_inspect_members *members, struct atd_error *err)
 {
     const struct group *group = &members->group;
     struct atd_str name = atd_buf_str(&group->name);
@@ -118,7 +118,7 @@ static int finish_plain(struct atd_members *members, struct atd_error *err)
     return 0;
 }
 
-static int finish_msgpack(struct atd_members *members, struct atd_error *err)
+static int finish_msgpack(struct atd_inspect_members *members, struct atd_error *err)
 {
     if (members->plain_name.len)
         return atd_error_set(err, EINVAL,
@@ -130,7 +130,7 @@ static int finish_msgpack(struct atd_members *members, struct atd_error *err)
 }
 
 /* The key changes, or the shard ends: the sample is whole. */
-static int finish_group(struct atd_members *members, struct atd_error *err)
+static int finish_group(struct atd_inspect_members *members, struct atd_error *err)
 {
     int rc;
 
@@ -174,7 +174,7 @@ static int check_extension(const struct atd_tar_member *member, struct atd_str k
 }
 
 /* Puts a member into the group of its key, which it begins when the key is another. */
-static int join_group(struct atd_members *members, const struct atd_tar_member *member,
+static int join_group(struct atd_inspect_members *members, const struct atd_tar_member *member,
                       struct atd_str key, struct atd_str extension, struct atd_error *err)
 {
     struct group *group = &members->group;
@@ -204,8 +204,9 @@ static int join_group(struct atd_members *members, const struct atd_tar_member *
     return atd_buf_finish(&group->extensions, "tar member name", err);
 }
 
-int atd_members_add(struct atd_members *members, const struct atd_tar_member *member,
-                    bool *ret_wanted, struct atd_error *err)
+int atd_inspect_members_add(struct atd_inspect_members *members,
+                            const struct atd_tar_member *member, bool *ret_wanted,
+                            struct atd_error *err)
 {
     char text[ATD_SAMPLE_EXTENSION_MAX + 1];
     struct atd_str extension;
@@ -231,7 +232,8 @@ int atd_members_add(struct atd_members *members, const struct atd_tar_member *me
     return rc;
 }
 
-int atd_members_decode(struct atd_members *members, struct atd_bytes msgpack, struct atd_error *err)
+int atd_inspect_members_decode(struct atd_inspect_members *members, struct atd_bytes msgpack,
+                               struct atd_error *err)
 {
     atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(SAMPLE_ARENA_BYTES_MAX);
     struct atd_sample sample;
@@ -255,7 +257,7 @@ static const struct atd_field *find_field(const struct atd_schema *schema, struc
 }
 
 /* Plain samples fit when their members are the schema's fields: what is in them is not typed. */
-static int conform_plain(const struct atd_members *members, struct atd_error *err)
+static int conform_plain(const struct atd_inspect_members *members, struct atd_error *err)
 {
     atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(SAMPLE_ARENA_BYTES_MAX);
     const struct atd_schema *schema = members->schema;
@@ -282,7 +284,7 @@ static int conform_plain(const struct atd_members *members, struct atd_error *er
     return rc;
 }
 
-int atd_members_finish(struct atd_members *members, struct atd_error *err)
+int atd_inspect_members_finish(struct atd_inspect_members *members, struct atd_error *err)
 {
     int rc = finish_group(members, err);
 
@@ -291,17 +293,18 @@ int atd_members_finish(struct atd_members *members, struct atd_error *err)
     return rc;
 }
 
-uint64_t atd_members_samples(const struct atd_members *members)
+uint64_t atd_inspect_members_samples(const struct atd_inspect_members *members)
 {
     return members->samples;
 }
 
-bool atd_members_are_msgpack(const struct atd_members *members)
+bool atd_inspect_members_are_msgpack(const struct atd_inspect_members *members)
 {
     return members->is_msgpack;
 }
 
-const struct atd_schema_inferrer *atd_members_seen(const struct atd_members *members)
+const struct atd_schema_inferrer *
+atd_inspect_members_seen(const struct atd_inspect_members *members)
 {
     return members->seen;
 }

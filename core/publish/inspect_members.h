@@ -18,29 +18,32 @@
 /* A longer extension than this is no field's. */
 #define ATD_SAMPLE_EXTENSION_MAX 255u
 
-struct atd_members;
+struct atd_inspect_members;
 
 /* `schema` is borrowed and may be NULL. NULL when out of memory. */
-struct atd_members *atd_members_new(const struct atd_schema *schema) ATD_MUST_USE;
-void atd_members_free(struct atd_members *members);
+struct atd_inspect_members *atd_inspect_members_new(const struct atd_schema *schema) ATD_MUST_USE;
+void atd_inspect_members_free(struct atd_inspect_members *members);
 
 /*
  * The next member, in order. *ret_wanted: it is a sample, whose bytes must be given next. Errors:
  * EINVAL the sample before it does not fit, or this member makes webdataset stumble; E2BIG; ENOMEM.
  */
-int atd_members_add(struct atd_members *members, const struct atd_tar_member *member,
-                    bool *ret_wanted, struct atd_error *err) ATD_MUST_USE;
+int atd_inspect_members_add(struct atd_inspect_members *members,
+                            const struct atd_tar_member *member, bool *ret_wanted,
+                            struct atd_error *err) ATD_MUST_USE;
 
 /* All the bytes of the member that was wanted. Errors: EINVAL undecodable, or it contradicts the
  * schema, or the samples before it; E2BIG; ENOMEM. The member is named. */
-int atd_members_decode(struct atd_members *members, struct atd_bytes msgpack,
-                       struct atd_error *err) ATD_MUST_USE;
+int atd_inspect_members_decode(struct atd_inspect_members *members, struct atd_bytes msgpack,
+                               struct atd_error *err) ATD_MUST_USE;
 
-/* After the last member. Errors: as atd_members_add. */
-int atd_members_finish(struct atd_members *members, struct atd_error *err) ATD_MUST_USE;
+/* After the last member. Errors: as atd_inspect_members_add. */
+int atd_inspect_members_finish(struct atd_inspect_members *members,
+                               struct atd_error *err) ATD_MUST_USE;
 
-uint64_t atd_members_samples(const struct atd_members *members);
-bool atd_members_are_msgpack(const struct atd_members *members);
-const struct atd_schema_inferrer *atd_members_seen(const struct atd_members *members);
+uint64_t atd_inspect_members_samples(const struct atd_inspect_members *members);
+bool atd_inspect_members_are_msgpack(const struct atd_inspect_members *members);
+const struct atd_schema_inferrer *
+atd_inspect_members_seen(const struct atd_inspect_members *members);
 
 #endif

@@ -69,6 +69,7 @@ static void take_record(void *ctx, const struct atd_shard_record *record)
         return;
     look->twin_etag = atd_arena_str(&look->arena, record->etag);
     look->twin_size = record->size_bytes;
+    look->twin_index_bytes = record->index_bytes;
 }
 
 /* The shard that is called as ours will be. */
@@ -184,6 +185,8 @@ static void describe(struct atd_publication *publication, struct atd_edit_shard 
         record->etag = publication->is_reused ? publication->look->twin_etag
                                               : atd_str_from(sending->job.info.etag);
     record->samples = (int64_t)publication->result.samples;
+    record->index_bytes =
+        publication->is_reused ? publication->look->twin_index_bytes : sending->index_bytes;
     record->mtime_ns = publication->committed_mtime_ns;
     ret_shard->replaces = atd_str_from(publication->replaces);
     ret_shard->schema = look && look->is_kept ? look->schema : NULL;

@@ -9,6 +9,7 @@
  *     publication_check.c   reading along, the check
  *     publication_send.c    what lies in the store: parts, when to begin, when to take back
  *     publication_step.c    one thing at the store, on a sender: key, begin, finish, delete
+ *     publication_index.c   the member index beside the object
  *     publication_commit.c  what the commit thread does for it: look, commit, time
  *
  * What lies in the store (enum atd_sending_state), the actor's too:
@@ -77,6 +78,8 @@ struct atd_sending {
     unsigned parts_out;
     uint8_t arrived[(ATD_UPLOAD_PARTS_MAX + 8) / 8]; /* bit `number`: the part was sent */
     unsigned arrived_upto;                           /* parts 1 to it were */
+    bool may_have_index;  /* one was sent: whoever takes the object back, takes it too */
+    uint64_t index_bytes; /* of the member index beside the object; 0: none */
 };
 
 /* One thing at the store, done by a sender; one at a time. */
@@ -88,6 +91,7 @@ struct atd_sending_step {
     uint64_t size_bytes;
     unsigned part_count;
     char sha256_hex[65];
+    struct atd_buf index; /* of the object to be made; empty: it gets none */
     int rc;
     struct atd_error why;
     int64_t took_ms;
@@ -117,6 +121,7 @@ struct atd_look {
     struct atd_str twin_sha256;      /* empty: unknown */
     struct atd_str twin_etag;
     uint64_t twin_size;
+    uint64_t twin_index_bytes;
 };
 
 struct atd_publication_edit {
@@ -295,6 +300,13 @@ bool atd_sending_is_idle(const struct atd_publication *publication);
 /* ------------------------------------------------------------------ publication_step.c */
 
 void atd_sending_run_step(struct atd_work *work);
+
+/* ------------------------------------------------------------------ publication_index.c */
+
+/* The actor's, before the step that makes the object: the bytes of its index. */
+void atd_sending_make_index(struct atd_publication *publication);
+/* The step's, when the object is there. */
+void atd_sending_put_index(struct atd_publication *publication);
 
 /* ------------------------------------------------------------------ publication_commit.c */
 

@@ -258,6 +258,8 @@ static void start_step(struct atd_publication *publication, enum atd_step what,
     publication->sending.state = state;
     step->what = what;
     step->first_key = publication->first_key;
+    if (what == ATD_STEP_PUT || what == ATD_STEP_ADOPT || what == ATD_STEP_FINISH)
+        atd_sending_make_index(publication);
     step->claim.work.run = atd_sending_run_step;
     step->claim.bytes = what == ATD_STEP_PUT ? step->size_bytes : 0;
     if (step->claim.bytes)

@@ -401,10 +401,16 @@ static int take_back(struct atd_publication *publication, struct atd_error *err)
         atd_store_upload_free(sending->upload);
         sending->upload = NULL;
     } else if (sending->job.url) {
-        rc = heard(publisher,
-                   atd_store_delete(publisher->options.store, atd_str_from(sending->job.url),
-                                    timeout_ms(publisher), err),
-                   err);
+        if (sending->may_have_index)
+            rc = heard(
+                publisher,
+                atd_publisher_drop_index(publisher, sending->job.url, timeout_ms(publisher), err),
+                err);
+        if (rc == 0)
+            rc = heard(publisher,
+                       atd_store_delete(publisher->options.store, atd_str_from(sending->job.url),
+                                        timeout_ms(publisher), err),
+                       err);
     }
     if (rc == 0)
         drop_key(publication);
@@ -437,6 +443,9 @@ void atd_sending_run_step(struct atd_work *work)
         break;
     }
     step->took_ms = atd_clock_monotonic_ms() - began_ms;
+    if (step->rc == 0 && publication->sending.job.state == ATD_JOB_SENT)
+        atd_sending_put_index(publication);
+    atd_buf_release(&step->index);
     if (granted)
         atd_publisher_part_sent(publisher, granted);
     atd_lock_take(&publication->lock);

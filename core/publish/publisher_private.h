@@ -143,6 +143,12 @@ void atd_publisher_send_part(struct atd_publisher *publisher, struct atd_part_cl
 /* The part's memory is free again. */
 void atd_publisher_part_sent(struct atd_publisher *publisher, uint64_t bytes);
 
+/* ------------------------------------------------------------------ publication_index.c */
+
+/* Deletes what may lie beside the object of this URL. Errors: those of a delete. */
+int atd_publisher_drop_index(struct atd_publisher *publisher, const char *url, unsigned timeout_ms,
+                             struct atd_error *err) ATD_MUST_USE;
+
 /* ------------------------------------------------------------------ publisher_names.c */
 
 /* Errors: EBUSY somebody in this process uses it; ENOMEM. */

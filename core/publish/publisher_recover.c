@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "catalog/catalog.h"
+#include "codec/member_index.h"
 #include "publish/publisher_private.h"
 
 /*
@@ -216,6 +217,11 @@ static int settle_object(struct atd_publisher *publisher, struct atd_job *job,
     }
     if (job->state != ATD_JOB_SENT && !is_old_orphan(publisher, job))
         return atd_error_set(err, EAGAIN, "'%s' may still be named", job->url);
+    /* The index first: it must not be left alone. */
+    if (job->state != ATD_JOB_SENDING && job->info.size_bytes >= ATD_MEMBER_INDEX_SHARD_MIN)
+        rc = atd_publisher_drop_index(publisher, job->url, publisher->timeout_ms, err);
+    if (rc)
+        return rc;
     if (publisher->options.table)
         atd_object_table_drop(publisher->options.table, atd_str_from(publisher->options.scope),
                               url);

@@ -132,7 +132,7 @@ def test_urls_that_may_not_be_read(hostile):
         told = [p["reason"] for p in hostile.mount.status()["problems"] if p["key"] == url]
         assert shard["error"] in told
         names = ls(hostile.mount / "by-cid" / f"url-{place}")
-        assert names == ["entry.json", "metadata.json", "schema.json", "schema.py"]
+        assert names == ["entry.json", "metadata.json", "samples", "schema.json", "schema.py"]
         for name in (url.rpartition("/")[2], "secret.tar", "shadow"):
             if 0 < len(name) < 256 and "\0" not in name:
                 assert not bounded(os.path.exists, hostile.mount / "by-cid" / f"url-{place}" / name)
@@ -155,6 +155,7 @@ def test_equal_and_taken_shard_names(hostile):
     assert ls(records) == [
         "entry.json",
         "metadata.json",
+        "samples",
         "schema.json",
         "schema.py",
         "schema~2.json",
@@ -231,6 +232,8 @@ def test_opened_nothing_outside(hostile):
         return
     allowed = [*SYSTEM_PLACES, str(hostile.world.root.parent), str(hostile.mount.state)]
     allowed += [str(Path(ATDATAFS).resolve()), f"/proc/{hostile.mount.pid}/"]
+    # What members were found in shards, for samples/.
+    allowed.append(f"{hostile.mount.path.parent}/home/.cache/atdatafs/members")
     opened = set()
     for file in hostile.trace.iterdir():
         for line in file.read_text(errors="replace").splitlines():

@@ -59,7 +59,8 @@ def look_at_everything(mount):
     for place in ("datasets", "by-cid"):
         for name in ls(mount / place):
             for file in ls(mount / place / name):
-                read(mount / place / name / file)
+                if file != "samples":
+                    read(mount / place / name / file)
     for name in ls(mount / "labels"):
         os.readlink(mount / "labels" / name)
 
@@ -87,7 +88,7 @@ def test_new_dataset_in_a_cached_listing(live, soon):
         lambda: os.stat(mount / "datasets").st_nlink == links + 1, peer.committed_at, "the count"
     )
     assert ls(mount / "datasets") == sorted([*before, "published"])
-    assert len(ls(mount / "datasets" / "published")) == 5
+    assert len(ls(mount / "datasets" / "published")) == 6
 
 
 def test_name_that_was_absent(live, soon):
@@ -225,7 +226,7 @@ def test_several_writers_at_once(live, soon, stack):
         "15 datasets of 3 writers",
     )
     for name in wanted:
-        assert len(ls(mount / "datasets" / name)) == 5
+        assert len(ls(mount / "datasets" / name)) == 6
 
 
 # ---------------------------------------------------------------- no trace

@@ -33,7 +33,7 @@ class StrictWorld(TeamWorld):
         bucket, _, key = url.removeprefix("s3://").partition("/")
         return self.s3.objects[bucket, key].data
 
-    def objects(self):
+    def stored(self):
         return {f"s3://{bucket}/{key}" for bucket, key in list(self.s3.objects)}
 
     def uploads(self):

@@ -447,6 +447,7 @@ def test_nothing_is_written(team):
     dump = {key: team.index.client.dump(key) for key in team.index.client.keys()}
     mount = team.mount()
     for name in ls(mount / "datasets" / "digits"):
-        read(mount / "datasets" / "digits" / name)
+        if name != "samples":
+            read(mount / "datasets" / "digits" / name)
     mount.unmount()
     assert {key: team.index.client.dump(key) for key in team.index.client.keys()} == dump

@@ -15,13 +15,14 @@ TRIES_MAX = 3
 
 
 def look(mount, name):
-    """What ls, ls -l, find, stat and opening do."""
+    """What ls, ls -l, find, stat and opening do, but for what is in the shards."""
     directory = mount / "datasets" / name
     run("ls", directory)
-    run("ls", "-lR", directory)
-    run("find", mount / "datasets", "-name", "*.tar", "-size", "+1k")
+    run("ls", "-l", directory)
+    run("ls", directory / "samples")
+    run("find", mount / "datasets", "-name", "samples", "-prune", "-o", "-size", "+1k")
     run("stat", *directory.iterdir())
-    run("du", "-s", "--apparent-size", directory)
+    run("du", "-s", "--apparent-size", "--exclude=samples", directory)
     for path in shard_paths(mount, name):
         os.close(bounded(os.open, path, os.O_RDONLY))
 

@@ -271,7 +271,8 @@ class Index:
         if schema:
             files |= {b"schema.json": schema, b"schema.py": turn_of(schema)}
         shards = [_shard_name(url, root) for url in entry["data_urls"]]
-        names = sorted([*files, *(shard.encode() for shard in shards if shard)])
+        samples = [b"samples"] if shards else []
+        names = sorted([*files, *samples, *(shard.encode() for shard in shards if shard)])
         return {path: names} | {path + b"/" + name: what for name, what in files.items()}
 
     def files(self, root):

@@ -18,6 +18,7 @@ from proxy import WRITING
 from remote import Remote
 
 SCRATCH_SECONDS = 20  # what was sent and is not wanted is taken back in the background
+INDEX_SUFFIX = ".atdatafs-members"  # the member index beside a shard
 
 
 def _unpack(value):
@@ -94,6 +95,15 @@ class World:
 
     def forget(self):
         """What was counted."""
+
+    def objects(self):
+        """What the store has; a member index counts as its shard's, unless it is left alone."""
+        stored = self.stored()
+        return {
+            url
+            for url in stored
+            if not (url.endswith(INDEX_SUFFIX) and url.removesuffix(INDEX_SUFFIX) in stored)
+        }
 
     def spools(self):
         return [str(path) for path in self.state.rglob("spool-*")]
@@ -179,7 +189,7 @@ class DiskWorld(World):
     def object(self, url):
         return Path(url).read_bytes()
 
-    def objects(self):
+    def stored(self):
         return {str(path) for path in self.root.rglob("*") if path.is_file()}
 
     def uploads(self):
@@ -250,7 +260,7 @@ class TeamWorld(World):
         bucket, _, key = url.removeprefix("s3://").partition("/")
         return self.minio.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
-    def objects(self):
+    def stored(self):
         pages = self.minio.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return {
             f"s3://{self.bucket}/{item['Key']}" for page in pages for item in page.get("Contents", [])

@@ -403,22 +403,44 @@ static inline int copy_in(struct rig *rig, const char *dataset, const char *name
 
 /* ------------------------------------------------------------------ what became of it */
 
+struct counted {
+    unsigned shards;
+    unsigned indexes;
+    unsigned lone; /* indexes of no shard */
+    char last[512];
+};
+
 static inline int count_object(void *ctx, struct atd_str url, const struct atd_object_info *info)
 {
-    (void)url;
+    struct counted *counted = ctx;
+    struct atd_str suffix = ATD_STR(ATD_MEMBERS_SUFFIX);
+
     (void)info;
-    (*(unsigned *)ctx)++;
+    if (!atd_str_ends_with(url, suffix)) {
+        counted->shards++;
+        (void)snprintf(counted->last, sizeof(counted->last), ATD_STR_FMT, ATD_STR_ARG(url));
+        return 0;
+    }
+    counted->indexes++;
+    counted->lone +=
+        !atd_str_equal(atd_str_head(url, url.len - suffix.len), atd_str_from(counted->last));
     return 0;
 }
 
-static inline unsigned objects(struct rig *rig)
+static inline struct counted count_objects(struct rig *rig)
 {
-    unsigned count = 0;
+    struct counted counted = {0};
     bool more;
 
-    WORKS(atd_store_list(rig->memory, ATD_STR(PREFIX), ATD_STR(""), 1000, count_object, &count,
+    WORKS(atd_store_list(rig->memory, ATD_STR(PREFIX), ATD_STR(""), 1000, count_object, &counted,
                          &more, err));
-    return count;
+    return counted;
+}
+
+/* Without the member indexes beside them. */
+static inline unsigned objects(struct rig *rig)
+{
+    return count_objects(rig).shards;
 }
 
 /* The dataset's URLs, one a line. */
@@ -489,6 +511,7 @@ static inline void check_tidy(struct rig *rig, unsigned count)
     COMES(rig_leftovers(rig) == 0);
     COMES(atd_store_memory_uploads(rig->memory) == 0);
     COMES(objects(rig) == count);
+    cr_assert_eq(count_objects(rig).lone, 0);
 }
 
 #endif
