@@ -36,6 +36,22 @@ void atd_member_list_release(struct atd_member_list *list)
     *list = (struct atd_member_list){0};
 }
 
+void atd_member_list_fit(struct atd_member_list *list)
+{
+    struct atd_listed_member *members =
+        list->count ? reallocarray(list->members, list->count, sizeof(*members)) : NULL;
+    char *names = list->names_len ? realloc(list->names, list->names_len) : NULL;
+
+    if (members) {
+        list->members = members;
+        list->cap = list->count;
+    }
+    if (names) {
+        list->names = names;
+        list->names_cap = list->names_len;
+    }
+}
+
 size_t atd_member_list_bytes(const struct atd_member_list *list)
 {
     return list->cap * sizeof(*list->members) + list->names_cap;

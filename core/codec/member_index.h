@@ -72,6 +72,8 @@ static inline struct atd_str atd_member_list_name(const struct atd_member_list *
     return (struct atd_str){list->names + member->name_at, member->name_len};
 }
 
+/* Gives back what was allocated for more. */
+void atd_member_list_fit(struct atd_member_list *list);
 /* What it takes in memory. */
 size_t atd_member_list_bytes(const struct atd_member_list *list);
 

@@ -312,6 +312,7 @@ static void fly(struct atd_members_cache *cache, const struct atd_shard *shard,
         free(members);
         return;
     }
+    atd_member_list_fit(&members->list); /* it stays for long */
     atomic_init(&members->refs, 1);
     flight->members = members;
 }

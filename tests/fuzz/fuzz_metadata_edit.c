@@ -84,6 +84,7 @@ static void on_record(void *ctx, const struct atd_shard_record *record)
     require(!wanted->found && record->size_bytes == wanted->record->size_bytes &&
             record->samples == wanted->record->samples &&
             record->mtime_ns == wanted->record->mtime_ns &&
+            record->index_bytes == wanted->record->index_bytes &&
             atd_str_equal(record->etag, wanted->record->etag));
     wanted->found = true;
 }
@@ -130,7 +131,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .size_bytes = 10240,
                                       .etag = ATD_STR("e"),
                                       .samples = -1,
-                                      .mtime_ns = INT64_MAX};
+                                      .mtime_ns = INT64_MAX,
+                                      .index_bytes = 77};
     struct atd_bytes metadata;
     bool is_good;
 

@@ -71,6 +71,8 @@ Test(member_index, comes_back_as_it_was)
     struct atd_error err = ATD_ERROR_INIT;
 
     fill(&list);
+    atd_member_list_fit(&list);
+    cr_assert_eq(atd_member_list_bytes(&list), 5 * sizeof(*list.members) + list.names_len);
     encode(&bytes);
     cr_assert_eq(decode(atd_buf_bytes(&bytes), &of, &again, &err), 0, "%s", err.text);
     assert_same(&list, &again);

@@ -694,13 +694,13 @@ Test(members, an_interruption_ends_who_waits)
 Test(members, what_nobody_uses_is_dropped)
 {
     atd_auto_buf struct atd_buf tar = ATD_BUF_INIT(SHARD_BYTES_MAX);
-    struct atd_members_cache *cache = new_cache(NULL, 40000);
+    struct atd_members_cache *cache = new_cache(NULL, 25000);
     struct atd_members *held[10];
     struct atd_object_info infos[10];
     struct atd_shard shards[10];
     unsigned there = 0;
 
-    fill_tar(&tar, 100, 10); /* some 10 KB in memory */
+    fill_tar(&tar, 100, 10); /* some 7 KB in memory */
     for (unsigned i = 0; i < 10; i++) {
         char *url = NULL;
 
@@ -717,11 +717,11 @@ Test(members, what_nobody_uses_is_dropped)
         atd_members_unref(members);
         atd_members_unref(held[i]);
     }
-    cr_assert_gt(stats_of(cache).memory_bytes, 80000);
+    cr_assert_gt(stats_of(cache).memory_bytes, 50000);
     put(URL, atd_buf_bytes(&tar));
     shards[0] = shard_of(memory, URL, &infos[0]);
     get_and_compare(cache, &shards[0], atd_buf_bytes(&tar));
-    cr_assert_leq(stats_of(cache).memory_bytes, 40000);
+    cr_assert_leq(stats_of(cache).memory_bytes, 25000);
     for (unsigned i = 0; i < 10; i++) {
         struct atd_members *members = atd_members_peek(cache, &shards[i]);
 

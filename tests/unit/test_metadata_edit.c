@@ -350,6 +350,49 @@ static void print_record(void *ctx, const struct atd_shard_record *record)
                    (long long)record->mtime_ns, record->sha256);
 }
 
+static void take_index(void *ctx, const struct atd_shard_record *record)
+{
+    *(uint64_t *)ctx = record->index_bytes;
+}
+
+static uint64_t index_of(struct atd_bytes metadata)
+{
+    uint64_t index_bytes = UINT64_MAX;
+
+    atd_metadata_each_shard(metadata, take_index, &index_bytes);
+    return index_bytes;
+}
+
+Test(metadata_edit, the_member_index_beside_a_shard)
+{
+    static const struct {
+        const char *value;
+        uint64_t index_bytes;
+    } cases[] = {
+        {"7", 7}, {"-7", 0}, {"\"7\"", 0}, {"null", 0}, {"18446744073709551615", UINT64_MAX}};
+    atd_auto_buf struct atd_buf put = ATD_BUF_INIT(BUF_BYTES);
+    atd_auto_buf struct atd_buf timed = ATD_BUF_INIT(BUF_BYTES);
+    atd_auto_buf struct atd_buf again = ATD_BUF_INIT(BUF_BYTES);
+    struct atd_shard_record record = full;
+
+    record.index_bytes = 4711;
+    cr_assert_eq(atd_metadata_put_shard((struct atd_bytes){NULL, 0}, &record, &put, NULL), 0);
+    cr_assert_eq(index_of(atd_buf_bytes(&put)), 4711);
+    cr_assert_eq(atd_metadata_put_mtime(atd_buf_bytes(&put), record.url, 9, &timed, NULL), 0);
+    cr_assert_eq(index_of(atd_buf_bytes(&timed)), 4711);
+    /* Published anew without one: the record does not tell of it any more. */
+    cr_assert_eq(atd_metadata_put_shard(atd_buf_bytes(&timed), &full, &again, NULL), 0);
+    cr_assert_eq(index_of(atd_buf_bytes(&again)), 0);
+    for (size_t i = 0; i < ATD_ARRAY_LEN(cases); i++) {
+        atd_auto_buf struct atd_buf bytes = ATD_BUF_INIT(BUF_BYTES);
+        char json[200];
+
+        (void)snprintf(json, sizeof(json), "{\"atdatafs\": {\"shards\": {\"u\": {\"index\": %s}}}}",
+                       cases[i].value);
+        cr_assert_eq(index_of(from_json(json, &bytes)), cases[i].index_bytes, "%s", json);
+    }
+}
+
 Test(metadata_edit, each_shard)
 {
     static const struct {

@@ -128,13 +128,17 @@ Test(shard_records, a_recorded_object_takes_no_request)
     struct atd_object_info info;
     const struct atd_shard *shard;
 
-    load(URL, &(struct atd_shard_record){
-                  .size_bytes = 77, .etag = ATD_STR("tag"), .samples = 12, .mtime_ns = -1});
+    load(URL, &(struct atd_shard_record){.size_bytes = 77,
+                                         .etag = ATD_STR("tag"),
+                                         .samples = 12,
+                                         .mtime_ns = -1,
+                                         .index_bytes = 9});
     list = look(ATD_EFFORT_MEMORY, 0);
     shard = atd_shard_list_at(list, 0);
     cr_assert_eq(shard->error_code, 0);
     cr_assert_eq(shard->size_bytes, 77);
     cr_assert_eq(shard->samples, 12);
+    cr_assert_eq(shard->index_bytes, 9);
     cr_assert(atd_str_equal(shard->etag, ATD_STR("tag")));
     cr_assert_eq(shard->mtime_s, -1);
     cr_assert_eq(shard->mtime_ns, 999999999);
