@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "atdata/tar_index.h"
-#include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/limits.h"
 #include "codec/file_name.h"
@@ -183,7 +182,7 @@ static void rename_row(struct maker *maker, struct row *row, unsigned *number)
  */
 static int tell_apart(struct maker *maker, struct atd_error *err)
 {
-    atd_auto_free struct row *renamed = NULL;
+    struct row *renamed;
     size_t equal = 0;
     size_t done = 0;
     unsigned number = 2;
@@ -211,6 +210,7 @@ static int tell_apart(struct maker *maker, struct atd_error *err)
                           name_of(maker->text.ptr, &maker->rows[i - 1])))
             maker->rows[i] = renamed[equal - ++done];
     }
+    free(renamed);
     sort(maker);
     return 0;
 }
@@ -258,7 +258,9 @@ int atd_member_names_new(struct atd_members *members, struct atd_member_names **
     int rc;
 
     atd_buf_init(&maker.text, ATD_MEMBER_NAMES_BYTES_MAX);
-    rc = names ? make(&maker, err) : atd_error_set(err, ENOMEM, "out of memory");
+    if (!names)
+        return atd_error_set(err, ENOMEM, "out of memory");
+    rc = make(&maker, err);
     if (rc) {
         free(maker.rows);
         atd_buf_release(&maker.text);

@@ -19,7 +19,7 @@
 struct maker {
     struct atd_arena *arena;
     const struct atd_schema *schema;
-    struct atd_sample_json *json;
+    struct atd_sample_json json;
     struct atd_sample_file *files;
     const char **suffixes;  /* of each, static text */
     struct atd_str *fields; /* the name of each */
@@ -38,7 +38,7 @@ static int no_memory(struct atd_error *err)
 static struct atd_str file_name(struct atd_arena *arena, struct atd_str field, unsigned number,
                                 const char *suffix)
 {
-    atd_auto_buf struct atd_buf name = ATD_BUF_INIT(4 * ATD_FILE_NAME_MAX);
+    atd_auto_buf struct atd_buf name = ATD_BUF_INIT((size_t)4 * ATD_FILE_NAME_MAX);
     uint8_t digest[ATD_SHA256_BYTES] = {0};
     char all[SUFFIX_BYTES_MAX];
     char hash[9];
@@ -196,7 +196,7 @@ static int add_field(struct maker *maker, const struct atd_sample_field *field)
     case ATD_VALUE_BIN:
         return add_bytes(maker, field->name, field->value.bin);
     default:
-        if (atd_sample_json_add(maker->json, field->name, &field->value))
+        if (atd_sample_json_add(&maker->json, field->name, &field->value))
             return 0;
         return add_file(maker, field->name, ".msgpack", none, field->value.raw);
     }
@@ -208,15 +208,13 @@ static int add_fields(struct maker *maker, const struct atd_sample *sample)
 {
     atd_auto_buf struct atd_buf json = ATD_BUF_INIT(ATD_SAMPLE_JSON_BYTES_MAX);
     static const struct atd_bytes none = {NULL, 0};
-    struct atd_sample_json writer;
     struct atd_bytes text;
     int rc = 0;
 
-    maker->json = &writer;
-    atd_sample_json_begin(&writer, &json);
+    atd_sample_json_begin(&maker->json, &json);
     for (size_t i = 0; rc == 0 && i < sample->field_count; i++)
         rc = add_field(maker, &sample->fields[i]);
-    atd_sample_json_end(&writer);
+    atd_sample_json_end(&maker->json);
     if (rc)
         return rc;
     text = json.failed ? none : atd_arena_bytes(maker->arena, atd_buf_bytes(&json));
