@@ -4,7 +4,13 @@
 #include <string.h>
 
 static const struct command commands[] = {
+    {"ls", "[NAME]", "the datasets, or the shards of one", command_ls},
+    {"show", "NAME|CID|PATH", "everything that is known of one", command_show},
     {"publish", "FILE... NAME", "copy tars into a dataset", command_publish},
+    {"schema", "SUB-COMMAND ...", "list, show, python, publish, infer", command_schema},
+    {"label", "NAME|CID LABEL@VERSION", "name a version", command_label},
+    {"resolve", "@local/NAME", "the URLs of its shards; --signed: for anybody", command_resolve},
+    {"status", "[MOUNTPOINT]", "how the index is, or a mount", command_status},
 };
 
 const struct command *command_find(const char *name)

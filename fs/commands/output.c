@@ -210,9 +210,12 @@ void output_table_end(struct output_table *table, struct atd_buf *out)
         append_in_style(out, cell.style, colours,
                         (struct atd_str){(const char *)table->cells.ptr + at, cell.len});
         at += cell.len;
-        if (is_last)
+        if (is_last) {
+            while (out->len && out->ptr[out->len - 1] == ' ')
+                out->len--; /* the last cells are empty */
             atd_buf_append_byte(out, '\n');
-        else
+        }
+        if (!is_last)
             append_blanks(out, (table->right[column] ? 0 : filler) + 2);
     }
 }
