@@ -101,7 +101,7 @@ int command_label(int argc, char **argv)
             (void)command_failed(&why);
             exit_code = ATD_EXIT_USAGE;
         } else {
-            exit_code = look_run(&arguments, &options, run, &label);
+            exit_code = look_run(&arguments, &options, false, run, &label);
         }
     }
     return command_end(&arguments, &options, exit_code);

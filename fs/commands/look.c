@@ -12,8 +12,8 @@
 
 /* ------------------------------------------------------------------ a whole command */
 
-int look_run(const struct arguments *arguments, const struct options *options, look_fn fn,
-             void *own)
+int look_run(const struct arguments *arguments, const struct options *options, bool may_be_missing,
+             look_fn fn, void *own)
 {
     struct look look = {.arguments = arguments, .options = options, .own = own};
     struct atd_error why = ATD_ERROR_INIT;
@@ -22,7 +22,7 @@ int look_run(const struct arguments *arguments, const struct options *options, l
 
     atd_log_open("atdatafs", 0, ATD_LOG_WARNING);
     atd_buf_init(&look.out, OUTPUT_BYTES_MAX);
-    rc = parts_open(options, PARTS_COMMAND, false, NULL, NULL, &look.parts, &why);
+    rc = parts_open(options, PARTS_COMMAND, may_be_missing, NULL, NULL, &look.parts, &why);
     if (rc == 0) {
         look.catalog = atd_live_get(look.parts.live);
         rc = fn(&look, &why);
@@ -46,7 +46,7 @@ int look_main(const struct command_usage *usage, int argc, char **argv,
     int exit_code;
 
     if (command_begin(usage, argc, argv, own_options, own_count, &arguments, &options, &exit_code))
-        exit_code = look_run(&arguments, &options, fn, own);
+        exit_code = look_run(&arguments, &options, false, fn, own);
     return command_end(&arguments, &options, exit_code);
 }
 

@@ -27,9 +27,10 @@ typedef int (*look_fn)(struct look *look, struct atd_error *err);
  */
 int look_main(const struct command_usage *usage, int argc, char **argv,
               const struct argument_option *own_options, unsigned own_count, look_fn fn, void *own);
-/* The same when the command line was read already, and whoever read it ends the command. */
-int look_run(const struct arguments *arguments, const struct options *options, look_fn fn,
-             void *own);
+/* The same when the command line was read already, and whoever read it ends the command.
+ * `may_be_missing`: an index file that the user named may come into being by this command. */
+int look_run(const struct arguments *arguments, const struct options *options, bool may_be_missing,
+             look_fn fn, void *own);
 
 /*
  * The entry that a word means. In this order: "@local/NAME", "@local/NAME@VERSION" as the library

@@ -108,34 +108,49 @@ static void tell_published(struct look *look, const struct atd_schema *schema)
 
 static int run_publish(struct look *look, struct atd_error *err)
 {
-    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(SCHEMA_ARENA_MAX);
+    int rc = change_run(look, change, look->own, err);
+
+    if (rc == 0)
+        tell_published(look, look->own);
+    return rc;
+}
+
+/* Before the index is opened: what is wrong with the file is the same anywhere. */
+static int read_schema(const char *path, const char *name, struct atd_arena *arena,
+                       struct atd_schema *ret_schema, struct atd_error *err)
+{
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(ATD_SCHEMA_BYTES_MAX);
-    const char *path = look->arguments->words[0];
-    const char *const *name = look->own;
     const struct atd_schema *decoded;
-    struct atd_schema schema;
     int rc = read_record(path, &text, err);
 
     if (rc)
         return rc;
-    rc = atd_schema_decode(atd_buf_bytes(&text), &arena, &decoded, err);
+    rc = atd_schema_decode(atd_buf_bytes(&text), arena, &decoded, err);
     if (rc)
         return atd_error_wrap(err, rc, "'%.300s'", path);
-    schema = *decoded;
-    if (*name)
-        schema.name = atd_str_from(*name);
-    rc = change_run(look, change, &schema, err);
-    if (rc == 0)
-        tell_published(look, &schema);
-    return rc;
+    *ret_schema = *decoded;
+    if (name)
+        ret_schema->name = atd_str_from(name);
+    return 0;
 }
 
 int schema_publish(int argc, char **argv)
 {
+    atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(SCHEMA_ARENA_MAX);
     const char *name = NULL;
     const struct argument_option own[] = {{.name = "--name", .text = &name}};
+    struct atd_error why = ATD_ERROR_INIT;
+    struct arguments arguments;
+    struct atd_schema schema;
+    struct options options;
+    int exit_code;
 
-    return look_main(&publish_usage, argc, argv, own, ATD_ARRAY_LEN(own), run_publish, &name);
+    if (command_begin(&publish_usage, argc, argv, own, ATD_ARRAY_LEN(own), &arguments, &options,
+                      &exit_code))
+        exit_code = read_schema(arguments.words[0], name, &arena, &schema, &why) != 0
+                        ? command_failed(&why)
+                        : look_run(&arguments, &options, true, run_publish, &schema);
+    return command_end(&arguments, &options, exit_code);
 }
 
 /* ------------------------------------------------------------------ infer */

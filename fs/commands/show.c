@@ -92,7 +92,8 @@ int command_show(int argc, char **argv)
         const char *word = arguments.words[0];
         atd_auto_free char *path = may_be_path(word) ? from_mount_entry(word) : NULL;
 
-        exit_code = path ? show_file(&arguments, path) : look_run(&arguments, &options, run, NULL);
+        exit_code =
+            path ? show_file(&arguments, path) : look_run(&arguments, &options, false, run, NULL);
     }
     return command_end(&arguments, &options, exit_code);
 }

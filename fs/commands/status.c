@@ -169,6 +169,6 @@ int command_status(int argc, char **argv)
 
     if (command_begin(&usage, argc, argv, NULL, 0, &arguments, &options, &exit_code))
         exit_code = arguments.word_count ? tell_of_mount(&arguments)
-                                         : look_run(&arguments, &options, run, NULL);
+                                         : look_run(&arguments, &options, false, run, NULL);
     return command_end(&arguments, &options, exit_code);
 }
