@@ -17,7 +17,7 @@ _atdatafs_read_words() {
         word=${COMP_WORDS[i]}
         gap=${rest%%[![:space:]]*}
         rest=${rest:${#gap}}
-        [[ $i -eq COMP_CWORD && ${#word} -gt ${#rest} ]] && word=$rest
+        ((i == COMP_CWORD)) && [[ ${#word} -gt ${#rest} ]] && word=$rest
         rest=${rest:${#word}}
         if [[ $i -gt 0 && -z $gap ]]; then
             _atdatafs_words[-1]+=$word
@@ -27,12 +27,12 @@ _atdatafs_read_words() {
     done
 }
 
-# Adds the lines of standard input that begin as the word does, quoted. $1 is put behind each.
+# Adds the lines of standard input that begin as the word does, quoted.
 _atdatafs_add() {
     local line prefix
     prefix=${cur//\\/}
     while IFS= read -r line; do
-        [[ $line == "$prefix"* ]] && COMPREPLY+=("$(printf '%q' "$line")$1")
+        [[ $line == "$prefix"* ]] && COMPREPLY+=("$(printf '%q' "$line")")
     done
 }
 
