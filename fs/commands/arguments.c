@@ -275,7 +275,7 @@ int command_end(struct arguments *arguments, struct options *options, int exit_c
 {
     arguments_release(arguments);
     options_release(options);
-    return output_flush(exit_code);
+    return output_end(exit_code);
 }
 
 int command_failed(const struct atd_error *why)

@@ -81,7 +81,7 @@ int change_run(struct look *look, change_fn fn, void *ctx, struct atd_error *err
         /* A thread hangs that uses what is on this stack. */
         if (rc)
             (void)command_failed(err);
-        _exit(output_flush(rc ? ATD_EXIT_FAILED : ATD_EXIT_OK));
+        _exit(output_end(rc ? ATD_EXIT_FAILED : ATD_EXIT_OK));
     }
     (void)pthread_cond_destroy(&change.wake);
     atd_lock_destroy(&change.lock);

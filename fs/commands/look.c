@@ -1,6 +1,7 @@
 #include "look.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -21,6 +22,9 @@ int look_run(const struct arguments *arguments, const struct options *options, b
     int rc;
 
     atd_log_open("atdatafs", 0, ATD_LOG_WARNING);
+    /* A server that hangs up must not end us: its connection may be TLS, which libcurl writes to
+     * without care for signals. Who reads our output is seen to by output_end(). */
+    (void)signal(SIGPIPE, SIG_IGN);
     atd_buf_init(&look.out, OUTPUT_BYTES_MAX);
     rc = parts_open(options, PARTS_COMMAND, may_be_missing, NULL, NULL, &look.parts, &why);
     if (rc == 0) {
@@ -34,7 +38,7 @@ int look_run(const struct arguments *arguments, const struct options *options, b
     atd_catalog_unref(look.catalog);
     atd_buf_release(&look.out);
     if (!parts_stop(&look.parts) || !parts_free(&look.parts))
-        _exit(output_flush(exit_code));
+        _exit(output_end(exit_code));
     return exit_code;
 }
 
