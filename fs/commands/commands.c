@@ -4,7 +4,13 @@
 #include <string.h>
 
 static const struct command commands[] = {
-    {"publish", "publish FILE... NAME: copy tars into a dataset", command_publish},
+    {"ls", "[NAME]", "the datasets, or the shards of one", command_ls},
+    {"show", "NAME|CID|PATH", "everything that is known of one", command_show},
+    {"publish", "FILE... NAME", "copy tars into a dataset", command_publish},
+    {"schema", "SUB-COMMAND ...", "list, show, python, publish, infer", command_schema},
+    {"label", "NAME|CID LABEL@VERSION", "name a version", command_label},
+    {"resolve", "@local/NAME", "the URLs of its shards; --signed: for anybody", command_resolve},
+    {"status", "[MOUNTPOINT]", "how the index is, or a mount", command_status},
 };
 
 const struct command *command_find(const char *name)
@@ -19,5 +25,5 @@ const struct command *command_find(const char *name)
 void command_print_all(void)
 {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        (void)printf("  %-18s %s\n", commands[i].name, commands[i].summary);
+        (void)printf("  %-8s %-22s %s\n", commands[i].name, commands[i].words, commands[i].summary);
 }

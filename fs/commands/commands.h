@@ -6,6 +6,7 @@
 
 struct command {
     const char *name;
+    const char *words; /* what follows it */
     const char *summary;
     /* `argv[0]` is the command's name. Returns the exit code. */
     int (*run)(int argc, char **argv);
@@ -16,6 +17,12 @@ const struct command *command_find(const char *name);
 /* One line each, for --help. */
 void command_print_all(void);
 
+int command_label(int argc, char **argv);
+int command_ls(int argc, char **argv);
 int command_publish(int argc, char **argv);
+int command_resolve(int argc, char **argv);
+int command_schema(int argc, char **argv);
+int command_show(int argc, char **argv);
+int command_status(int argc, char **argv);
 
 #endif
