@@ -32,6 +32,7 @@ enum atd_lock_rank {
     ATD_RANK_TICKER,      /* cache/ticker: who has a deadline */
     ATD_RANK_CACHE,       /* cache/cache_dir: its table of files */
     ATD_RANK_UPLOAD,      /* store: the parts of one upload */
+    ATD_RANK_STREAM,      /* store/stream: the parts of one object that is read through */
     ATD_RANK_FAULT,       /* store/fault_store: in front of the store it breaks */
     ATD_RANK_STORE,       /* a store's own state: buckets' regions, its queue */
     ATD_RANK_ENDPOINT,    /* net/endpoint: limits, latencies */
