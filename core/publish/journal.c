@@ -458,8 +458,8 @@ static void recover_dir(struct recovery *recovery, int dir_fd, const char *dir)
         bool is_job = strncmp(name, ATD_JOB_PREFIX, sizeof(ATD_JOB_PREFIX) - 1) == 0;
         bool is_spool = strncmp(name, SPOOL_PREFIX, sizeof(SPOOL_PREFIX) - 1) == 0;
 
-        if (is_spool ||
-            (is_job && (ends_with(name, ATD_JOB_PART_SUFFIX) || settle_file(recovery, dir_fd, dir, name))))
+        if (is_spool || (is_job && (ends_with(name, ATD_JOB_PART_SUFFIX) ||
+                                    settle_file(recovery, dir_fd, dir, name))))
             (void)unlinkat(dir_fd, name, 0);
     }
     (void)closedir(listing);

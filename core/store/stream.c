@@ -95,8 +95,8 @@ static int ask_ahead(struct atd_stream *stream, struct atd_error *err)
         uint64_t left = stream->info.size_bytes - first;
 
         if (!slot->bytes)
-            slot->bytes = malloc(left < ATD_STREAM_PART_BYTES ? (size_t)left
-                                                              : ATD_STREAM_PART_BYTES);
+            slot->bytes =
+                malloc(left < ATD_STREAM_PART_BYTES ? (size_t)left : ATD_STREAM_PART_BYTES);
         if (!slot->bytes)
             return atd_error_set(err, ENOMEM, "reading an object: out of memory");
         slot->get = (struct atd_store_get){
