@@ -23,6 +23,8 @@ int main(int argc, char **argv)
         exit_code = ATD_EXIT_USAGE;
     } else if (options.show_help) {
         options_print_help("atdatafs");
+        (void)puts("\ncommands, which need no mount (atdatafs COMMAND --help):");
+        command_print_all();
     } else if (options.show_version) {
         (void)printf("atdatafs %s, libfuse %s\n", ATD_VERSION, fuse_pkgversion());
     } else if (mountpoint_prepare(&options.mountpoint, &why) != 0) {

@@ -374,7 +374,7 @@ void options_print_help(const char *program)
 {
     (void)printf(
         "usage: %s [INDEX-URL] MOUNTPOINT [-o OPTION,...] [-f]\n"
-        "       %s publish [OPTIONS] FILE... NAME\n"
+        "       %s COMMAND ...\n"
         "\n"
         "Mounts an atdata index: datasets, schemas and labels as files.\n"
         "\n"

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const struct command commands[] = {
-    {"publish", "publish FILE... NAME: copy tars into a dataset", command_publish},
+    {"publish", "FILE... NAME", "copy tars into a dataset", command_publish},
 };
 
 const struct command *command_find(const char *name)
@@ -19,5 +19,5 @@ const struct command *command_find(const char *name)
 void command_print_all(void)
 {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        (void)printf("  %-18s %s\n", commands[i].name, commands[i].summary);
+        (void)printf("  %-8s %-22s %s\n", commands[i].name, commands[i].words, commands[i].summary);
 }

@@ -6,6 +6,7 @@
 
 struct command {
     const char *name;
+    const char *words; /* what follows it */
     const char *summary;
     /* `argv[0]` is the command's name. Returns the exit code. */
     int (*run)(int argc, char **argv);

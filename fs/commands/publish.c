@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "commands.h"
 #include "options.h"
+#include "output.h"
 #include "parts.h"
 #include "publish_arguments.h"
 #include "publish_jobs.h"
@@ -28,15 +29,6 @@ static int exit_code_of(const struct publish *publish, int rc)
     return rc || publish->published < publish->count || atomic_load(&publish->lost) > 0
                ? ATD_EXIT_FAILED
                : ATD_EXIT_OK;
-}
-
-/* A full disk, a reader that left: what was not told must not look as if it were. */
-static int flush_output(int exit_code)
-{
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return exit_code;
-    (void)fprintf(stderr, "atdatafs: cannot write to standard output: %s\n", strerror(errno));
-    return exit_code == ATD_EXIT_OK ? ATD_EXIT_FAILED : exit_code;
 }
 
 /* What was told to be published is not: it may be too late to say so, but not to fail. */
@@ -75,7 +67,7 @@ static int publish_all(const struct options *options, struct publish *publish)
     if (rc == 0)
         ended = publish_jobs_run(publish);
     publish_tell_all(publish, rc ? &why : NULL);
-    exit_code = flush_output(exit_code_of(publish, rc));
+    exit_code = output_flush(exit_code_of(publish, rc));
     if (rc == 0 && ended && !publish->signal)
         atd_publisher_recover_wait(publish->publisher, RECOVER_MS);
     if (!ended || !publish_parts_close(&publish_parts, STOP_MS) || !parts_stop(&parts) ||
@@ -88,8 +80,8 @@ static int run(const struct options *options, const struct publish_arguments *ar
 {
     struct publish publish = {.dataset = arguments->dataset,
                               .parallel = arguments->parallel,
-                              .json = arguments->json,
-                              .quiet = arguments->quiet};
+                              .json = arguments->common.json,
+                              .quiet = arguments->common.quiet};
     struct atd_error why = ATD_ERROR_INIT;
     int exit_code = ATD_EXIT_FAILED;
 
@@ -102,7 +94,7 @@ static int run(const struct options *options, const struct publish_arguments *ar
 
         atd_lock_init(&publish.lock, ATD_RANK_PUBLISHING);
         atd_cond_init(&publish.wake);
-        progress_start(&publish.progress, arguments->quiet);
+        progress_start(&publish.progress, arguments->common.quiet);
         publish_watch_signals(&publish.progress);
         progress_draw(&publish.progress, &nothing_yet); /* the index may take a while */
         exit_code = publish_all(options, &publish);
@@ -121,16 +113,17 @@ int command_publish(int argc, char **argv)
     int exit_code = ATD_EXIT_OK;
     int rc = publish_arguments_read(argc, argv, &arguments, &why);
 
-    if (rc == 0 && !arguments.help)
-        rc = options_parse(arguments.mount_count, arguments.mount_args, &options, &why);
+    if (rc == 0 && !arguments.common.help)
+        rc = options_parse(arguments.common.mount_count, arguments.common.mount_args, &options,
+                           &why);
     if (rc == 0 && options.read_only)
         rc = atd_error_set(&why, EINVAL, "option ro publishes nothing: leave it out");
     if (rc) {
         (void)fprintf(stderr, "atdatafs: %s\n", why.text);
         exit_code = ATD_EXIT_USAGE;
-    } else if (arguments.help) {
+    } else if (arguments.common.help) {
         publish_print_help();
-        exit_code = flush_output(exit_code);
+        exit_code = output_flush(exit_code);
     } else {
         exit_code = run(&options, &arguments);
     }

@@ -4,24 +4,18 @@
 #ifndef ATD_FS_PUBLISH_ARGUMENTS_H
 #define ATD_FS_PUBLISH_ARGUMENTS_H
 
-#include <stdbool.h>
-
-#include "atdata/error.h"
+#include "arguments.h"
 
 #define PUBLISH_JOBS_DEFAULT 4u
 #define PUBLISH_JOBS_MAX 64u
 #define PUBLISH_FILES_MAX 1000000u
 
 struct publish_arguments {
-    char **files; /* the strings are argv's */
+    struct arguments common;
+    char **files; /* the common words but the last; the strings are argv's */
     unsigned file_count;
     const char *dataset;
     unsigned parallel;
-    bool json;
-    bool quiet;
-    bool help;
-    char **mount_args; /* what options_parse gets: the index, and the options of a mount */
-    int mount_count;
 };
 
 /*

@@ -5,12 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "base/cleanup.h"
 #include "base/utf8.h"
-#include "codec/json_write.h"
+#include "output.h"
 #include "publish_jobs.h"
-
-#define JSON_MAX ((size_t)2 << 30)
 
 void publish_tell_job(struct publish *publish, const struct job *job)
 {
@@ -32,26 +31,6 @@ void publish_tell_job(struct publish *publish, const struct job *job)
 
 /* ------------------------------------------------------------------ JSON */
 
-static void put_text(struct atd_json_writer *json, const char *key, const char *text)
-{
-    atd_json_key(json, key);
-    atd_json_text(json, text);
-}
-
-static void put_uint(struct atd_json_writer *json, const char *key, uint64_t value)
-{
-    atd_json_key(json, key);
-    atd_json_uint(json, value);
-}
-
-static void put_error(struct atd_json_writer *json, const struct atd_error *why)
-{
-    const char *name = strerrorname_np(why->code);
-
-    put_text(json, "errno", name ? name : "?");
-    put_text(json, "reason", why->text);
-}
-
 static const char *outcome_of(const struct job *job)
 {
     switch (job->outcome) {
@@ -67,35 +46,36 @@ static const char *outcome_of(const struct job *job)
 static void write_job(struct atd_json_writer *json, const struct job *job)
 {
     atd_json_object_begin(json);
-    put_text(json, "path", job->path);
-    put_text(json, "file", job->file_name);
-    put_text(json, "outcome", outcome_of(job));
-    put_uint(json, "size_bytes", job->size_bytes);
+    output_json_text(json, "path", job->path);
+    output_json_text(json, "file", job->file_name);
+    output_json_text(json, "outcome", outcome_of(job));
+    output_json_uint(json, "size_bytes", job->size_bytes);
     if (job->outcome == OUTCOME_FAILED) {
-        put_error(json, &job->why);
+        output_json_error(json, &job->why);
     } else if (job->outcome == OUTCOME_PUBLISHED) {
-        put_text(json, "url", job->url ? job->url : "");
-        put_text(json, "cid", job->cid.text);
+        output_json_text(json, "url", job->url ? job->url : "");
+        output_json_text(json, "cid", job->cid.text);
     }
     atd_json_object_end(json);
 }
 
 static void print_json(const struct publish *publish, const struct atd_error *why)
 {
-    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JSON_MAX);
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(OUTPUT_BYTES_MAX);
+    struct atd_error failed = ATD_ERROR_INIT;
     struct atd_json_writer json;
 
     atd_json_init(&json, &text, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    put_text(&json, "dataset", publish->dataset);
-    put_uint(&json, "published", publish->published - publish->was_there);
-    put_uint(&json, "was_there", publish->was_there);
-    put_uint(&json, "failed", publish->failed);
-    put_uint(&json, "not_begun", publish->count - publish->published - publish->failed);
+    output_json_text(&json, "dataset", publish->dataset);
+    output_json_uint(&json, "published", publish->published - publish->was_there);
+    output_json_uint(&json, "was_there", publish->was_there);
+    output_json_uint(&json, "failed", publish->failed);
+    output_json_uint(&json, "not_begun", publish->count - publish->published - publish->failed);
     if (why || publish->stopped.code) {
         atd_json_key(&json, "stopped");
         atd_json_object_begin(&json);
-        put_error(&json, why ? why : &publish->stopped);
+        output_json_error(&json, why ? why : &publish->stopped);
         atd_json_object_end(&json);
     }
     atd_json_key(&json, "files");
@@ -105,10 +85,8 @@ static void print_json(const struct publish *publish, const struct atd_error *wh
     atd_json_array_end(&json);
     atd_json_object_end(&json);
     atd_buf_append_byte(&text, '\n');
-    if (text.failed)
-        (void)fputs("atdatafs: out of memory for the JSON document\n", stderr);
-    else
-        (void)fwrite(text.ptr, 1, text.len, stdout);
+    if (output_print(&text, &failed) != 0)
+        (void)command_failed(&failed);
 }
 
 /* ------------------------------------------------------------------ the end */

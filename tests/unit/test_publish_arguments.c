@@ -28,9 +28,9 @@ Test(publish_arguments, files_and_a_name)
     cr_expect_str_eq(arguments.files[1], "-");
     cr_expect_str_eq(arguments.files[2], "d/b.tar");
     cr_expect_eq(arguments.parallel, PUBLISH_JOBS_DEFAULT);
-    cr_expect(!arguments.json && !arguments.quiet && !arguments.help);
-    cr_assert_eq(arguments.mount_count, 2);
-    cr_expect_str_eq(arguments.mount_args[1], "/");
+    cr_expect(!arguments.common.json && !arguments.common.quiet && !arguments.common.help);
+    cr_assert_eq(arguments.common.mount_count, 2);
+    cr_expect_str_eq(arguments.common.mount_args[1], "/");
     publish_arguments_release(&arguments);
 }
 
@@ -41,14 +41,14 @@ Test(publish_arguments, every_option_anywhere)
     struct publish_arguments arguments;
 
     cr_assert_eq(parse(args, &arguments, NULL), 0);
-    cr_expect(arguments.json && arguments.quiet);
+    cr_expect(arguments.common.json && arguments.common.quiet);
     cr_expect_eq(arguments.parallel, 8);
-    cr_assert_eq(arguments.mount_count, 7);
-    cr_expect_str_eq(arguments.mount_args[1], "-o");
-    cr_expect_str_eq(arguments.mount_args[2], "a=b");
-    cr_expect_str_eq(arguments.mount_args[4], "c");
-    cr_expect_str_eq(arguments.mount_args[5], "sqlite:/i.db");
-    cr_expect_str_eq(arguments.mount_args[6], "/");
+    cr_assert_eq(arguments.common.mount_count, 7);
+    cr_expect_str_eq(arguments.common.mount_args[1], "-o");
+    cr_expect_str_eq(arguments.common.mount_args[2], "a=b");
+    cr_expect_str_eq(arguments.common.mount_args[4], "c");
+    cr_expect_str_eq(arguments.common.mount_args[5], "sqlite:/i.db");
+    cr_expect_str_eq(arguments.common.mount_args[6], "/");
     publish_arguments_release(&arguments);
 }
 
@@ -59,7 +59,7 @@ Test(publish_arguments, a_file_named_like_an_option)
 
     cr_assert_eq(parse(args, &arguments, NULL), 0);
     cr_expect_eq(arguments.file_count, 1);
-    cr_expect(!arguments.quiet);
+    cr_expect(!arguments.common.quiet);
     publish_arguments_release(&arguments);
 }
 
@@ -82,7 +82,7 @@ Test(publish_arguments, help_needs_nothing_else)
     struct publish_arguments arguments;
 
     cr_assert_eq(parse(args, &arguments, NULL), 0);
-    cr_expect(arguments.help);
+    cr_expect(arguments.common.help);
     publish_arguments_release(&arguments);
 }
 
