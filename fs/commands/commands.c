@@ -4,7 +4,9 @@
 #include <string.h>
 
 static const struct command commands[] = {
+    {"gc", "", "find and delete objects that no entry names", command_gc},
     {"publish", "FILE... NAME", "copy tars into a dataset", command_publish},
+    {"verify", "NAME...|all", "compare datasets with what the index says", command_verify},
 };
 
 const struct command *command_find(const char *name)
