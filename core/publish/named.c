@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "atdata/entry.h"
 #include "atdata/shard_url.h"
@@ -16,7 +17,9 @@
 #define KEY_BYTES 16u
 #define SLOTS_FIRST 1024u
 #define ARENA_MAX ((size_t)1 << 30) /* of one entry: its URLs, expanded */
-#define TEXT_MAX ((size_t)1 << 20)  /* of one URL; longer ones are no object's */
+#define LOAD_TRIES 40u
+#define LOAD_PAUSE_MS 50
+#define TEXT_MAX ((size_t)1 << 20) /* of one URL; longer ones are no object's */
 
 /* What a key is of. */
 enum tag { TAG_S3 = 's', TAG_PATH = 'p', TAG_FILE = 'i', TAG_LOOSE = 'l', TAG_LONE = 'n' };
@@ -390,7 +393,7 @@ static void forget(struct key_set *set)
     *set = (struct key_set){0};
 }
 
-int atd_named_load(struct atd_named *named, struct atd_index *index, struct atd_error *err)
+static int load_once(struct atd_named *named, struct atd_index *index, struct atd_error *err)
 {
     const struct atd_index_sink sink = {named, on_entry, on_label, on_schema, on_gone, on_problem};
     int rc;
@@ -405,6 +408,19 @@ int atd_named_load(struct atd_named *named, struct atd_index *index, struct atd_
     named->hidden += count_refused(named);
     forget(&named->entries);
     forget(&named->refused);
+    return rc;
+}
+
+int atd_named_load(struct atd_named *named, struct atd_index *index, struct atd_error *err)
+{
+    static const struct timespec pause = {0, 1000000L * LOAD_PAUSE_MS};
+    int rc = load_once(named, index, err);
+
+    /* A file that others write to meanwhile is read again. What earlier tries added stays. */
+    for (unsigned tries = 1; rc == -EAGAIN && tries < LOAD_TRIES; tries++) {
+        (void)nanosleep(&pause, NULL);
+        rc = load_once(named, index, err);
+    }
     if (rc)
         return rc;
     if (named->hidden > 0)
