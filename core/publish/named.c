@@ -205,10 +205,29 @@ static void append_decoded(struct atd_str text, struct atd_buf *out)
     }
 }
 
-/* Every pair of segments that follow each other, and each that stands alone. */
-static bool add_segments(struct key_set *set, struct atd_str text)
+/* `above` ptr NULL: the segment stands alone. As it is, and percent-decoded. */
+static bool add_segment(struct key_set *set, struct atd_str above, struct atd_str segment)
 {
-    struct atd_str before = {NULL, 0};
+    atd_auto_buf struct atd_buf decoded_first = ATD_BUF_INIT(TEXT_MAX);
+    atd_auto_buf struct atd_buf decoded_second = ATD_BUF_INIT(TEXT_MAX);
+    enum tag tag = above.ptr ? TAG_LOOSE : TAG_LONE;
+    struct atd_str first = above.ptr ? above : segment;
+    struct atd_str second = above.ptr ? segment : ATD_STR("");
+    bool good = set_add(set, key_of(tag, first, second));
+
+    if (good && (atd_str_find(first, '%') >= 0 || atd_str_find(second, '%') >= 0)) {
+        append_decoded(first, &decoded_first);
+        append_decoded(second, &decoded_second);
+        good = !decoded_first.failed && !decoded_second.failed &&
+               set_add(set, key_of(tag, atd_buf_str(&decoded_first), atd_buf_str(&decoded_second)));
+    }
+    return good;
+}
+
+/* Every pair of segments that follow each other, and each that stands alone. */
+static bool add_loose(struct key_set *set, struct atd_str text)
+{
+    struct atd_str above = {NULL, 0};
     bool good = true;
 
     for (size_t at = 0; good && at < text.len;) {
@@ -219,27 +238,14 @@ static bool add_segments(struct key_set *set, struct atd_str text)
             end++;
         segment = (struct atd_str){text.ptr + at, end - at};
         if (segment.len > 0) {
-            good = before.ptr ? set_add(set, key_of(TAG_LOOSE, before, segment))
-                              : set_add(set, key_of(TAG_LONE, segment, ATD_STR("")));
-            before = segment;
+            good = add_segment(set, above, segment);
+            above = segment;
         }
         if (end < text.len && text.ptr[end] != '/')
-            before.ptr = NULL;
+            above.ptr = NULL;
         at = end + 1;
     }
     return good;
-}
-
-static bool add_loose(struct key_set *set, struct atd_str text)
-{
-    atd_auto_buf struct atd_buf decoded = ATD_BUF_INIT(TEXT_MAX);
-
-    if (!add_segments(set, text))
-        return false;
-    if (atd_str_find(text, '%') < 0)
-        return true;
-    append_decoded(text, &decoded);
-    return !decoded.failed && add_segments(set, atd_buf_str(&decoded));
 }
 
 /* The last two segments of an object's key or path. */
