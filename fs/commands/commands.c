@@ -4,6 +4,7 @@
 #include <string.h>
 
 static const struct command commands[] = {
+    {"cat", "NAME [SHARD...]", "samples as lines of JSON", command_cat},
     {"gc", "", "find and delete objects that no entry names", command_gc},
     {"publish", "FILE... NAME", "copy tars into a dataset", command_publish},
     {"verify", "NAME...|all", "compare datasets with what the index says", command_verify},

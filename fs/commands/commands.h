@@ -17,6 +17,7 @@ const struct command *command_find(const char *name);
 /* One line each, for --help. */
 void command_print_all(void);
 
+int command_cat(int argc, char **argv);
 int command_gc(int argc, char **argv);
 int command_publish(int argc, char **argv);
 int command_verify(int argc, char **argv);
