@@ -42,6 +42,7 @@ enum atd_lock_rank {
     ATD_RANK_NOTIFY,      /* fs/notify: its queue */
     ATD_RANK_WORKERS,     /* base/workers: its queue */
     ATD_RANK_EVENTS,      /* fs/events: the ring */
+    ATD_RANK_WAITED,      /* commands/warm: one read that its thread waits for */
     ATD_RANK_COUNT,
 };
 

@@ -6,8 +6,11 @@
 static const struct command commands[] = {
     {"cat", "NAME [SHARD...]", "samples as lines of JSON", command_cat},
     {"gc", "", "find and delete objects that no entry names", command_gc},
+    {"pin", "[NAME...]", "keep shards in the cache", command_pin},
     {"publish", "FILE... NAME", "copy tars into a dataset", command_publish},
+    {"unpin", "NAME...", "let shards be evicted again", command_unpin},
     {"verify", "NAME...|all", "compare datasets with what the index says", command_verify},
+    {"warm", "NAME...|all", "fetch shards into the cache", command_warm},
 };
 
 const struct command *command_find(const char *name)

@@ -19,7 +19,10 @@ void command_print_all(void);
 
 int command_cat(int argc, char **argv);
 int command_gc(int argc, char **argv);
+int command_pin(int argc, char **argv);
 int command_publish(int argc, char **argv);
+int command_unpin(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_warm(int argc, char **argv);
 
 #endif
