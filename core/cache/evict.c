@@ -502,6 +502,14 @@ void atd_cache_note_written(struct atd_cache_dir *dir, const uint8_t hash[ATD_SH
         wake_thread(dir, false);
 }
 
+void atd_cache_dir_trim(struct atd_cache_dir *dir)
+{
+    const struct want want = {.used_max = dir->size_max_bytes - dir->size_max_bytes / LOW_SHARE};
+
+    if (atomic_load(&dir->made))
+        (void)run(dir, &want);
+}
+
 /* ------------------------------------------------------------------ the thread */
 
 /* Waits until a look is due; false when the directory is closing. */

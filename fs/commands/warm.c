@@ -191,8 +191,26 @@ static int check_sum(struct warm *warm, const struct atd_reader_source *source,
     return rc;
 }
 
-/* Until it is complete and verified. */
-static int settle(struct warm *warm, const struct atd_reader_source *source,
+/* Whether every block is in the cache directory, verified or not. */
+static bool is_complete(const struct warm *warm, const struct atd_reader_source *source)
+{
+    size_t len = 0;
+    atd_auto_free char *name =
+        atd_cache_scoped_name(remote_scope(warm->parts.remote), source->url, &len);
+    struct atd_cache_file *file;
+    bool is_there = false;
+
+    if (name && atd_cache_file_open(remote_cache_dir(warm->parts.remote),
+                                    (struct atd_str){name, len}, source->info, &file, NULL) == 0) {
+        is_there = atd_cache_file_is_complete(file);
+        atd_cache_file_close(file);
+    }
+    return is_there;
+}
+
+/* Until it is complete and verified; of one that was `complete` before -ENODATA as soon as it is
+ * not any more. */
+static int settle(struct warm *warm, const struct atd_reader_source *source, bool complete,
                   struct atd_reader_handle *handle, struct atd_error *err)
 {
     int64_t until = atd_clock_monotonic_ms() + SETTLE_MS +
@@ -206,9 +224,27 @@ static int settle(struct warm *warm, const struct atd_reader_source *source,
                 "it was read, but the cache directory did not keep it: is its disk "
                 "full?");
         rc = check_sum(warm, source, err);
+        if (rc == 0 && complete && !is_complete(warm, source))
+            return -ENODATA;
         atd_lock_take(&warm->lock);
         atd_cond_wait_ms(&warm->changed, &warm->lock, LOOK_MS);
         atd_lock_give(&warm->lock);
+    }
+    return rc;
+}
+
+static int read_all(struct warm *warm, struct atd_reader_handle *handle, uint64_t size_bytes,
+                    struct atd_error *err)
+{
+    int rc = 0;
+
+    for (uint64_t at = 0; rc == 0 && at < size_bytes;) {
+        uint64_t left = size_bytes - at;
+        size_t size = left < ATD_READ_BYTES_MAX ? (size_t)left : ATD_READ_BYTES_MAX;
+
+        rc = read_piece(handle, at, size, err);
+        at += size;
+        atomic_fetch_add(&warm->read_bytes, size);
     }
     return rc;
 }
@@ -227,23 +263,18 @@ static int fetch(struct warm *warm, struct warm_shard *shard, struct atd_error *
     rc = atd_reader_open(remote_reader(warm->parts.remote), &source, &handle, err);
     if (rc)
         return rc;
-    shard->outcome = WARM_FETCHED;
-    for (uint64_t at = 0; rc == 0 && at < info.size_bytes;) {
-        uint64_t left = info.size_bytes - at;
-        size_t size = left < ATD_READ_BYTES_MAX ? (size_t)left : ATD_READ_BYTES_MAX;
-
-        if (is_local(handle)) {
-            /* At once: it was there. */
-            shard->outcome = at == 0 ? WARM_KEPT : WARM_FETCHED;
-            size = (size_t)left;
-        } else {
-            rc = read_piece(handle, at, size, err);
-        }
-        at += size;
-        atomic_fetch_add(&warm->read_bytes, size);
+    rc = -ENODATA;
+    if (info.size_bytes > 0 && is_complete(warm, &source)) {
+        shard->outcome = WARM_KEPT;
+        rc = settle(warm, &source, true, handle, err);
+        atomic_fetch_add(&warm->read_bytes, rc ? 0 : info.size_bytes);
     }
-    if (rc == 0 && info.size_bytes > 0)
-        rc = settle(warm, &source, handle, err);
+    if (rc == -ENODATA) {
+        shard->outcome = WARM_FETCHED;
+        rc = read_all(warm, handle, info.size_bytes, err);
+        if (rc == 0 && info.size_bytes > 0)
+            rc = settle(warm, &source, false, handle, err);
+    }
     atd_reader_close(handle);
     return rc;
 }
@@ -287,6 +318,7 @@ void warm_run(struct warm *warm)
                                        .tick = show_progress,
                                        .ctx = warm};
 
+    atd_cache_dir_trim(remote_cache_dir(warm->parts.remote));
     parallel_run(&work);
     progress_clear(&warm->progress);
 }
