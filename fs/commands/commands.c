@@ -5,6 +5,7 @@
 
 static const struct command commands[] = {
     {"cat", "NAME [SHARD...]", "samples as lines of JSON", command_cat},
+    {"doctor", "", "what is in the way of a mount, and what to do", command_doctor},
     {"gc", "", "find and delete objects that no entry names", command_gc},
     {"pin", "[NAME...]", "keep shards in the cache", command_pin},
     {"publish", "FILE... NAME", "copy tars into a dataset", command_publish},

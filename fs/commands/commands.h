@@ -18,6 +18,7 @@ const struct command *command_find(const char *name);
 void command_print_all(void);
 
 int command_cat(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 int command_gc(int argc, char **argv);
 int command_pin(int argc, char **argv);
 int command_publish(int argc, char **argv);
