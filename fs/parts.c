@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -11,6 +12,9 @@
 
 /* Of the digest of an index's URL: the name of its snapshot. */
 #define SNAPSHOT_NAME_BYTES 8u
+/* Of an index that changes while it is read. */
+#define LOAD_TRIES 20u
+#define LOAD_PAUSE_MS 50
 
 static int make_index(struct parts *parts, bool may_be_missing, struct atd_error *err)
 {
@@ -47,12 +51,20 @@ static int find_snapshot(struct parts *parts, enum parts_use use, char **ret_pat
 
 static int open_live(struct parts *parts, enum parts_use use, struct atd_error *err)
 {
+    static const struct timespec pause = {0, 1000000L * LOAD_PAUSE_MS};
     struct atd_live_options live = {.index = parts->index, .locator = parts->locator};
     atd_auto_free char *snapshot = NULL;
     int rc = find_snapshot(parts, use, &snapshot, err);
 
     live.snapshot_path = snapshot;
-    return rc ? rc : atd_live_open(&live, &parts->live, err);
+    if (rc == 0)
+        rc = atd_live_open(&live, &parts->live, err);
+    /* A file that others write to meanwhile: nobody runs a command again for that. */
+    for (unsigned tries = 1; rc == -EAGAIN && use == PARTS_COMMAND && tries < LOAD_TRIES; tries++) {
+        (void)nanosleep(&pause, NULL);
+        rc = atd_live_open(&live, &parts->live, err);
+    }
+    return rc;
 }
 
 int parts_open(const struct options *options, enum parts_use use, bool may_be_missing,

@@ -202,6 +202,11 @@ const char *remote_cache_path(const struct remote *remote)
     return remote && remote->dir ? remote->options->cache_dir : NULL;
 }
 
+struct atd_cache_dir *remote_cache_dir(struct remote *remote)
+{
+    return remote->dir;
+}
+
 /* ------------------------------------------------------------------ what is shown */
 
 void remote_write_status(struct remote *remote, struct atd_json_writer *json)

@@ -45,6 +45,9 @@ const char *remote_credentials(struct remote *remote);
 /* NULL: there is no cache directory. Also for NULL. */
 const char *remote_cache_path(const struct remote *remote);
 
+/* NULL: there is none. */
+struct atd_cache_dir *remote_cache_dir(struct remote *remote);
+
 /* For .atdatafs/: an object "store" and an object "cache"; Prometheus text. */
 void remote_write_status(struct remote *remote, struct atd_json_writer *json);
 void remote_write_metrics(struct remote *remote, struct atd_buf *out);

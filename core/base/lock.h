@@ -35,6 +35,7 @@ enum atd_lock_rank {
     ATD_RANK_TICKER,      /* cache/ticker: who has a deadline */
     ATD_RANK_CACHE,       /* cache/cache_dir: its table of files */
     ATD_RANK_UPLOAD,      /* store: the parts of one upload */
+    ATD_RANK_STREAM,      /* store/stream: the parts of one object that is read through */
     ATD_RANK_FAULT,       /* store/fault_store: in front of the store it breaks */
     ATD_RANK_STORE,       /* a store's own state: buckets' regions, its queue */
     ATD_RANK_ENDPOINT,    /* net/endpoint: limits, latencies */
@@ -44,6 +45,7 @@ enum atd_lock_rank {
     ATD_RANK_NOTIFY,      /* fs/notify: its queue */
     ATD_RANK_WORKERS,     /* base/workers: its queue */
     ATD_RANK_EVENTS,      /* fs/events: the ring */
+    ATD_RANK_WAITED,      /* commands/warm: one read that its thread waits for */
     ATD_RANK_COUNT,
 };
 

@@ -195,6 +195,11 @@ static int make_late(struct atd_cache_dir *dir, struct atd_error *err)
     return rc;
 }
 
+int atd_cache_dir_made(struct atd_cache_dir *dir, struct atd_error *err)
+{
+    return atomic_load(&dir->made) ? 0 : make_late(dir, err);
+}
+
 int atd_cache_dir_open(const struct atd_cache_dir_options *options, struct atd_cache_dir **ret_dir,
                        struct atd_error *err)
 {
@@ -386,7 +391,7 @@ int atd_cache_file_open(struct atd_cache_dir *dir, struct atd_str url,
 {
     struct atd_cache_file *fresh;
     struct atd_cache_file *file;
-    int rc = atomic_load(&dir->made) ? 0 : make_late(dir, err);
+    int rc = atd_cache_dir_made(dir, err);
 
     if (rc)
         return rc;

@@ -55,6 +55,10 @@ void atd_cache_dir_interrupt(struct atd_cache_dir *dir);
 /* What all files take now, as far as it is known. */
 uint64_t atd_cache_dir_used_bytes(struct atd_cache_dir *dir);
 
+/* Looks now what is there, and evicts what is over the limit: for who is about to write much and
+ * will not live long. Blocks. */
+void atd_cache_dir_trim(struct atd_cache_dir *dir);
+
 /*
  * The file of one version of an object, made when missing; one shared handle a process and
  * version, counted. Blocks. Errors: ENOSPC, EIO, EMFILE, ...: the caller goes on without a file.

@@ -1,6 +1,7 @@
 /*
  * What the files of the cache directory share: cache_dir.c (the directory and its table of open
- * files), cache_file.c (one file), verify.c (checking it whole), evict.c (room).
+ * files), cache_file.c (one file), verify.c (checking it whole), evict.c (room), pins.c (what stays
+ * when room is made).
  *
  * Lock order: one lock, ATD_RANK_CACHE; never held across a system call on the disk.
  */
@@ -112,6 +113,8 @@ struct atd_cache_dir {
 
 /* ------------------------------------------------------------------ cache_dir.c */
 
+/* Makes the directory now, when that was left for the first who needs it. Errors: as _open. */
+int atd_cache_dir_made(struct atd_cache_dir *dir, struct atd_error *err) ATD_MUST_USE;
 /* "XX/HASH.suffix" */
 void atd_cache_name(const uint8_t hash[ATD_SHA256_BYTES], const char *suffix,
                     char ret_name[ATD_CACHE_NAME_MAX]);

@@ -3,7 +3,8 @@
  *
  * Used bytes are what the last scan of the directory found (allocated blocks, so that holes are
  * free and other processes' files count), plus what this process wrote since. A file goes when
- * nobody has it open, the longest unused first; the time of its map is that of its last use.
+ * nobody has it open and it is not pinned (pins.h), the longest unused first; the time of its map
+ * is that of its last use.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "cache/cache_dir_private.h"
+#include "cache/pins.h"
 
 /* The first look at a directory, unless something is written before. */
 #define FIRST_SCAN_MS 2000
@@ -43,6 +45,7 @@ struct scan {
     struct atd_cache_dir *dir;
     bool polite;
     uint64_t total_bytes;
+    struct atd_pin_set pins;
     size_t count;
     struct candidate *oldest; /* a heap, the youngest on top */
 };
@@ -208,7 +211,7 @@ static void scan_name(struct scan *scan, const char *name, unsigned prefix)
     scan->total_bytes += allocated(&data) + allocated(&map);
     one.used_s = map.st_mtim.tv_sec;
     one.used_ns = map.st_mtim.tv_nsec;
-    if (!atd_cache_is_open(scan->dir, one.hash))
+    if (!atd_cache_is_open(scan->dir, one.hash) && !atd_pin_set_has(&scan->pins, one.hash))
         offer(scan, &one);
 }
 
@@ -352,14 +355,20 @@ static uint64_t run(struct atd_cache_dir *dir, const struct want *want)
     if (!begin(dir, want))
         return 0;
     scan.oldest = malloc(CANDIDATES_MAX * sizeof(*scan.oldest));
-    do {
+    /* When nobody knows what is pinned, nothing goes. */
+    while (scan.oldest && atd_pin_set_load(dir->fd, &scan.pins)) {
+        bool go_on = scan_all(&scan);
+
         before = evicted;
-        if (!scan.oldest || !scan_all(&scan))
+        atd_pin_set_release(&scan.pins);
+        if (!go_on)
             break;
         evicted = evict_candidates(&scan, want, evicted);
         /* When all that the scan remembered went, there may be more. */
-    } while (evicted > before && scan.count == CANDIDATES_MAX &&
-             (atomic_load(&dir->used_bytes) > want->used_max || evicted < want->evict_bytes));
+        if (evicted == before || scan.count < CANDIDATES_MAX ||
+            (atomic_load(&dir->used_bytes) <= want->used_max && evicted >= want->evict_bytes))
+            break;
+    }
     free(scan.oldest);
     end(dir);
     return evicted;
@@ -408,9 +417,10 @@ static int keep_limit(struct atd_cache_dir *dir, uint64_t bytes, struct atd_erro
             return 0;
         note_fruitless(dir);
     }
-    return atd_error_set(err, EFBIG,
-                         "the cache's limit of %llu bytes is reached, and every file is in use",
-                         (unsigned long long)max);
+    return atd_error_set(
+        err, EFBIG,
+        "the cache's limit of %llu bytes is reached, and every file is in use or pinned",
+        (unsigned long long)max);
 }
 
 /* Takes what earlier evictions freed beyond their need: some file systems report it late. */
@@ -490,6 +500,14 @@ void atd_cache_note_written(struct atd_cache_dir *dir, const uint8_t hash[ATD_SH
         wake_thread(dir, true);
     else if (!atomic_load(&dir->scan_wanted))
         wake_thread(dir, false);
+}
+
+void atd_cache_dir_trim(struct atd_cache_dir *dir)
+{
+    const struct want want = {.used_max = dir->size_max_bytes - dir->size_max_bytes / LOW_SHARE};
+
+    if (atomic_load(&dir->made))
+        (void)run(dir, &want);
 }
 
 /* ------------------------------------------------------------------ the thread */

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "cache/object.h"
+#include "cache/pins.h"
 
 #define FNV_OFFSET 0xcbf29ce484222325ULL
 #define FNV_PRIME 0x100000001b3ULL
@@ -33,17 +34,13 @@ bool atd_object_has_locked(const struct atd_object *object, uint64_t block)
 /* Under the scope and the URL. */
 static void open_file(struct atd_object *object)
 {
-    const char *scope = object->reader->scope ? object->reader->scope : "";
-    size_t scope_len = strlen(scope);
-    char *name = malloc(scope_len + 1 + object->url_len);
+    size_t len = 0;
+    char *name = atd_cache_scoped_name(object->reader->scope,
+                                       (struct atd_str){object->url, object->url_len}, &len);
 
     if (!name)
         return;
-    memcpy(name, scope, scope_len);
-    name[scope_len] = ' ';
-    memcpy(name + scope_len + 1, object->url, object->url_len);
-    if (atd_cache_file_open(object->reader->dir,
-                            (struct atd_str){name, scope_len + 1 + object->url_len}, &object->info,
+    if (atd_cache_file_open(object->reader->dir, (struct atd_str){name, len}, &object->info,
                             &object->file, NULL) != 0)
         object->file = NULL;
     free(name);

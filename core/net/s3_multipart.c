@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "net/s3_reply.h"
 #include "net/s3_xml.h"
 
@@ -223,6 +224,9 @@ static int on_close(void *ctx, const struct atd_xml_element *element, struct atd
         to = &reading->now.key;
     else if (strcmp(name, "Upload/UploadId") == 0)
         to = &reading->now.upload_id;
+    else if (strcmp(name, "Upload/Initiated") == 0 &&
+             !atd_clock_parse(text, &reading->now.begun_s))
+        reading->now.begun_s = 0;
     else if (strcmp(name, "NextKeyMarker") == 0)
         to = &reading->key_marker;
     else if (strcmp(name, "NextUploadIdMarker") == 0)

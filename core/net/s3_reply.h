@@ -56,6 +56,7 @@ int atd_s3_complete_parse(struct atd_bytes body, char ret_etag[ATD_ETAG_MAX + 1]
 struct atd_s3_unfinished {
     struct atd_str key;
     struct atd_str upload_id;
+    int64_t begun_s; /* 0: not told */
 };
 
 struct atd_s3_uploads {

@@ -1,5 +1,3 @@
-#include "publish/journal.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +14,9 @@
 #include "base/crc32c.h"
 #include "base/dirs.h"
 #include "base/limits.h"
+#include "publish/journal_private.h"
 
-#define RUN_PREFIX "run-"
-#define JOB_PREFIX "job-"
 #define SPOOL_PREFIX "spool-"
-#define PART_SUFFIX ".new"
 #define NAME_MAX_BYTES 64u
 /* Directories of dead processes that one recovery looks at; the rest waits for the next. */
 #define DEAD_MAX 256u
@@ -105,7 +101,7 @@ static int make_run_dir(struct run *run, const char *state_dir, struct atd_error
 
     if (rc)
         return rc;
-    if (asprintf(&run->path, "%s/" RUN_PREFIX "XXXXXX", state_dir) < 0) {
+    if (asprintf(&run->path, "%s/" ATD_RUN_PREFIX "XXXXXX", state_dir) < 0) {
         run->path = NULL;
         return atd_error_set(err, ENOMEM, "cannot open the journal: out of memory");
     }
@@ -246,7 +242,7 @@ static int write_all(int fd, struct atd_bytes bytes)
 
 static void job_name(uint64_t number, const char *suffix, char ret_name[NAME_MAX_BYTES])
 {
-    (void)snprintf(ret_name, NAME_MAX_BYTES, JOB_PREFIX "%" PRIu64 "%s", number, suffix);
+    (void)snprintf(ret_name, NAME_MAX_BYTES, ATD_JOB_PREFIX "%" PRIu64 "%s", number, suffix);
 }
 
 /* No fsync: what must survive is the death of the process, not of the machine; an upload that a
@@ -265,7 +261,7 @@ static int write_job(int dir_fd, const char *dir, const struct atd_job *job, con
     if (rc)
         return rc;
     job_name(job->number, "", name);
-    job_name(job->number, PART_SUFFIX, fresh);
+    job_name(job->number, ATD_JOB_PART_SUFFIX, fresh);
     fd = openat(dir_fd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     rc = fd < 0 ? -errno : write_all(fd, atd_buf_bytes(&text));
     if (rc == 0 && renameat(dir_fd, fresh, dir_fd, name))
@@ -307,7 +303,7 @@ static char *take_text(struct atd_str *rest, size_t len)
     return text;
 }
 
-static void release_job(struct atd_job *job)
+void atd_job_release(struct atd_job *job)
 {
     free(job->dataset);
     free(job->url);
@@ -383,7 +379,7 @@ static int decode(struct atd_str text, struct atd_job *ret_job)
     etag = take_text(&text, lens[3]);
     job.scope = take_text(&text, lens[4]);
     if (!job.dataset || !job.url || !id || !etag || !job.scope) {
-        release_job(&job);
+        atd_job_release(&job);
         return -ENOMEM;
     }
     (void)snprintf(job.upload_id, sizeof(job.upload_id), "%s", id);
@@ -392,7 +388,7 @@ static int decode(struct atd_str text, struct atd_job *ret_job)
     return 0;
 }
 
-static int read_job(int dir_fd, const char *name, struct atd_job *ret_job)
+int atd_job_read(int dir_fd, const char *name, struct atd_job *ret_job)
 {
     atd_auto_buf struct atd_buf text = ATD_BUF_INIT(JOB_BYTES_MAX);
     atd_auto_fd int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -431,7 +427,7 @@ static bool settle_file(struct recovery *recovery, int dir_fd, const char *dir, 
     struct atd_error err = ATD_ERROR_INIT;
     struct atd_sighting seen;
     struct atd_job job;
-    int rc = read_job(dir_fd, name, &job);
+    int rc = atd_job_read(dir_fd, name, &job);
 
     if (rc == -EINVAL || rc == -EISDIR) {
         (void)atd_error_set(recovery->warning, -rc,
@@ -451,13 +447,13 @@ static bool settle_file(struct recovery *recovery, int dir_fd, const char *dir, 
         recovery->again = true;
         return false;
     }
-    job.number = strtoull(name + sizeof(JOB_PREFIX) - 1, NULL, 10);
+    job.number = strtoull(name + sizeof(ATD_JOB_PREFIX) - 1, NULL, 10);
     seen = job.seen;
     rc = recovery->settle(recovery->ctx, &job, &err);
     /* When it cannot be written, the next look is the first one again. */
     if (rc && !atd_sighting_same(&seen, &job.seen))
         (void)write_job(dir_fd, dir, &job, job.scope, NULL);
-    release_job(&job);
+    atd_job_release(&job);
     return rc == 0;
 }
 
@@ -479,11 +475,11 @@ static void recover_dir(struct recovery *recovery, int dir_fd, const char *dir)
     }
     while ((entry = readdir(listing))) {
         const char *name = entry->d_name;
-        bool is_job = strncmp(name, JOB_PREFIX, sizeof(JOB_PREFIX) - 1) == 0;
+        bool is_job = strncmp(name, ATD_JOB_PREFIX, sizeof(ATD_JOB_PREFIX) - 1) == 0;
         bool is_spool = strncmp(name, SPOOL_PREFIX, sizeof(SPOOL_PREFIX) - 1) == 0;
 
-        if (is_spool ||
-            (is_job && (ends_with(name, PART_SUFFIX) || settle_file(recovery, dir_fd, dir, name))))
+        if (is_spool || (is_job && (ends_with(name, ATD_JOB_PART_SUFFIX) ||
+                                    settle_file(recovery, dir_fd, dir, name))))
             (void)unlinkat(dir_fd, name, 0);
     }
     (void)closedir(listing);
@@ -505,7 +501,7 @@ static size_t lock_dead(const char *state_dir, DIR *listing, struct dead_dir *re
         char *path;
         int fd;
 
-        if (strncmp(entry->d_name, RUN_PREFIX, sizeof(RUN_PREFIX) - 1) != 0 ||
+        if (strncmp(entry->d_name, ATD_RUN_PREFIX, sizeof(ATD_RUN_PREFIX) - 1) != 0 ||
             asprintf(&path, "%s/%s", state_dir, entry->d_name) < 0)
             continue;
         fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -83,4 +83,14 @@ typedef int (*atd_journal_settle_fn)(void *ctx, struct atd_job *job, struct atd_
 int atd_journal_recover(const char *state_dir, atd_journal_settle_fn settle, void *ctx,
                         struct atd_error *ret_warning, struct atd_error *err) ATD_MUST_USE;
 
+/*
+ * Every job of every process, alive or dead, as it is now; some come twice. A job that was there
+ * before the call and is there after it is among them. `fn` returns 0, or a negative errno with
+ * `err` set, which ends the look. Changes nothing. Errors: EAGAIN a job cannot be read, so that
+ * nobody knows what it tells of; ENOMEM.
+ */
+typedef int (*atd_journal_look_fn)(void *ctx, const struct atd_job *job, struct atd_error *err);
+int atd_journal_look(const char *state_dir, atd_journal_look_fn fn, void *ctx,
+                     struct atd_error *err) ATD_MUST_USE;
+
 #endif

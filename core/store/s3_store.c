@@ -33,6 +33,12 @@ static void region_of(struct atd_s3_store *store, struct atd_str bucket,
         memcpy(ret_region, store->region, sizeof(store->region));
 }
 
+bool atd_store_s3_region(struct atd_store *store, struct atd_str bucket,
+                         char ret_region[ATD_REGION_MAX + 1])
+{
+    return atd_places_region(&((struct atd_s3_store *)store)->remote.places, bucket, ret_region);
+}
+
 /* ------------------------------------------------------------------ URLs */
 
 static int refuse_url(struct atd_str url, const char *complaint, struct atd_error *err)

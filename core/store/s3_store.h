@@ -5,6 +5,7 @@
  *     s3_confirm.c  what is there now, and is it what was sent
  *     s3_put.c      objects of one piece; deleting
  *     s3_upload.c   objects in parts
+ *     s3_uploads.c  those that nobody finished
  *     s3_guards.c   whether a bucket refuses to write over an object
  */
 #ifndef ATD_STORE_S3_STORE_H
@@ -145,6 +146,18 @@ void atd_s3_crc32c_text(uint32_t crc, char ret_text[ATD_S3_CRC32C_LEN + 1]);
 const char *atd_s3_payload_hash(const struct atd_s3_store *store,
                                 const struct atd_s3_request *request,
                                 char into[ATD_S3_SHA256_HEX_MAX + 1]);
+
+/*
+ * The unfinished uploads of the bucket that `url` is in, whose keys begin with `prefix`. `fn` gets
+ * the key; what it returns, if not 0, ends the walk. Errors: those of a request; EPROTO.
+ */
+typedef int (*atd_s3_unfinished_fn)(void *ctx, const struct atd_s3_unfinished *upload,
+                                    struct atd_error *err);
+int atd_s3_each_upload(struct atd_s3_store *store, struct atd_str url, struct atd_str prefix,
+                       unsigned timeout_ms, atd_s3_unfinished_fn fn, void *ctx,
+                       struct atd_error *err) ATD_MUST_USE;
+int atd_s3_uploads(struct atd_store *store, struct atd_str prefix, unsigned timeout_ms,
+                   atd_store_uploads_fn fn, void *ctx, struct atd_error *err);
 
 int atd_s3_put(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
                unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err);

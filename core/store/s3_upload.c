@@ -16,8 +16,6 @@
 #include "store/upload_parts.h"
 
 #define COMPLETE_BODY_MAX ((size_t)16 << 20) /* of PARTS_MAX parts with the longest ETags */
-#define UPLOADS_ARENA_MAX (8u << 20)
-#define UPLOAD_PAGES_MAX 100u
 
 struct s3_upload {
     struct atd_store_upload base; /* first */
@@ -310,56 +308,33 @@ static int abort_upload(struct atd_s3_store *store, struct atd_str url, struct a
     return 0;
 }
 
-/* Those of exactly this key in one page. */
-static int abort_listed(struct atd_s3_store *store, struct atd_str url, struct atd_str key,
-                        const struct atd_s3_uploads *uploads, unsigned timeout_ms,
-                        struct atd_error *err)
-{
-    for (size_t i = 0; i < uploads->count; i++) {
-        int rc;
+struct aborting {
+    struct atd_s3_store *store;
+    struct atd_str url;
+    struct atd_str key;
+    unsigned timeout_ms;
+};
 
-        if (!atd_str_equal(uploads->uploads[i].key, key))
-            continue;
-        rc = abort_upload(store, url, uploads->uploads[i].upload_id, timeout_ms, err);
-        if (rc)
-            return rc;
-    }
-    return 0;
+static int abort_one(void *ctx, const struct atd_s3_unfinished *upload, struct atd_error *err)
+{
+    const struct aborting *aborting = ctx;
+
+    return atd_str_equal(upload->key, aborting->key)
+               ? abort_upload(aborting->store, aborting->url, upload->upload_id,
+                              aborting->timeout_ms, err)
+               : 0;
 }
 
+/* Those of exactly this key. */
 static int abort_all(struct atd_s3_store *store, struct atd_str url, unsigned timeout_ms,
                      struct atd_error *err)
 {
-    /* The markers of a page are sent back with the next request. */
-    struct atd_arena arenas[2] = {ATD_ARENA_INIT(UPLOADS_ARENA_MAX),
-                                  ATD_ARENA_INIT(UPLOADS_ARENA_MAX)};
-    struct atd_s3_write list = {.request = {.operation = ATD_S3_LIST_UPLOADS}};
+    struct aborting aborting = {.store = store, .url = url, .timeout_ms = timeout_ms};
     struct atd_str bucket;
-    struct atd_str key;
-    int rc = atd_s3_object(url, &bucket, &key, err);
+    int rc = atd_s3_object(url, &bucket, &aborting.key, err);
 
-    list.request.prefix = key;
-    for (unsigned page = 0; rc == 0; page++) {
-        list.arena = &arenas[page % 2];
-        rc = atd_s3_write_run(store, url, &list, NULL, timeout_ms, err);
-        if (rc == 0)
-            rc = abort_listed(store, url, key, &list.uploads, timeout_ms, err);
-        if (rc || !list.uploads.is_truncated)
-            break;
-        if (page + 1 == UPLOAD_PAGES_MAX ||
-            (atd_str_equal(list.uploads.next_key_marker, list.request.key_marker) &&
-             atd_str_equal(list.uploads.next_upload_id_marker, list.request.upload_id_marker))) {
-            rc = atd_error_set(err, EPROTO, "the list of unfinished uploads does not end");
-            break;
-        }
-        list.request.key_marker = list.uploads.next_key_marker;
-        list.request.upload_id_marker = list.uploads.next_upload_id_marker;
-        atd_arena_release(&arenas[(page + 1) % 2]);
-        atd_arena_init(&arenas[(page + 1) % 2], UPLOADS_ARENA_MAX);
-    }
-    atd_arena_release(&arenas[0]);
-    atd_arena_release(&arenas[1]);
-    return rc;
+    return rc ? rc
+              : atd_s3_each_upload(store, url, aborting.key, timeout_ms, abort_one, &aborting, err);
 }
 
 static int s3_abort(struct atd_store_upload *base, unsigned timeout_ms, struct atd_error *err)
@@ -409,6 +384,7 @@ const struct atd_store_write_ops atd_s3_write_ops = {
     .abort = s3_abort,
     .free_upload = s3_free_upload,
     .discard = s3_discard,
+    .uploads = atd_s3_uploads,
     .put = atd_s3_put,
     .remove = atd_s3_remove,
     .guards = atd_s3_guards,

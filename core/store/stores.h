@@ -8,6 +8,7 @@
 #include "net/credentials.h"
 #include "net/s3_request.h"
 #include "store/file_store.h"
+#include "store/places.h"
 #include "store/upload.h"
 
 struct atd_s3_options {
@@ -21,6 +22,11 @@ struct atd_s3_options {
 /* s3://BUCKET/KEY. The engine and credentials must outlive it. Errors: EINVAL endpoint; ENOMEM. */
 int atd_store_s3_new(struct atd_http_engine *engine, const struct atd_s3_options *options,
                      struct atd_store **ret_store, struct atd_error *err) ATD_MUST_USE;
+
+/* The region that a bucket's server said it is in, when what was signed for another was refused;
+ * false: nothing was said. Of a store made by atd_store_s3_new(). */
+bool atd_store_s3_region(struct atd_store *store, struct atd_str bucket,
+                         char ret_region[ATD_REGION_MAX + 1]);
 
 /* http(s) URLs, read only, without credentials; follows redirects; never link-local addresses. */
 int atd_store_http_new(struct atd_http_engine *engine, const struct atd_endpoint_limits *limits,

@@ -94,6 +94,20 @@ int atd_store_upload_discard(struct atd_store *store, struct atd_str url, const 
     return rc ? rc : write->discard(store, url, id, timeout_ms, err);
 }
 
+int atd_store_uploads(struct atd_store *store, struct atd_str prefix, unsigned timeout_ms,
+                      atd_store_uploads_fn fn, void *ctx, struct atd_error *err)
+{
+    const struct atd_store_write_ops *write;
+    int rc = need_write(store, &write, err);
+
+    if (rc)
+        return rc;
+    if (!write->uploads)
+        return atd_error_set(err, ENOTSUP, "a store of kind '%s' lists no unfinished uploads",
+                             store->ops->kind);
+    return write->uploads(store, prefix, timeout_ms, fn, ctx, err);
+}
+
 int atd_store_put(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
                   unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err)
 {

@@ -83,6 +83,16 @@ int atd_store_upload_discard(struct atd_store *store, struct atd_str url, const 
                              unsigned timeout_ms, struct atd_error *err) ATD_MUST_USE;
 
 /*
+ * Every unfinished upload whose URL begins with `prefix`, in no order; `begun_s` 0: not told. Views
+ * are valid during the call; what `fn` returns, if not 0, ends it. A store may not tell of all
+ * (MinIO: only of those whose whole key is asked for). Errors: ENOTSUP this store has none to tell
+ * of; EACCES; those of a request.
+ */
+typedef int (*atd_store_uploads_fn)(void *ctx, struct atd_str url, const char *id, int64_t begun_s);
+int atd_store_uploads(struct atd_store *store, struct atd_str prefix, unsigned timeout_ms,
+                      atd_store_uploads_fn fn, void *ctx, struct atd_error *err) ATD_MUST_USE;
+
+/*
  * An object of one piece, with the same promises as finish (and nothing to abort). `bytes` at most
  * ATD_STORE_PUT_BYTES_MAX.
  */
@@ -135,6 +145,8 @@ struct atd_store_write_ops {
     void (*free_upload)(struct atd_store_upload *upload);
     int (*discard)(struct atd_store *store, struct atd_str url, const char *id, unsigned timeout_ms,
                    struct atd_error *err);
+    int (*uploads)(struct atd_store *store, struct atd_str prefix, unsigned timeout_ms,
+                   atd_store_uploads_fn fn, void *ctx, struct atd_error *err); /* NULL: ENOTSUP */
     int (*put)(struct atd_store *store, struct atd_str url, struct atd_bytes bytes,
                unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err);
     int (*adopt)(struct atd_store *store, struct atd_str url, int fd, const char *path,

@@ -6,18 +6,18 @@ import subprocess
 from bounded import run
 from mounting import ATDATAFS, environment, make_state, sanitizer_reports
 
-SECONDS = 60
+SECONDS = 120  # one command, under a sanitizer on a busy machine
 
 
 class Commands:
     """`commands("ls", "mnist")`: the finished process; its home is empty."""
 
-    def __init__(self, world):
+    def __init__(self, world, **environ):
         self.world = world
         self.state = make_state(world.directory / "commands")
         home = world.directory / "commands-home"
-        home.mkdir()
-        self.env = environment(home, self.state)
+        home.mkdir(exist_ok=True)
+        self.env = environment(home, self.state) | environ
 
     def words(self, command, *arguments, options="", index=None):
         """The command line. `command` may be of two words."""
@@ -27,8 +27,8 @@ class Commands:
             where = []
         return [ATDATAFS, *command.split(), *where, *map(str, arguments)]
 
-    def __call__(self, command, *arguments, code=0, options="", index=None, **how):
-        words = self.words(command, *arguments, options=options, index=index)
+    def __call__(self, command, *arguments, code=0, options="", index=None, prefix=(), **how):
+        words = [*prefix, *self.words(command, *arguments, options=options, index=index)]
         done = run(*words, check=False, **{"timeout": SECONDS, "env": self.env} | how)
         return self.checked(done, code)
 

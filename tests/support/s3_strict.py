@@ -90,6 +90,7 @@ class Upload:
     wants_crc32c: bool
     meta: dict = field(default_factory=dict)
     parts: dict = field(default_factory=dict)  # number: (data, etag, crc32c)
+    begun: float = field(default_factory=time.time)
 
 
 def meta_of(headers):
@@ -462,7 +463,8 @@ class _Handler(BaseHTTPRequestHandler):
         for upload_id, upload in self.store.uploads.items():
             if upload.bucket == bucket and upload.key.startswith(prefix):
                 rows += f"<Upload><Key>{self._key(upload.key)}</Key>"
-                rows += f"<UploadId>{upload_id}</UploadId></Upload>"
+                when = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(upload.begun))
+                rows += f"<UploadId>{upload_id}</UploadId><Initiated>{when}</Initiated></Upload>"
         encoding = ""
         if self.query.get("encoding-type") == "url":
             encoding = "<EncodingType>url</EncodingType>"

@@ -87,6 +87,59 @@ Test(journal, tells_what_the_dead_left)
     cr_assert_eq(rmdir(dir), 0); /* nothing else is left */
 }
 
+static int note_job(void *ctx, const struct atd_job *job, struct atd_error *why)
+{
+    struct settled *settled = ctx;
+
+    settled->count++;
+    (void)snprintf(settled->url, sizeof(settled->url), "%s", job->url);
+    return settled->rc ? atd_error_set(why, -settled->rc, "enough") : 0;
+}
+
+Test(journal, who_only_looks_sees_jobs_of_the_living_and_the_dead)
+{
+    struct atd_job job = job_of(ATD_JOB_SENT);
+    struct settled seen = {0};
+    struct atd_journal *journal;
+    char dir[64];
+    char *path;
+
+    make_dir(dir);
+    WORKS(atd_journal_look(dir, note_job, &seen, err));
+    cr_assert_eq(seen.count, 0);
+    die_after(dir, leave_a_job);
+    WORKS(atd_journal_open(dir, &journal, err));
+    WORKS(atd_journal_spool_path(journal, &job.number, &path, err));
+    free(path);
+    WORKS(atd_journal_put(journal, &job, err));
+    WORKS(atd_journal_look(dir, note_job, &seen, err));
+    cr_assert_geq(seen.count, 2); /* each at least once */
+    cr_assert_str_eq(seen.url, "s3://bucket/pre/d/x.tar");
+    cr_assert_geq(files_in(dir), 2); /* nothing was changed */
+    seen.rc = -ECANCELED;
+    cr_assert_eq(atd_journal_look(dir, note_job, &seen, NULL), -ECANCELED);
+    atd_journal_remove(journal, job.number);
+    atd_journal_close(journal);
+    remove_tree(dir);
+}
+
+Test(journal, a_job_that_cannot_be_read_is_an_error_for_who_only_looks)
+{
+    struct settled seen = {0};
+    char dir[64];
+
+    make_dir(dir);
+    die_after(dir, leave_garbage);
+    cr_assert_eq(atd_journal_look(dir, note_job, &seen, NULL), -EAGAIN);
+    remove_tree(dir);
+    make_dir(dir);
+    die_after(dir, leave_the_future);
+    cr_assert_eq(atd_journal_look(dir, note_job, &seen, NULL), -EAGAIN);
+    cr_assert_eq(seen.count, 0);
+    remove_tree(dir);
+    WORKS(atd_journal_look(dir, note_job, &seen, err)); /* nobody has published yet */
+}
+
 /* Its uploads are known to that version only: it is not told by a missing file that all is well. */
 Test(journal, what_another_version_wrote_stays)
 {
