@@ -136,18 +136,18 @@ static void tell_json(struct atd_buf *out, const struct doctor *doctor)
 
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    output_json_uint(&json, "problems", count_of(doctor, CHECK_PROBLEM));
-    output_json_uint(&json, "warnings", count_of(doctor, CHECK_WARNING));
+    atd_json_put_uint(&json, "problems", count_of(doctor, CHECK_PROBLEM));
+    atd_json_put_uint(&json, "warnings", count_of(doctor, CHECK_WARNING));
     atd_json_key(&json, "checks");
     atd_json_array_begin(&json);
     for (unsigned i = 0; i < doctor->count; i++) {
         const struct check *check = &doctor->checks[i];
 
         atd_json_object_begin(&json);
-        output_json_text(&json, "name", check->name);
-        output_json_text(&json, "state", word_of(check->state));
-        output_json_text(&json, "said", check->said);
-        output_json_text(&json, "advice", check->advice);
+        atd_json_put_text(&json, "name", check->name);
+        atd_json_put_text(&json, "state", word_of(check->state));
+        atd_json_put_text(&json, "said", check->said);
+        atd_json_put_text(&json, "advice", check->advice);
         atd_json_object_end(&json);
     }
     atd_json_array_end(&json);

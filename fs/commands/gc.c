@@ -283,15 +283,15 @@ static void tell_json(struct atd_buf *out, const struct gc *gc, bool may_delete,
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
     output_json_bool(&json, "delete", may_delete);
-    output_json_uint(&json, "looked_at", gc->looked_at);
-    output_json_uint(&json, "too_young", gc->young);
-    output_json_uint(&json, "objects_count", sums.objects[what]);
-    output_json_uint(&json, "uploads_count", sums.uploads[what]);
-    output_json_uint(&json, "bytes", sums.bytes[what]);
+    atd_json_put_uint(&json, "looked_at", gc->looked_at);
+    atd_json_put_uint(&json, "too_young", gc->young);
+    atd_json_put_uint(&json, "objects_count", sums.objects[what]);
+    atd_json_put_uint(&json, "uploads_count", sums.uploads[what]);
+    atd_json_put_uint(&json, "bytes", sums.bytes[what]);
     if (why->code)
         output_json_error(&json, why);
     if (gc->uploads_why.code)
-        output_json_text(&json, "uploads_not_looked_at", gc->uploads_why.text);
+        atd_json_put_text(&json, "uploads_not_looked_at", gc->uploads_why.text);
     atd_json_key(&json, "objects");
     atd_json_array_begin(&json);
     for (size_t i = 0; i < gc->count; i++) {
@@ -301,11 +301,11 @@ static void tell_json(struct atd_buf *out, const struct gc *gc, bool may_delete,
             continue;
         atd_json_object_begin(&json);
         output_json_str(&json, "url", gc_url(object));
-        output_json_text(&json, "outcome", words[object->outcome]);
+        atd_json_put_text(&json, "outcome", words[object->outcome]);
         if (object->upload_id)
-            output_json_text(&json, "upload_id", object->upload_id);
+            atd_json_put_text(&json, "upload_id", object->upload_id);
         else
-            output_json_uint(&json, "size", object->size_bytes);
+            atd_json_put_uint(&json, "size", object->size_bytes);
         atd_json_key(&json, "changed_at");
         atd_json_int(&json, object->changed_s);
         if (object->why)

@@ -164,7 +164,7 @@ static void put_object(struct atd_json_writer *json, const struct atd_dataset *d
     put_number(json, "samples", facts->samples_known, facts->samples);
     if (facts->updated_s) {
         atd_clock_format(facts->updated_s, text);
-        output_json_text(json, "updated", text);
+        atd_json_put_text(json, "updated", text);
     }
     atd_json_object_end(json);
 }

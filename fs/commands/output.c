@@ -235,22 +235,10 @@ void output_table_end(struct output_table *table, struct atd_buf *out)
 
 /* ------------------------------------------------------------------ JSON members */
 
-void output_json_text(struct atd_json_writer *json, const char *key, const char *text)
-{
-    atd_json_key(json, key);
-    atd_json_text(json, text);
-}
-
 void output_json_str(struct atd_json_writer *json, const char *key, struct atd_str text)
 {
     atd_json_key(json, key);
     atd_json_str(json, text);
-}
-
-void output_json_uint(struct atd_json_writer *json, const char *key, uint64_t value)
-{
-    atd_json_key(json, key);
-    atd_json_uint(json, value);
 }
 
 void output_json_bool(struct atd_json_writer *json, const char *key, bool value)
@@ -263,8 +251,8 @@ void output_json_error(struct atd_json_writer *json, const struct atd_error *why
 {
     const char *name = strerrorname_np(why->code);
 
-    output_json_text(json, "errno", name ? name : "?");
-    output_json_text(json, "reason", why->text);
+    atd_json_put_text(json, "errno", name ? name : "?");
+    atd_json_put_text(json, "reason", why->text);
 }
 
 /* ------------------------------------------------------------------ standard output */

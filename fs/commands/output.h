@@ -65,11 +65,10 @@ void output_cell_number(struct output_table *table, bool known, uint64_t number)
 /* Appends all rows, a line each. */
 void output_table_end(struct output_table *table, struct atd_buf *out);
 
-/* ------------------------------------------------------------------ JSON members */
+/* ------------------------------------------------------------------ JSON members (others:
+ * codec/json_write.h) */
 
-void output_json_text(struct atd_json_writer *json, const char *key, const char *text);
 void output_json_str(struct atd_json_writer *json, const char *key, struct atd_str text);
-void output_json_uint(struct atd_json_writer *json, const char *key, uint64_t value);
 void output_json_bool(struct atd_json_writer *json, const char *key, bool value);
 /* "errno" and "reason". */
 void output_json_error(struct atd_json_writer *json, const struct atd_error *why);

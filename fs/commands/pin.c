@@ -163,8 +163,8 @@ static void list_one(void *ctx, struct atd_str name, size_t count, uint64_t size
     }
     atd_json_object_begin(&listing->json);
     output_json_str(&listing->json, "name", name);
-    output_json_uint(&listing->json, "shards", count);
-    output_json_uint(&listing->json, "bytes", size_bytes);
+    atd_json_put_uint(&listing->json, "shards", count);
+    atd_json_put_uint(&listing->json, "bytes", size_bytes);
     atd_json_object_end(&listing->json);
 }
 

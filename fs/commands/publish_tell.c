@@ -46,15 +46,15 @@ static const char *outcome_of(const struct job *job)
 static void write_job(struct atd_json_writer *json, const struct job *job)
 {
     atd_json_object_begin(json);
-    output_json_text(json, "path", job->path);
-    output_json_text(json, "file", job->file_name);
-    output_json_text(json, "outcome", outcome_of(job));
-    output_json_uint(json, "size_bytes", job->size_bytes);
+    atd_json_put_text(json, "path", job->path);
+    atd_json_put_text(json, "file", job->file_name);
+    atd_json_put_text(json, "outcome", outcome_of(job));
+    atd_json_put_uint(json, "size_bytes", job->size_bytes);
     if (job->outcome == OUTCOME_FAILED) {
         output_json_error(json, &job->why);
     } else if (job->outcome == OUTCOME_PUBLISHED) {
-        output_json_text(json, "url", job->url ? job->url : "");
-        output_json_text(json, "cid", job->cid.text);
+        atd_json_put_text(json, "url", job->url ? job->url : "");
+        atd_json_put_text(json, "cid", job->cid.text);
     }
     atd_json_object_end(json);
 }
@@ -67,11 +67,11 @@ static void print_json(const struct publish *publish, const struct atd_error *wh
 
     atd_json_init(&json, &text, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    output_json_text(&json, "dataset", publish->dataset);
-    output_json_uint(&json, "published", publish->published - publish->was_there);
-    output_json_uint(&json, "was_there", publish->was_there);
-    output_json_uint(&json, "failed", publish->failed);
-    output_json_uint(&json, "not_begun", publish->count - publish->published - publish->failed);
+    atd_json_put_text(&json, "dataset", publish->dataset);
+    atd_json_put_uint(&json, "published", publish->published - publish->was_there);
+    atd_json_put_uint(&json, "was_there", publish->was_there);
+    atd_json_put_uint(&json, "failed", publish->failed);
+    atd_json_put_uint(&json, "not_begun", publish->count - publish->published - publish->failed);
     if (why || publish->stopped.code) {
         atd_json_key(&json, "stopped");
         atd_json_object_begin(&json);

@@ -185,7 +185,7 @@ static int run(struct look *look, struct atd_error *err)
     output_json_str(&json, "cid", atd_entry_cid(entry));
     output_json_str(&json, "schema_ref", atd_entry_schema_ref(entry));
     if (resolve->is_signed)
-        output_json_uint(&json, "valid_seconds", resolve->seconds);
+        atd_json_put_uint(&json, "valid_seconds", resolve->seconds);
     atd_json_key(&json, "shards");
     atd_json_array_begin(&json);
     for (size_t i = 0; rc == 0 && i < count; i++)

@@ -17,7 +17,7 @@
 static void put_size(struct atd_json_writer *json, uint64_t bytes)
 {
     atd_json_object_begin(json);
-    output_json_uint(json, "bytes", bytes);
+    atd_json_put_uint(json, "bytes", bytes);
     atd_json_object_end(json);
 }
 
@@ -46,7 +46,7 @@ static void put_float(struct atd_json_writer *json, double value)
         return;
     }
     atd_json_object_begin(json);
-    output_json_text(json, "$float", isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
+    atd_json_put_text(json, "$float", isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
     atd_json_object_end(json);
 }
 
@@ -62,7 +62,7 @@ static void put_container(struct atd_json_writer *json, const struct atd_value *
 
     if (depth >= SAMPLE_JSON_DEPTH_MAX) {
         atd_json_object_begin(json);
-        output_json_uint(json, is_map ? "pairs" : "items", value->count);
+        atd_json_put_uint(json, is_map ? "pairs" : "items", value->count);
         atd_json_object_end(json);
         return;
     }

@@ -124,7 +124,7 @@ static int put_schema_object(struct atd_json_writer *json, const struct atd_cata
     output_json_str(json, "file", schema->stem);
     if (schema->created_at_s) {
         atd_clock_format(schema->created_at_s, text);
-        output_json_text(json, "created_at", text);
+        atd_json_put_text(json, "created_at", text);
     }
     atd_json_object_end(json);
     return rc;

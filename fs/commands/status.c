@@ -36,7 +36,7 @@ static void put_time(struct atd_json_writer *json, const char *key, int64_t seco
     char text[ATD_CLOCK_TEXT_MAX];
 
     atd_clock_format(seconds, text);
-    output_json_text(json, key, text);
+    atd_json_put_text(json, key, text);
 }
 
 static void put_index(const struct look *look, struct atd_json_writer *json)
@@ -45,13 +45,13 @@ static void put_index(const struct look *look, struct atd_json_writer *json)
 
     atd_json_key(json, "index");
     atd_json_object_begin(json);
-    output_json_text(json, "provider", look->parts.index->ops->provider);
-    output_json_text(json, "location", look->parts.index->location);
+    atd_json_put_text(json, "provider", look->parts.index->ops->provider);
+    atd_json_put_text(json, "location", look->parts.index->location);
     put_time(json, "loaded_at", atd_catalog_loaded_at_s(catalog));
-    output_json_uint(json, "datasets", atd_catalog_dataset_count(catalog));
-    output_json_uint(json, "entries", atd_catalog_entry_count(catalog));
-    output_json_uint(json, "schemas", atd_catalog_schema_count(catalog));
-    output_json_uint(json, "labels", atd_catalog_label_count(catalog));
+    atd_json_put_uint(json, "datasets", atd_catalog_dataset_count(catalog));
+    atd_json_put_uint(json, "entries", atd_catalog_entry_count(catalog));
+    atd_json_put_uint(json, "schemas", atd_catalog_schema_count(catalog));
+    atd_json_put_uint(json, "labels", atd_catalog_label_count(catalog));
     atd_json_object_end(json);
 }
 
@@ -71,13 +71,13 @@ static void put_store(const struct look *look, struct atd_json_writer *json)
     if (place.len)
         output_json_str(json, "new_shards", atd_buf_str(&place));
     else
-        output_json_text(json, "error",
-                         "nobody said where new shards go: use -o "
-                         "store=s3://BUCKET/PREFIX");
+        atd_json_put_text(json, "error",
+                          "nobody said where new shards go: use -o "
+                          "store=s3://BUCKET/PREFIX");
     /* Of no interest where all is on the disk. */
     if (options->bucket || !options->index_path) {
-        output_json_text(json, "endpoint", remote_scope(look->parts.remote));
-        output_json_text(json, "credentials", remote_credentials(look->parts.remote));
+        atd_json_put_text(json, "endpoint", remote_scope(look->parts.remote));
+        atd_json_put_text(json, "credentials", remote_credentials(look->parts.remote));
     }
     atd_json_object_end(json);
 }
@@ -90,13 +90,13 @@ static void put_problems(const struct atd_catalog *catalog, struct atd_json_writ
         const struct atd_problem *problem = atd_catalog_problem_at(catalog, i);
 
         atd_json_object_begin(json);
-        output_json_text(json, "what", problem->what);
+        atd_json_put_text(json, "what", problem->what);
         output_json_str(json, "key", problem->key);
         output_json_str(json, "reason", problem->reason);
         atd_json_object_end(json);
     }
     atd_json_array_end(json);
-    output_json_uint(json, "problem_count", atd_catalog_problem_count(catalog));
+    atd_json_put_uint(json, "problem_count", atd_catalog_problem_count(catalog));
 }
 
 static int tell(const struct arguments *arguments, struct atd_buf *text, struct atd_buf *out,
@@ -118,7 +118,7 @@ static int run(struct look *look, struct atd_error *err)
 
     atd_json_init(&json, &text, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    output_json_text(&json, "version", ATD_VERSION);
+    atd_json_put_text(&json, "version", ATD_VERSION);
     put_index(look, &json);
     put_store(look, &json);
     put_problems(look->catalog, &json);

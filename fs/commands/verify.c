@@ -336,8 +336,8 @@ static void json_shard(struct atd_json_writer *json, const struct verify_shard *
     output_json_str(json, "cid", atd_entry_cid(shard->entry));
     output_json_str(json, "shard", shard->shard->file_name);
     output_json_str(json, "url", shard->shard->url);
-    output_json_text(json, "kind", shard->kind ? shard->kind : "");
-    output_json_text(json, "reason", shard->reason);
+    atd_json_put_text(json, "kind", shard->kind ? shard->kind : "");
+    atd_json_put_text(json, "reason", shard->reason);
     atd_json_object_end(json);
 }
 
@@ -347,13 +347,13 @@ static void json_complaint(struct atd_json_writer *json, const struct complaint 
     if (complaint->entry) {
         output_json_str(json, "dataset", target_name(complaint->entry));
         output_json_str(json, "cid", atd_entry_cid(complaint->entry));
-        output_json_text(json, "kind", "entry");
+        atd_json_put_text(json, "kind", "entry");
     } else {
         output_json_str(json, "key", complaint->problem->key);
-        output_json_text(json, "record", complaint->problem->what);
-        output_json_text(json, "kind", "record");
+        atd_json_put_text(json, "record", complaint->problem->what);
+        atd_json_put_text(json, "kind", "record");
     }
-    output_json_text(json, "reason", complaint->reason);
+    atd_json_put_text(json, "reason", complaint->reason);
     atd_json_object_end(json);
 }
 
@@ -369,10 +369,10 @@ static void tell_json(struct atd_buf *out, const struct verify *verify)
 
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    output_json_uint(&json, "entries", verify->targets.count);
-    output_json_uint(&json, "shards", verify->count);
-    output_json_uint(&json, "good", sums.shards[VERIFY_GOOD]);
-    output_json_uint(&json, "bytes_read", verify->read_bytes);
+    atd_json_put_uint(&json, "entries", verify->targets.count);
+    atd_json_put_uint(&json, "shards", verify->count);
+    atd_json_put_uint(&json, "good", sums.shards[VERIFY_GOOD]);
+    atd_json_put_uint(&json, "bytes_read", verify->read_bytes);
     for (size_t k = 0; k < sizeof(lists) / sizeof(lists[0]); k++) {
         atd_json_key(&json, lists[k].key);
         atd_json_array_begin(&json);

@@ -380,10 +380,10 @@ static void tell_json(struct atd_buf *out, const struct warm *warm, const struct
 
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
-    output_json_uint(&json, "fetched", sums->shards[WARM_FETCHED]);
-    output_json_uint(&json, "was_there", sums->shards[WARM_KEPT]);
-    output_json_uint(&json, "local", sums->shards[WARM_LOCAL]);
-    output_json_uint(&json, "bytes", sums->bytes[WARM_FETCHED] + sums->bytes[WARM_KEPT]);
+    atd_json_put_uint(&json, "fetched", sums->shards[WARM_FETCHED]);
+    atd_json_put_uint(&json, "was_there", sums->shards[WARM_KEPT]);
+    atd_json_put_uint(&json, "local", sums->shards[WARM_LOCAL]);
+    atd_json_put_uint(&json, "bytes", sums->bytes[WARM_FETCHED] + sums->bytes[WARM_KEPT]);
     output_json_bool(&json, "pinned", pinned);
     atd_json_key(&json, "failed");
     atd_json_array_begin(&json);

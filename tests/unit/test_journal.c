@@ -108,7 +108,7 @@ Test(journal, who_only_looks_sees_jobs_of_the_living_and_the_dead)
     WORKS(atd_journal_look(dir, note_job, &seen, err));
     cr_assert_eq(seen.count, 0);
     die_after(dir, leave_a_job);
-    WORKS(atd_journal_open(dir, &journal, err));
+    WORKS(atd_journal_open(dir, RIG_SCOPE, &journal, err));
     WORKS(atd_journal_spool_path(journal, &job.number, &path, err));
     free(path);
     WORKS(atd_journal_put(journal, &job, err));
