@@ -119,37 +119,51 @@ static void keep(struct listings *listings, struct listing *listing)
     listing_unref(dropped);
 }
 
-static void drop_older(struct listings *listings, int64_t age_ms)
+/* Whether it keeps something from being freed. */
+static bool is_burden(const struct listing *listing, uint64_t generation)
+{
+    return listing->view.staged.count > 0 ||
+           atd_catalog_generation(listing->view.catalog) < generation;
+}
+
+/* Drops the burdens that are so old. Returns when the next one will be. */
+static int64_t drop_older(struct listings *listings, uint64_t generation, int64_t age_ms)
 {
     struct listing *dropped[LISTINGS_KEPT] = {0};
     int64_t now_ms = atd_clock_monotonic_ms();
+    int64_t next_ms = INT64_MAX;
     size_t left = 0;
 
     atd_lock_take(&listings->lock);
     for (size_t i = 0; i < LISTINGS_KEPT; i++) {
         struct listing *listing = listings->kept[i];
+        int64_t left_ms = listing ? listing->made_ms + age_ms - now_ms : 0;
+        bool is_dropped = listing && is_burden(listing, generation);
 
         listings->kept[i] = NULL;
-        if (!listing)
-            continue;
-        if (now_ms - listing->made_ms < age_ms)
-            listings->kept[left++] = listing;
-        else
+        if (is_dropped && left_ms <= 0) {
             dropped[i] = listing;
+            continue;
+        }
+        if (is_dropped && left_ms < next_ms)
+            next_ms = left_ms;
+        if (listing)
+            listings->kept[left++] = listing;
     }
     atd_lock_give(&listings->lock);
     for (size_t i = 0; i < LISTINGS_KEPT; i++)
         listing_unref(dropped[i]);
+    return next_ms;
 }
 
-void listings_tidy(struct listings *listings)
+int64_t listings_tidy(struct listings *listings, uint64_t generation)
 {
-    drop_older(listings, STATE_MS);
+    return drop_older(listings, generation, STATE_MS);
 }
 
 void listings_drop(struct listings *listings)
 {
-    drop_older(listings, 0);
+    (void)drop_older(listings, UINT64_MAX, 0);
 }
 
 static bool is_same_state(const struct listing *listing, const struct view *view)

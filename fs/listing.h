@@ -44,8 +44,12 @@ void listings_init(struct listings *listings);
 void listings_drop(struct listings *listings);
 void listings_release(struct listings *listings);
 
-/* There is a new generation: those of an old one are dropped when nobody reads on in them. */
-void listings_tidy(struct listings *listings);
+/*
+ * Those that hold what is not there any more (a generation before `generation`, files that are
+ * staged) are dropped when nobody reads on in them. Returns in how many milliseconds there is more
+ * to drop; INT64_MAX: nothing yet.
+ */
+int64_t listings_tidy(struct listings *listings, uint64_t generation);
 
 /*
  * The listing of a directory, from `position` on: of now at the beginning; further on one that is

@@ -190,6 +190,19 @@ void node_set_looked_into(struct node *node)
     atomic_store(&node->is_looked_into, true);
 }
 
+void node_note_listed(struct node *node, uint64_t state)
+{
+    uint64_t oldest = atomic_load(&node->listed);
+
+    while (state < oldest && !atomic_compare_exchange_weak(&node->listed, &oldest, state))
+        ;
+}
+
+uint64_t node_end_listing(struct node *node)
+{
+    return atomic_exchange(&node->listed, UINT64_MAX);
+}
+
 static struct node *make_node(const struct item *item, uint64_t st_ino,
                               const uint8_t key[NODE_KEY_BYTES])
 {
@@ -198,6 +211,7 @@ static struct node *make_node(const struct item *item, uint64_t st_ino,
     if (!node)
         return NULL;
     node->st_ino = st_ino;
+    atomic_init(&node->listed, UINT64_MAX);
     node->kind = item->kind;
     node->parent = item->parent;
     memcpy(node->key, key, sizeof(node->key));

@@ -96,6 +96,7 @@ struct node {
     _Atomic int64_t mtime_ns;
 
     atomic_bool is_looked_into; /* a directory: the kernel may know names in it, or their absence */
+    atomic_uint_fast64_t listed; /* a directory: the oldest state of it that is in its listing */
 
     /* guarded by the table's lock */
     uint64_t lookups; /* what the kernel was told and has not forgotten */
@@ -130,6 +131,14 @@ void node_set_mtime(struct node *node, int64_t mtime_s, int64_t mtime_ns);
 
 /* To be called before what is in the directory is looked at for an answer to the kernel. */
 void node_set_looked_into(struct node *node);
+
+/*
+ * Of the listing that the kernel makes of many answers, and of those to several readers: notes that
+ * it got names of a state (numbers, the later the higher), before it gets them. _end tells the
+ * oldest since the last end; UINT64_MAX: none.
+ */
+void node_note_listed(struct node *node, uint64_t state);
+uint64_t node_end_listing(struct node *node);
 
 /* Takes `count` from the lookup count; the node may be gone afterwards. */
 void nodes_forget(struct nodes *nodes, fuse_ino_t number, uint64_t count);

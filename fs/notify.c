@@ -168,28 +168,47 @@ static struct notice *take_locked(struct notify *notify, int64_t *ret_wait_ms)
     return NULL;
 }
 
+/* NULL also when `most_ms` are over. */
+static struct notice *wait_for_notice(struct notify *notify, int64_t most_ms, bool *ret_over)
+{
+    int64_t now_ms = atd_clock_monotonic_ms();
+    int64_t until_ms = most_ms == INT64_MAX ? INT64_MAX : now_ms + most_ms;
+    struct notice *notice = NULL;
+
+    atd_lock_take(&notify->lock);
+    for (; !notify->stopping && now_ms < until_ms; now_ms = atd_clock_monotonic_ms()) {
+        int64_t wait_ms;
+
+        notice = take_locked(notify, &wait_ms);
+        if (notice)
+            break;
+        if (until_ms != INT64_MAX && until_ms - now_ms < wait_ms)
+            wait_ms = until_ms - now_ms;
+        if (wait_ms == INT64_MAX)
+            atd_cond_wait(&notify->wake, &notify->lock);
+        else
+            atd_cond_wait_ms(&notify->wake, &notify->lock, (unsigned)wait_ms);
+    }
+    *ret_over = notify->stopping;
+    atd_lock_give(&notify->lock);
+    return notice;
+}
+
 static void *send_until_stopped(void *ctx)
 {
     struct notify *notify = ctx;
+    bool is_over = false;
 
     notify_device_own(fuse_session_fd(notify->fs->session), notify->fs->options->foreground);
-    for (;;) {
-        struct notice *notice = NULL;
-        int64_t wait_ms;
+    while (!is_over) {
+        int64_t tidy_ms = listings_tidy(notify->fs->listings, atomic_load(&notify->told));
+        struct notice *notice = wait_for_notice(notify, tidy_ms, &is_over);
 
-        atd_lock_take(&notify->lock);
-        while (!notify->stopping && !(notice = take_locked(notify, &wait_ms))) {
-            if (wait_ms == INT64_MAX)
-                atd_cond_wait(&notify->wake, &notify->lock);
-            else
-                atd_cond_wait_ms(&notify->wake, &notify->lock, (unsigned)wait_ms);
-        }
-        atd_lock_give(&notify->lock);
-        if (!notice)
-            return NULL;
-        send_notice(notify->fs, notice);
+        if (notice)
+            send_notice(notify->fs, notice);
         free(notice);
     }
+    return NULL;
 }
 
 int notify_start(struct fs *fs, struct notify **ret_notify, struct atd_error *err)
@@ -455,5 +474,4 @@ void notify_generation(void *ctx, struct atd_catalog *before, struct atd_catalog
             notify_listing(fs->notify, directory);
     }
     queue_end(fs->notify, atd_catalog_generation(after));
-    listings_tidy(fs->listings);
 }

@@ -16,6 +16,9 @@
 #include "unlinked.h"
 #include "verdict.h"
 
+/* So long an rm waits for the index to show what was published just before. */
+#define CATCH_UP_MS 2000u
+
 /* What nobody may change, wherever it is: true when the request was answered. */
 static bool reply_if_fixed(fuse_req_t req, const char *operation, const struct node *directory,
                            const char *name)
@@ -110,6 +113,22 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 /* ------------------------------------------------------------------ UNLINK */
 
+/* One that was published here and that no catalog shows: not yet, or somebody else deleted it. */
+static int forget_published(struct fs *fs, struct staged *staged, struct atd_error *err)
+{
+    uint64_t request = atd_live_barrier(fs->live);
+    bool is_gone = atd_live_await(fs->live, request, CATCH_UP_MS);
+
+    if (is_gone) {
+        struct atd_catalog *catalog = atd_live_get(fs->live);
+
+        staging_settle(fs->staging, catalog);
+        atd_catalog_unref(catalog);
+        is_gone = staging_remove(fs->staging, staged);
+    }
+    return is_gone ? 0 : atd_error_set(err, EBUSY, "it was published this moment");
+}
+
 /* A published shard: hidden now, taken out of the index after the grace (TOOLS 4.7). */
 static int hide_shard(struct fs *fs, const struct node *directory, struct atd_str name,
                       enum atd_effort effort, struct atd_error *err)
@@ -123,11 +142,15 @@ static int hide_shard(struct fs *fs, const struct node *directory, struct atd_st
         rc = view_open_for(fs, NODE_DATASET, node_subject(directory), name, effort, &view, err);
     if (rc)
         return rc;
-    shard = atd_shard_list_find(view.shards, name);
-    if (!shard)
-        rc = atd_error_set(err, ENOENT, "there is no such shard");
-    else
+    shard = view_shard(&view, name);
+    if (shard)
         rc = unlinked_add(fs->unlinked, view_subject(&view), name, shard->url, err);
+    else if (!view.staged.count)
+        rc = atd_error_set(err, ENOENT, "there is no such shard");
+    else if (effort == ATD_EFFORT_NETWORK)
+        rc = forget_published(fs, view.staged.items[0].staged, err);
+    else
+        rc = -EWOULDBLOCK;
     view_close(&view);
     return rc;
 }

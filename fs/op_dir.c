@@ -33,11 +33,14 @@ static struct fs *fs_of(fuse_req_t req)
 /*
  * Whether the kernel may keep a listing that it was given. Of what is staged here it is told, too,
  * but who sees it come and go looks often. Files that are not to be had may come back without
- * anybody's word.
+ * anybody's word. And nobody tells of what becomes of a dataset to those who are in the directory
+ * that had its former name.
  */
-static bool is_kept(const struct view *view)
+static bool is_kept(const struct node *directory, const struct view *view)
 {
     if (view->kind == NODE_STAGED_DIR || view->staged.count > 0)
+        return false;
+    if (view->kind == NODE_DATASET && !atd_str_equal(view_subject(view), node_subject(directory)))
         return false;
     return !view->shards ||
            (!atd_shard_list_may_change(view->shards) &&
@@ -157,6 +160,8 @@ static size_t add_dot(fuse_req_t req, char *buf, size_t room, off_t next, bool p
 struct answer {
     bool plus;
     bool is_current; /* else nothing of it may be kept */
+    bool is_end;     /* there are no more names */
+    uint64_t state;  /* of the directory */
 };
 
 /* A name without a node: the kernel looks it up when somebody wants to know more. */
@@ -202,27 +207,42 @@ static size_t add_item(fuse_req_t req, char *buf, size_t room, const struct item
     return size;
 }
 
-static void tell_kernel(struct fs *fs, fuse_ino_t number, const struct listing *listing,
-                        bool was_current, bool is_end)
+/* Becomes higher with each change of what the view shows; 0: it may change without. */
+static uint64_t state_of(const struct node *directory, const struct view *view)
 {
-    bool is_current =
-        atd_live_generation(fs->live) == atd_catalog_generation(listing->view.catalog);
+    return is_kept(directory, view) ? atd_catalog_generation(view->catalog) + view->staging_version
+                                    : 0;
+}
+
+/*
+ * `oldest`: of the states that the kernel's listing is of, at its end. What it was told of a change
+ * may have come before the names that it was to forget.
+ */
+static void tell_kernel(struct fs *fs, fuse_ino_t number, const struct listing *listing,
+                        const struct answer *answer, uint64_t oldest)
+{
+    const struct view *view = &listing->view;
+    bool is_current = atd_live_generation(fs->live) == atd_catalog_generation(view->catalog);
 
     /* The index moved on meanwhile: what was told of it may have come too early for this answer. */
-    if (was_current)
-        layout_check_current(fs, listing->view.catalog);
-    if (is_end && !(is_current && is_kept(&listing->view) && view_is_settled(&listing->view)))
+    if (answer->is_current)
+        layout_check_current(fs, view->catalog);
+    if (!answer->state ||
+        (answer->is_end && !(is_current && oldest >= answer->state && view_is_settled(view))))
         notify_name(fs->notify, number, (struct atd_str){"", 0}, false);
 }
 
-static void list(fuse_req_t req, fuse_ino_t number, size_t size, uint64_t position,
+static void list(fuse_req_t req, struct node *directory, size_t size, uint64_t position,
                  struct listing *listing, bool plus)
 {
     struct fs *fs = fs_of(req);
     const struct view *view = &listing->view;
+    fuse_ino_t number = directory->number; /* once answered, the node may be gone */
+    uint64_t oldest = UINT64_MAX;
     atd_auto_free char *buf = malloc(size);
-    const struct answer answer = {
+    struct answer answer = {
         .plus = plus,
+        .state = state_of(directory, view),
         .is_current = atd_live_generation(fs->live) == atd_catalog_generation(view->catalog),
     };
     struct told told = {0};
@@ -252,6 +272,11 @@ static void list(fuse_req_t req, fuse_ino_t number, size_t size, uint64_t positi
             break;
         used += need;
     }
+    answer.is_end = used == 0 && need != 0;
+    if (answer.is_end)
+        oldest = node_end_listing(directory);
+    else if (used)
+        node_note_listed(directory, answer.state);
     /* What was collected before memory ran out is an answer too; nothing at all is an error. */
     if ((used == 0 && need == 0 ? fuse_reply_err(req, ENOMEM) : fuse_reply_buf(req, buf, used)) !=
         0) {
@@ -259,7 +284,7 @@ static void list(fuse_req_t req, fuse_ino_t number, size_t size, uint64_t positi
             nodes_forget(fs->nodes, told.numbers[i], 1);
     }
     free(told.numbers);
-    tell_kernel(fs, number, listing, answer.is_current, used == 0);
+    tell_kernel(fs, number, listing, &answer, oldest);
 }
 
 /* Answers, or returns -EWOULDBLOCK when that takes more effort. */
@@ -287,7 +312,7 @@ static int read_directory(fuse_req_t req, const struct deferred_args *args, enum
     if (effort == ATD_EFFORT_MEMORY && view_is_heavy(&listing->view))
         rc = -EWOULDBLOCK;
     else
-        list(req, args->number, args->size, (uint64_t)args->offset, listing, plus);
+        list(req, node, args->size, (uint64_t)args->offset, listing, plus);
     listing_unref(listing);
     return rc;
 }

@@ -46,6 +46,7 @@ struct unlinked {
     pthread_cond_t ended;
     /* guarded by lock */
     struct doomed *first; /* in the order of their time, but for those that wait longer */
+    unsigned leaving;     /* that are being deleted */
     bool is_ending;
     bool is_last_done;
     bool is_marking;
@@ -268,6 +269,13 @@ static bool tries_again(struct doomed *doomed, const struct atd_error *why)
     return wait_longer(unlinked, doomed, pause_ms < PAUSE_MAX_MS ? pause_ms : PAUSE_MAX_MS);
 }
 
+static void count_leaving(struct unlinked *unlinked, int more)
+{
+    atd_lock_take(&unlinked->lock);
+    unlinked->leaving += (unsigned)more;
+    atd_lock_give(&unlinked->lock);
+}
+
 /* Deleted or not: what is in the index shows again. */
 static void done_delete(struct atd_publisher_edit *edit, const struct atd_error *why)
 {
@@ -275,6 +283,7 @@ static void done_delete(struct atd_publisher_edit *edit, const struct atd_error 
     struct fs *fs = doomed->unlinked->fs;
     struct staged_place place = place_of(doomed);
 
+    count_leaving(doomed->unlinked, -1);
     if (why && tries_again(doomed, why))
         return;
     (void)staging_unhide(fs->staging, place.subject, place.leaf);
@@ -317,6 +326,7 @@ static void begin_delete(struct doomed *doomed)
         return;
     }
     doomed->edit = (struct atd_publisher_edit){.run = run_delete, .done = done_delete};
+    count_leaving(doomed->unlinked, 1);
     if (atd_publisher_edit(fs->publisher, &doomed->edit, &why) != 0)
         done_delete(&doomed->edit, &why);
 }
@@ -392,13 +402,15 @@ void unlinked_delete_all(struct unlinked *unlinked, unsigned timeout_ms)
     int64_t until_ms = atd_clock_monotonic_ms() + timeout_ms;
     struct doomed *doomed;
     int64_t left_ms = timeout_ms;
+    bool is_leaving;
 
     atd_lock_take(&unlinked->lock);
     unlinked->is_ending = true;
     doomed = unlinked->first;
     unlinked->first = NULL;
+    is_leaving = unlinked->leaving > 0;
     atd_lock_give(&unlinked->lock);
-    if (!doomed)
+    if (!doomed && !is_leaving)
         return;
     while (doomed) {
         struct doomed *next = doomed->next;
