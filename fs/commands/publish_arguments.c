@@ -89,7 +89,7 @@ static int read_option(int argc, char **argv, int *at, struct publish_arguments 
         arguments->quiet = true;
     else if ((value = take_value(argc, argv, at, "-i", &why))) {
         /* Not quoted: it may hold a password. */
-        if (!options_is_index_url(value))
+        if (!atd_is_index_url(value))
             return atd_error_set(err, EINVAL,
                                  "-i takes redis://HOST/DB, rediss://, unix:///SOCKET, "
                                  "redis+sentinel://HOST,.../MASTER or sqlite:PATH");
