@@ -7,6 +7,7 @@
 #ifdef ATD_PARANOID
 /* Bit r: this thread holds a lock of rank r. */
 static _Thread_local unsigned held_ranks;
+_Static_assert(ATD_RANK_COUNT <= 32, "a bit for each rank");
 #endif
 
 static void note_taken(const struct atd_lock *lock)
