@@ -90,15 +90,20 @@ int atd_registry_list_entries(struct atd_registry *registry, struct atd_arena *a
     struct atd_catalog *catalog = atd_live_get(registry->live);
     size_t count = atd_catalog_entry_count(catalog);
     struct atd_entry *entries = atd_arena_alloc_array(arena, count, sizeof(*entries));
+    size_t shown = 0;
     int rc = entries ? 0 : atd_registry_no_memory(err);
 
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = atd_registry_copy_entry(atd_catalog_entry_at(catalog, i), arena, &entries[i], err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const struct atd_catalog_entry *row = atd_catalog_entry_at(catalog, i);
+
+        if (!atd_catalog_is_superseded(catalog, row))
+            rc = atd_registry_copy_entry(row, arena, &entries[shown++], err);
+    }
     atd_catalog_unref(catalog);
     if (rc)
         return rc;
     *ret_entries = entries;
-    *ret_count = count;
+    *ret_count = shown;
     return 0;
 }
 

@@ -80,7 +80,8 @@ struct atd_entry {
     struct atd_bytes metadata; /* msgpack (entry.h); ptr NULL: none */
 };
 
-/* All of them, sorted by file name of the CID. Errors: ENOMEM (also when `arena` is full). */
+/* All but former states of a dataset (those are found by CID and by label); sorted by CID. Errors:
+ * ENOMEM (also when `arena` is full). */
 int atd_registry_list_entries(struct atd_registry *registry, struct atd_arena *arena,
                               const struct atd_entry **ret_entries, size_t *ret_count,
                               struct atd_error *err) ATD_MUST_USE;
