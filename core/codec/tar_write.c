@@ -94,6 +94,6 @@ void atd_tar_write_end(uint64_t size_bytes, struct atd_buf *out)
 {
     uint64_t end = size_bytes + 2 * (uint64_t)BLOCK_BYTES;
 
-    end += -end % ATD_TAR_RECORD_BYTES;
+    end += (ATD_TAR_RECORD_BYTES - end % ATD_TAR_RECORD_BYTES) % ATD_TAR_RECORD_BYTES;
     atd_buf_append_zeros(out, (size_t)(end - size_bytes));
 }
