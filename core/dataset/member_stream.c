@@ -28,15 +28,17 @@ struct atd_member_stream {
     struct atd_tar_walk *walk;
     struct atd_unpacker *unpacker; /* NULL: a plain tar, or nothing is known yet */
     bool is_begun;
-    bool is_at_end;        /* of the shard's bytes */
-    struct atd_bytes rest; /* of the packed bytes in hand */
-    struct atd_buf buffer; /* the tar's bytes [base, base + buffer.len) */
+    bool is_at_end;           /* of the shard's bytes */
+    struct atd_error end_why; /* why it ends there; code 0: it is the end */
+    struct atd_bytes rest;    /* of the packed bytes in hand */
+    struct atd_buf buffer;    /* the tar's bytes [base, base + buffer.len) */
     uint64_t base;
     struct atd_buf names;
     struct waiting *waiting;
     size_t waiting_count;
     size_t waiting_cap;
     size_t waiting_at;
+    struct atd_error why; /* what the walker found wrong, behind those that wait; code 0: nothing */
 };
 
 static int no_memory(struct atd_error *err)
@@ -134,18 +136,10 @@ static int take_packed(struct atd_member_stream *members, struct atd_error *err)
     return rc;
 }
 
-/* Adds some of the tar's next bytes to the buffer, and drops what lies before `keep`. */
-static int pull(struct atd_member_stream *members, uint64_t keep, struct atd_error *err)
+static int take_more(struct atd_member_stream *members, struct atd_error *err)
 {
-    uint64_t end = members->base + members->buffer.len;
-    size_t drop = (size_t)((keep < end ? keep : end) - members->base);
     int rc = 0;
 
-    if (drop > 0) {
-        memmove(members->buffer.ptr, members->buffer.ptr + drop, members->buffer.len - drop);
-        members->buffer.len -= drop;
-        members->base += drop;
-    }
     if (!members->rest.len) {
         rc = members->next(members->ctx, &members->rest, err);
         if (rc == 0 && !members->is_begun)
@@ -161,6 +155,29 @@ static int pull(struct atd_member_stream *members, uint64_t keep, struct atd_err
     return atd_buf_finish(&members->buffer, "the shard's bytes", err);
 }
 
+/* Adds some of the tar's next bytes to the buffer, and drops what lies before `keep`. A failure is
+ * an end: what came before it is handed out first, however the bytes were cut. */
+static void pull(struct atd_member_stream *members, uint64_t keep)
+{
+    uint64_t end = members->base + members->buffer.len;
+    size_t drop = (size_t)((keep < end ? keep : end) - members->base);
+
+    if (drop > 0) {
+        memmove(members->buffer.ptr, members->buffer.ptr + drop, members->buffer.len - drop);
+        members->buffer.len -= drop;
+        members->base += drop;
+    }
+    if (take_more(members, &members->end_why) != 0)
+        members->is_at_end = true;
+}
+
+static int tell(const struct atd_error *why, struct atd_error *err)
+{
+    if (why->code && err)
+        *err = *why;
+    return -why->code;
+}
+
 /* ------------------------------------------------------------------ members */
 
 static int hand_out(struct atd_member_stream *members, struct atd_str *ret_name,
@@ -170,13 +187,12 @@ static int hand_out(struct atd_member_stream *members, struct atd_str *ret_name,
     struct atd_str name = {(const char *)members->names.ptr + next->name_at, next->name_len};
 
     while (members->base + members->buffer.len < next->offset + next->size_bytes) {
-        int rc = members->is_at_end ? 0 : pull(members, next->offset, err);
-
-        if (rc == 0 && members->is_at_end)
-            rc = atd_error_set(err, EINVAL, "it ends inside member '" ATD_STR_FMT "'",
-                               ATD_STR_ARG(name));
-        if (rc)
-            return rc;
+        if (members->end_why.code)
+            return tell(&members->end_why, err);
+        if (members->is_at_end)
+            return atd_error_set(err, EINVAL, "it ends inside member '" ATD_STR_FMT "'",
+                                 ATD_STR_ARG(name));
+        pull(members, next->offset);
     }
     members->waiting_at++;
     *ret_name = name;
@@ -192,11 +208,9 @@ static int check_end(const struct atd_member_stream *members, struct atd_error *
     enum atd_tar_end end =
         atd_tar_walk_end(members->walk, members->base + members->buffer.len, &why);
 
-    if (end == ATD_TAR_COMPLETE || end == ATD_TAR_NO_END)
-        return 0;
-    if (err)
-        *err = why;
-    return -why.code;
+    if (members->end_why.code)
+        return tell(&members->end_why, err);
+    return end == ATD_TAR_COMPLETE || end == ATD_TAR_NO_END ? 0 : tell(&why, err);
 }
 
 /* Has the walker look at more of the tar. *ret_ended: there are no more members. */
@@ -204,19 +218,20 @@ static int walk_on(struct atd_member_stream *members, bool *ret_ended, struct at
 {
     uint64_t want = atd_tar_walk_next_offset(members->walk);
     struct atd_bytes here;
-    int rc = 0;
 
     members->waiting_count = members->waiting_at = 0;
     atd_buf_clear(&members->names);
     *ret_ended = want == UINT64_MAX;
-    while (rc == 0 && !*ret_ended && !members->is_at_end &&
-           members->base + members->buffer.len <= want)
-        rc = pull(members, want, err);
-    if (rc || *ret_ended)
-        return rc;
+    if (*ret_ended)
+        return 0;
+    while (!members->is_at_end && members->base + members->buffer.len <= want)
+        pull(members, want);
     here = atd_buf_bytes(&members->buffer);
-    if (members->base + here.len > want)
-        return atd_tar_walk_feed(members->walk, members->base, here, err);
+    if (members->base + here.len > want) {
+        /* The members before the fault come first, however the bytes were cut. */
+        (void)!atd_tar_walk_feed(members->walk, members->base, here, &members->why);
+        return 0;
+    }
     *ret_ended = true;
     return check_end(members, err);
 }
@@ -227,8 +242,11 @@ int atd_member_stream_next(struct atd_member_stream *members, struct atd_str *re
     bool ended = false;
     int rc = 0;
 
-    while (rc == 0 && !ended && members->waiting_at == members->waiting_count)
+    while (rc == 0 && !ended && members->waiting_at == members->waiting_count) {
+        if (members->why.code)
+            return tell(&members->why, err);
         rc = walk_on(members, &ended, err);
+    }
     if (rc)
         return rc;
     if (members->waiting_at < members->waiting_count)

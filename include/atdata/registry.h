@@ -194,8 +194,8 @@ int atd_registry_publish_shard(struct atd_registry *registry, struct atd_str dat
                                struct atd_arena *arena, struct atd_published *ret_published,
                                struct atd_error *err) ATD_MUST_USE;
 
-/* A URL that anybody may GET for `expires_s` seconds. Appended. Blocks on credentials. Errors:
- * ENOTSUP not an s3:// URL; EACCES, EAGAIN no credentials (yet). */
+/* A URL that anybody may GET for `expires_s` seconds. Appended. Never blocks. Errors:
+ * ENOTSUP not an s3:// URL; EACCES no credentials; EAGAIN, retryable, they are being fetched. */
 int atd_registry_sign_url(struct atd_registry *registry, struct atd_str url, unsigned expires_s,
                           struct atd_buf *ret_url, struct atd_error *err) ATD_MUST_USE;
 

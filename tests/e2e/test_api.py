@@ -150,6 +150,9 @@ def test_the_tutorial(world, tmp_path, python):
         [url] = [line.split()[1] for line in said.splitlines() if line.startswith("signed ")]
         with urllib.request.urlopen(url, timeout=20) as reply:
             assert reply.read() == (work / "train-000000.tar").read_bytes()
+        # A URL that anybody may read is read as one, over plain HTTP.
+        signed = Tool(world).documents("url", url, 0)
+        assert [sample["key"] for sample in signed] == [f"{n:08d}" for n in range(40)]
     world.assert_published("tutorial", *sorted(work.glob("train-*.tar")))
     entry = python.everything_of("tutorial")
     assert entry["metadata"]["source"] == "the tutorial"
