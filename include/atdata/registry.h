@@ -7,9 +7,11 @@
  *
  * Threads: every function from any thread, but open and close. Blocks: where a function says so,
  * on the disk or the network, never for ever: a server that does not answer is ETIMEDOUT after
- * `timeout_s`. No function exits, logs, or keeps anything in globals (libcurl, hiredis, OpenSSL and
- * SQLite keep theirs); open reads the environment. All memory that is handed out is in the caller's
- * arena and stays valid when the registry is closed.
+ * `timeout_s`. Who ends the process with a registry open does so with _exit(2): exit handlers of
+ * the libraries underneath must not run beside its threads. No function exits, logs, or keeps
+ * anything in globals (libcurl, hiredis, OpenSSL and SQLite keep theirs); open reads the
+ * environment. All memory that is handed out is in the caller's arena and stays valid when the
+ * registry is closed.
  */
 #ifndef ATDATA_REGISTRY_H
 #define ATDATA_REGISTRY_H

@@ -15,17 +15,24 @@
 #define ALL_SAMPLES 5u
 
 static struct atd_error why;
-#define TRY(call)                                    \
-    do {                                             \
-        if ((call) != 0) {                           \
-            (void)fprintf(stderr, "%s\n", why.text); \
-            exit(1);                                 \
-        }                                            \
-    } while (0)
-
 static struct atd_arena arena = ATD_ARENA_INIT((size_t)1 << 30);
 static struct atd_registry *registry;
 static struct atd_loader_options loading;
+static struct atd_loader *loader;
+
+/* Closed also then: exit handlers must not run beside the registry's threads. */
+static void fail(void)
+{
+    (void)fprintf(stderr, "%s\n", why.text);
+    atd_loader_close(loader);
+    exit(atd_registry_close(registry) ? 1 : 3);
+}
+
+#define TRY(call)        \
+    do {                 \
+        if ((call) != 0) \
+            fail();      \
+    } while (0)
 
 /* ------------------------------------------------------------------ what is read */
 
@@ -64,8 +71,7 @@ static void write_out(struct atd_buf *out)
     atd_buf_clear(out);
 }
 
-static void write_sample(const struct atd_loader *loader, const struct atd_loaded *loaded,
-                         struct atd_buf *out)
+static void write_sample(const struct atd_loaded *loaded, struct atd_buf *out)
 {
     atd_sample_put_map(out, 3);
     put_text(out, "key");
@@ -117,7 +123,7 @@ static void write_batch(const struct atd_batch *batch, struct atd_buf *out)
     write_out(out);
 }
 
-static void read_all(struct atd_loader *loader, size_t batch_size)
+static void read_all(size_t batch_size)
 {
     struct atd_buf out = ATD_BUF_INIT(OUT_BYTES_MAX);
     const struct atd_loaded *loaded = NULL;
@@ -131,11 +137,10 @@ static void read_all(struct atd_loader *loader, size_t batch_size)
         if (batch)
             write_batch(batch, &out);
         else if (loaded)
-            write_sample(loader, loaded, &out);
+            write_sample(loaded, &out);
         else
             break;
     }
-    atd_loader_close(loader);
     atd_buf_release(&out);
 }
 
@@ -289,27 +294,21 @@ static void command_write(char **args)
 
 static void command_samples(char **args)
 {
-    struct atd_loader *loader;
-
     TRY(atd_loader_open(registry, atd_str_from(args[0]), &loading, &loader, &why));
-    read_all(loader, 0);
+    read_all(0);
 }
 
 static void command_batches(char **args)
 {
-    struct atd_loader *loader;
-
     TRY(atd_loader_open(registry, atd_str_from(args[0]), &loading, &loader, &why));
-    read_all(loader, (size_t)atoi(args[1]));
+    read_all((size_t)atoi(args[1]));
 }
 
 static void command_url(char **args)
 {
     struct atd_str url = atd_str_from(args[0]);
-    struct atd_loader *loader;
-
     TRY(atd_loader_open_urls(registry, &url, 1, NULL, &loading, &loader, &why));
-    read_all(loader, (size_t)atoi(args[1]));
+    read_all((size_t)atoi(args[1]));
 }
 
 static void command_resolve(char **args)
@@ -424,6 +423,7 @@ int main(int argc, char **argv)
             continue;
         TRY(atd_registry_open(&options, &registry, &why));
         commands[i].run(argv + at + 1);
+        atd_loader_close(loader);
         atd_arena_release(&arena);
         return atd_registry_close(registry) ? 0 : 3;
     }
