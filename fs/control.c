@@ -190,7 +190,7 @@ static void write_config(struct fs *fs, struct atd_buf *out)
     atd_json_init(&json, out, ATD_JSON_PRETTY);
     atd_json_object_begin(&json);
     atd_json_key(&json, "index");
-    atd_json_text(&json, options->redis ? options->redis->shown : options->index_path);
+    atd_json_text(&json, atd_index_url_shown(&options->index));
     atd_json_key(&json, "data_roots");
     atd_json_array_begin(&json);
     for (size_t i = 0; i < options->data_root_count; i++)

@@ -26,9 +26,22 @@ static const struct {
 } record_names[] = {
     {"schema.json", NODE_SCHEMA_JSON},
     {"schema.py", NODE_SCHEMA_PY},
+    {"schema.jsonschema", NODE_SCHEMA_JSONSCHEMA},
     {"metadata.json", NODE_METADATA},
     {"entry.json", NODE_ENTRY},
 };
+
+/* In schemas/, each behind the stem. */
+static const struct {
+    const char *suffix;
+    enum node_kind kind;
+} schema_forms[] = {
+    {".json", NODE_SCHEMAS_JSON},
+    {".py", NODE_SCHEMAS_PY},
+    {".jsonschema", NODE_SCHEMAS_JSONSCHEMA},
+};
+
+#define SCHEMA_FORMS ATD_ARRAY_LEN(schema_forms)
 
 /* About a millisecond of rendering. */
 #define HEAVY_SHARDS 1000
@@ -278,7 +291,7 @@ static bool record_item(struct fs *fs, const struct view *view, size_t place, st
 {
     enum node_kind kind = record_names[place].kind;
     const struct atd_catalog_schema *schema = view_schema(view);
-    bool is_schema = kind == NODE_SCHEMA_JSON || kind == NODE_SCHEMA_PY;
+    bool is_schema = kind != NODE_METADATA && kind != NODE_ENTRY;
 
     if (!view->entry)
         return empty_record_item(fs, view, place, item);
@@ -369,25 +382,30 @@ static void cid_item(const struct atd_catalog_entry *entry, struct item *item)
     };
 }
 
-/* schemas/NAME@VERSION.json or .py, spelled into `storage`. */
-static struct atd_str schemas_name(const struct atd_catalog_schema *schema, enum node_kind kind,
+/* schemas/NAME@VERSION.json and the other forms, spelled into `storage`. Empty: it is too long
+ * (stems are cut so that ".json" fits). */
+static struct atd_str schemas_name(const struct atd_catalog_schema *schema, size_t form,
                                    struct view_names *storage)
 {
     int len = snprintf(storage->leaf, sizeof(storage->leaf), "%.*s%s", (int)schema->stem.len,
-                       schema->stem.ptr, kind == NODE_SCHEMAS_JSON ? ".json" : ".py");
+                       schema->stem.ptr, schema_forms[form].suffix);
 
-    atd_assert(len > 0 && len <= (int)ATD_FILE_NAME_MAX);
-    return (struct atd_str){storage->leaf, (size_t)len};
+    return (struct atd_str){storage->leaf,
+                            len > 0 && len <= (int)ATD_FILE_NAME_MAX ? (size_t)len : 0};
 }
 
 static bool schemas_item(struct fs *fs, const struct view *view,
-                         const struct atd_catalog_schema *schema, enum node_kind kind,
+                         const struct atd_catalog_schema *schema, size_t form,
                          struct view_names *storage, struct item *item)
 {
+    struct atd_str name = schemas_name(schema, form, storage);
+
+    if (name.len == 0)
+        return false;
     *item = (struct item){
-        .kind = kind,
+        .kind = schema_forms[form].kind,
         .subject = schema->stem,
-        .leaf = schemas_name(schema, kind, storage),
+        .leaf = name,
         .mtime_s = schema->created_at_s,
     };
     return fill_text(fs, view, item);
@@ -442,7 +460,7 @@ static size_t catalog_count(const struct view *view)
     case NODE_DATASETS:
         return atd_catalog_dataset_count(view->catalog);
     case NODE_SCHEMAS:
-        return 2 * atd_catalog_schema_count(view->catalog);
+        return SCHEMA_FORMS * atd_catalog_schema_count(view->catalog);
     case NODE_LABELS:
         return atd_catalog_shown_label_count(view->catalog);
     case NODE_BY_CID:
@@ -468,8 +486,8 @@ static bool catalog_at(struct fs *fs, const struct view *view, size_t place,
         dataset_item(view, atd_catalog_dataset_at(view->catalog, place), ret_item);
         return true;
     case NODE_SCHEMAS:
-        return schemas_item(fs, view, atd_catalog_schema_at(view->catalog, place / 2),
-                            place % 2 ? NODE_SCHEMAS_PY : NODE_SCHEMAS_JSON, storage, ret_item);
+        return schemas_item(fs, view, atd_catalog_schema_at(view->catalog, place / SCHEMA_FORMS),
+                            place % SCHEMA_FORMS, storage, ret_item);
     case NODE_LABELS:
         return label_item(fs, view, atd_catalog_shown_label_at(view->catalog, place), ret_item);
     case NODE_BY_CID:
@@ -499,8 +517,8 @@ static struct atd_str catalog_name(const struct view *view, size_t place,
     case NODE_DATASETS:
         return atd_dataset_file_name(atd_catalog_dataset_at(view->catalog, place));
     case NODE_SCHEMAS:
-        return schemas_name(atd_catalog_schema_at(view->catalog, place / 2),
-                            place % 2 ? NODE_SCHEMAS_PY : NODE_SCHEMAS_JSON, storage);
+        return schemas_name(atd_catalog_schema_at(view->catalog, place / SCHEMA_FORMS),
+                            place % SCHEMA_FORMS, storage);
     case NODE_LABELS:
         return atd_label_file_name(atd_catalog_shown_label_at(view->catalog, place));
     case NODE_BY_CID:
@@ -569,16 +587,16 @@ static bool find_in_root(struct atd_str name, struct item *ret_item)
 static bool find_in_schemas(struct fs *fs, const struct view *view, struct atd_str name,
                             struct view_names *storage, struct item *ret_item)
 {
-    const struct atd_catalog_schema *schema = NULL;
-    enum node_kind kind = NODE_SCHEMAS_JSON;
+    for (size_t i = 0; i < SCHEMA_FORMS; i++) {
+        struct atd_str suffix = atd_str_from(schema_forms[i].suffix);
+        const struct atd_catalog_schema *schema;
 
-    if (atd_str_ends_with(name, ATD_STR(".json"))) {
-        schema = atd_catalog_find_schema(view->catalog, atd_str_head(name, name.len - 5));
-    } else if (atd_str_ends_with(name, ATD_STR(".py"))) {
-        schema = atd_catalog_find_schema(view->catalog, atd_str_head(name, name.len - 3));
-        kind = NODE_SCHEMAS_PY;
+        if (!atd_str_ends_with(name, suffix))
+            continue;
+        schema = atd_catalog_find_schema(view->catalog, atd_str_head(name, name.len - suffix.len));
+        return schema && schemas_item(fs, view, schema, i, storage, ret_item);
     }
-    return schema && schemas_item(fs, view, schema, kind, storage, ret_item);
+    return false;
 }
 
 static bool find_dataset(const struct view *view, struct atd_str name, struct item *ret_item)

@@ -14,10 +14,28 @@ const struct atd_catalog_schema *view_schema(const struct view *view)
                : atd_catalog_schema_at(view->catalog, view->entry->schema);
 }
 
+/* A record in one of its forms, in schemas/ or in a dataset's directory. */
+static int render_schema(const struct atd_catalog_schema *schema, enum node_kind kind,
+                         struct atd_buf *out, struct atd_error *err)
+{
+    switch (kind) {
+    case NODE_SCHEMA_PY:
+    case NODE_SCHEMAS_PY:
+        return render_schema_py(schema, out, err);
+    case NODE_SCHEMA_JSONSCHEMA:
+    case NODE_SCHEMAS_JSONSCHEMA:
+        return render_schema_jsonschema(schema, out, err);
+    default:
+        return render_schema_json(schema, out, err);
+    }
+}
+
 static int render_in_schemas(const struct view *view, enum node_kind kind, struct atd_str leaf,
                              struct atd_buf *out, struct atd_error *err)
 {
-    size_t suffix = kind == NODE_SCHEMAS_JSON ? 5 : 3;
+    size_t suffix = strlen(kind == NODE_SCHEMAS_JSON ? ".json"
+                           : kind == NODE_SCHEMAS_PY ? ".py"
+                                                     : ".jsonschema");
     const struct atd_catalog_schema *schema =
         leaf.len > suffix
             ? atd_catalog_find_schema(view->catalog, atd_str_head(leaf, leaf.len - suffix))
@@ -25,8 +43,7 @@ static int render_in_schemas(const struct view *view, enum node_kind kind, struc
 
     if (!schema)
         return atd_error_set(err, ENOENT, "the schema is not in the index any more");
-    return kind == NODE_SCHEMAS_JSON ? render_schema_json(schema, out, err)
-                                     : render_schema_py(schema, out, err);
+    return render_schema(schema, kind, out, err);
 }
 
 static int render_link(const struct view *view, struct atd_str leaf, struct atd_buf *out,
@@ -59,6 +76,7 @@ int view_render(struct fs *fs, const struct view *view, enum node_kind kind, str
     switch (kind) {
     case NODE_SCHEMAS_JSON:
     case NODE_SCHEMAS_PY:
+    case NODE_SCHEMAS_JSONSCHEMA:
         return render_in_schemas(view, kind, leaf, out, err);
     case NODE_LABEL:
         return render_link(view, leaf, out, err);
@@ -70,10 +88,10 @@ int view_render(struct fs *fs, const struct view *view, enum node_kind kind, str
         return render_entry(view->catalog, view->dataset, view->entry, view->shards, out, err);
     case NODE_SCHEMA_JSON:
     case NODE_SCHEMA_PY:
+    case NODE_SCHEMA_JSONSCHEMA:
         if (!view_schema(view))
             return atd_error_set(err, ENOENT, "the schema is not in the index any more");
-        return kind == NODE_SCHEMA_JSON ? render_schema_json(view_schema(view), out, err)
-                                        : render_schema_py(view_schema(view), out, err);
+        return render_schema(view_schema(view), kind, out, err);
     case NODE_SAMPLES_TEXT:
         return samples_render(view, leaf, out, err);
     default:

@@ -165,6 +165,7 @@ void node_directory(const struct node *node, enum node_kind *ret_kind, struct at
     switch (node->kind) {
     case NODE_SCHEMAS_JSON:
     case NODE_SCHEMAS_PY:
+    case NODE_SCHEMAS_JSONSCHEMA:
         *ret_kind = NODE_SCHEMAS;
         break;
     case NODE_LABEL:

@@ -34,11 +34,13 @@ enum node_kind {
     NODE_CID,         /* by-cid/CID/ */
     NODE_SCHEMA_JSON, /* in a dataset's directory */
     NODE_SCHEMA_PY,
+    NODE_SCHEMA_JSONSCHEMA,
     NODE_METADATA,
     NODE_ENTRY,
     NODE_SHARD,
     NODE_SCHEMAS_JSON, /* in schemas/ */
     NODE_SCHEMAS_PY,
+    NODE_SCHEMAS_JSONSCHEMA,
     NODE_LABEL,        /* a symbolic link in labels/ */
     NODE_CONTROL_FILE, /* in .atdatafs/ */
     NODE_STAGED,       /* a file of staging.h: in a dataset's directory, schemas/, a scratch one */

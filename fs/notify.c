@@ -365,8 +365,8 @@ static const struct atd_catalog_entry *entry_of(struct atd_catalog *catalog, enu
 static void notify_contents(const struct difference *difference, enum node_kind kind,
                             struct atd_str subject)
 {
-    static const char *const records[] = {"schema.json", "schema.py", "metadata.json",
-                                          "entry.json"};
+    static const char *const records[] = {"schema.json", "schema.py", "schema.jsonschema",
+                                          "metadata.json", "entry.json"};
     struct fs *fs = difference->fs;
     fuse_ino_t directory = nodes_number_of_directory(fs->nodes, kind, subject);
     const struct atd_catalog_entry *old = entry_of(difference->before, kind, subject);
@@ -420,10 +420,10 @@ static void notify_in(struct difference *difference, enum node_kind top, struct 
 
 static void notify_schema(struct difference *difference, struct atd_str stem)
 {
-    static const char *const suffixes[] = {".json", ".py"};
+    static const char *const suffixes[] = {".json", ".py", ".jsonschema"};
 
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-        char name[VIEW_NAME_BYTES + 8];
+        char name[VIEW_NAME_BYTES + 16];
         int len = snprintf(name, sizeof(name), "%.*s%s", (int)stem.len, stem.ptr, suffixes[i]);
 
         notify_in(difference, NODE_SCHEMAS, (struct atd_str){name, (size_t)len}, false);

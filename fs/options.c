@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dirs.h"
 
 /* The library's defaults: ~/.atdata/index.db and ~/.atdata/data (ATDATA-FORMATS 2.1, 2.3). */
 #define DEFAULT_INDEX ".atdata/index.db"
@@ -17,28 +18,6 @@
 int options_no_memory(struct atd_error *err)
 {
     return atd_error_set(err, ENOMEM, "out of memory");
-}
-
-int options_make_absolute(const char *path, char **ret_path, struct atd_error *err)
-{
-    char cwd[PATH_MAX];
-    const char *home = getenv("HOME");
-
-    if (path[0] == '~' && path[1] == '/' && home) {
-        if (asprintf(ret_path, "%s/%s", home, path + 2) < 0)
-            return options_no_memory(err);
-        return 0;
-    }
-    if (path[0] == '/') {
-        *ret_path = strdup(path);
-        return *ret_path ? 0 : options_no_memory(err);
-    }
-    if (!getcwd(cwd, sizeof(cwd)))
-        return atd_error_set(err, errno, "the working directory cannot be read: %s",
-                             strerror(errno));
-    if (asprintf(ret_path, "%s/%s", cwd, path) < 0)
-        return options_no_memory(err);
-    return 0;
 }
 
 static int default_index(char **ret_path, struct atd_error *err)
@@ -59,55 +38,10 @@ static int default_index(char **ret_path, struct atd_error *err)
     return 0;
 }
 
-bool options_is_index_url(const char *text)
-{
-    static const char *const schemes[] = {
-        "sqlite:",   "redis:",      "rediss:",         "unix:",
-        "postgres:", "postgresql:", "redis+sentinel:", "rediss+sentinel:"};
-
-    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
-        if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
-            return true;
-    }
-    return false;
-}
-
-static int set_sqlite(struct options *options, const char *path, struct atd_error *err)
-{
-    if (strncmp(path, "//", 2) == 0 && path[2] == '/')
-        path += 2; /* sqlite:///abs/path, as SQLAlchemy writes it */
-    if (!*path)
-        return atd_error_set(err, EINVAL, "the index 'sqlite:' lacks a path");
-    return options_make_absolute(path, &options->index_path, err);
-}
-
-static int set_redis(struct options *options, const char *url, struct atd_error *err)
-{
-    options->redis = calloc(1, sizeof(*options->redis));
-    if (!options->redis)
-        return options_no_memory(err);
-    return atd_redis_url_parse(url, options->redis, err);
-}
-
 static int set_index(struct options *options, const char *url, struct atd_error *err)
 {
-    static const char *const redis[] = {
-        "redis:", "rediss:", "unix:", "redis+sentinel:", "rediss+sentinel:"};
-
     options->index_named = true;
-    if (strncmp(url, "sqlite:", strlen("sqlite:")) == 0)
-        return set_sqlite(options, url + strlen("sqlite:"), err);
-    for (size_t i = 0; i < sizeof(redis) / sizeof(redis[0]); i++) {
-        if (strncmp(url, redis[i], strlen(redis[i])) == 0)
-            return set_redis(options, url, err);
-    }
-    /* Only the scheme is quoted: the rest may hold a password. */
-    return atd_error_set(
-        err, EINVAL,
-        "the index '%.*s:...' is of a kind this version cannot read; use "
-        "redis://HOST/DB, rediss://, unix:///SOCKET, redis+sentinel://HOST,.../MASTER "
-        "or sqlite:PATH",
-        (int)strcspn(url, ":"), url);
+    return atd_index_url_parse(url, &options->index, err);
 }
 
 static int add_root(struct options *options, const char *path, struct atd_error *err)
@@ -118,7 +52,7 @@ static int add_root(struct options *options, const char *path, struct atd_error 
         return atd_error_set(err, E2BIG, "more than %d data roots", ATD_FILE_ROOTS_MAX);
     if (!*path)
         return atd_error_set(err, EINVAL, "option data_root= lacks a directory");
-    rc = options_make_absolute(path, &options->data_roots[options->data_root_count], err);
+    rc = atd_path_absolute(path, &options->data_roots[options->data_root_count], err);
     if (rc == 0)
         options->data_root_count++;
     return rc;
@@ -260,7 +194,7 @@ static int read_option_list(struct options *options, const char *list, struct at
 static int read_argument(struct options *options, const char *argument, bool *ret_has_index,
                          struct atd_error *err)
 {
-    if (!*ret_has_index && !options->mountpoint && options_is_index_url(argument)) {
+    if (!*ret_has_index && !options->mountpoint && atd_is_index_url(argument)) {
         *ret_has_index = true;
         return set_index(options, argument, err);
     }
@@ -268,7 +202,7 @@ static int read_argument(struct options *options, const char *argument, bool *re
         return atd_error_set(err, EINVAL,
                              "'%s' is one argument too many: atdatafs [INDEX-URL] MOUNTPOINT",
                              argument);
-    return options_make_absolute(argument, &options->mountpoint, err);
+    return atd_path_absolute(argument, &options->mountpoint, err);
 }
 
 static int read_arguments(struct options *options, int argc, char **argv, bool *ret_has_index,
@@ -303,9 +237,9 @@ static int read_arguments(struct options *options, int argc, char **argv, bool *
 static int add_default_root(struct options *options, struct atd_error *err)
 {
     atd_auto_free char *root = NULL;
-    const char *slash = strrchr(options->index_path, '/');
+    const char *slash = strrchr(options->index.path, '/');
 
-    if (asprintf(&root, "%.*s/%s", (int)(slash - options->index_path), options->index_path,
+    if (asprintf(&root, "%.*s/%s", (int)(slash - options->index.path), options->index.path,
                  DEFAULT_DATA) < 0)
         return options_no_memory(err);
     return add_root(options, root, err);
@@ -336,10 +270,10 @@ int options_parse(int argc, char **argv, struct options *ret_options, struct atd
         if (rc)
             return atd_error_wrap(err, rc, "ATDATA_INDEX");
     } else if (!has_index) {
-        rc = default_index(&ret_options->index_path, err);
+        rc = default_index(&ret_options->index.path, err);
     }
     /* Beside a SQLite index the default root is always there; data_root= adds to it. */
-    if (rc == 0 && ret_options->index_path)
+    if (rc == 0 && ret_options->index.path)
         rc = add_default_root(ret_options, err);
     if (rc == 0)
         rc = options_complete_remote(ret_options, err);
@@ -350,11 +284,8 @@ int options_parse(int argc, char **argv, struct options *ret_options, struct atd
 
 void options_release(struct options *options)
 {
-    free(options->index_path);
+    atd_index_url_release(&options->index);
     free(options->mountpoint);
-    if (options->redis)
-        explicit_bzero(options->redis, sizeof(*options->redis));
-    free(options->redis);
     free(options->bucket);
     free(options->prefix);
     free(options->endpoint);

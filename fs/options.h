@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 #include "atdata/error.h"
-#include "index/redis_url.h"
+#include "index/index_url.h"
 #include "net/s3_request.h"
 #include "store/file_store.h"
 
@@ -23,11 +23,10 @@
 #define DEFAULT_SCRATCH_BYTES ((uint64_t)1 << 30)
 
 struct options {
-    char *index_path;            /* absolute path of the SQLite file; NULL: Redis */
-    bool index_named;            /* the user named it: it must exist (a mistyped path is no empty
-                                    index) */
-    struct atd_redis_url *redis; /* NULL: SQLite */
-    char *mountpoint;            /* absolute, resolved when it could be */
+    struct atd_index_url index;
+    bool index_named; /* the user named it: it must exist (a mistyped path is no empty
+                         index) */
+    char *mountpoint; /* absolute, resolved when it could be */
     char *data_roots[ATD_FILE_ROOTS_MAX];
     size_t data_root_count;
     bool foreground;
@@ -72,13 +71,8 @@ struct options {
     uint64_t spool_floor_bytes;   /* the state directory's file system keeps so much free */
 };
 
-/* True for text that names an index rather than a directory. */
-bool options_is_index_url(const char *text);
-
 /* Shared by options*.c. */
 int options_no_memory(struct atd_error *err);
-/* A path made absolute against the working directory, which a daemon leaves; "~/" is HOME. */
-int options_make_absolute(const char *path, char **ret_path, struct atd_error *err);
 /* Sets an option of remote shards. False: `name` is none of them. `value` NULL: it had none. */
 bool options_read_remote(struct options *options, const char *name, const char *value, int *ret_rc,
                          struct atd_error *err);

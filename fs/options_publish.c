@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/digest.h"
+#include "dataset/sites.h"
 #include "options.h"
 
 #define DEFAULT_STATE ".local/state/atdatafs"
@@ -55,19 +55,13 @@ bool options_read_publish(struct options *options, const char *name, const char 
     return true;
 }
 
-/* Each index has its own directory: two mounts of one index share it, two indexes never meet. */
 static int add_index(struct options *options, struct atd_error *err)
 {
-    const char *location = options->redis ? options->redis->shown : options->index_path;
-    uint8_t digest[ATD_SHA256_BYTES];
-    char hex[2 * 8 + 1];
-    char *path = NULL;
+    char *path;
+    int rc = atd_state_dir_of(options->state_dir, &options->index, &path, err);
 
-    atd_sha256_of(location, strlen(location), digest);
-    for (size_t i = 0; i < 8; i++)
-        (void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-    if (asprintf(&path, "%s/%s", options->state_dir, hex) < 0)
-        return options_no_memory(err);
+    if (rc)
+        return rc;
     free(options->state_dir);
     options->state_dir = path;
     return 0;

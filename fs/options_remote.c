@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dirs.h"
+#include "dataset/sites.h"
 #include "options.h"
 
 #define DEFAULT_CACHE ".cache/atdatafs"
@@ -35,7 +37,7 @@ int options_take_path(char **ret_path, const char *name, const char *value, stru
         return atd_error_set(err, EINVAL, "option %s= lacks a path", name);
     free(*ret_path);
     *ret_path = NULL;
-    return options_make_absolute(value, ret_path, err);
+    return atd_path_absolute(value, ret_path, err);
 }
 
 /* "512", "64K", "256M", "10G", "2T": powers of 1024. */
@@ -82,27 +84,21 @@ static int take_timeout(struct options *options, const char *value, struct atd_e
 /* s3://BUCKET[/PREFIX] */
 static int take_store(struct options *options, const char *value, struct atd_error *err)
 {
-    const char *bucket = value + strlen("s3://");
-    size_t bucket_len;
-    const char *prefix;
-    size_t prefix_len;
+    char *bucket;
+    char *prefix;
+    int rc = atd_store_name_parse(value, &bucket, &prefix, err);
 
-    if (strncmp(value, "s3://", strlen("s3://")) != 0 || !*bucket || *bucket == '/')
+    if (rc == -EINVAL)
         return atd_error_set(err, EINVAL,
                              "option store= takes s3://BUCKET/PREFIX; the server is named by "
                              "endpoint=URL");
-    bucket_len = strcspn(bucket, "/");
-    prefix = bucket + bucket_len;
-    while (*prefix == '/')
-        prefix++;
-    prefix_len = strlen(prefix);
-    while (prefix_len > 0 && prefix[prefix_len - 1] == '/')
-        prefix_len--;
+    if (rc)
+        return rc;
     free(options->bucket);
     free(options->prefix);
-    options->bucket = strndup(bucket, bucket_len);
-    options->prefix = strndup(prefix, prefix_len);
-    return options->bucket && options->prefix ? 0 : options_no_memory(err);
+    options->bucket = bucket;
+    options->prefix = prefix;
+    return 0;
 }
 
 static int take_endpoint(struct options *options, const char *value, struct atd_error *err)
@@ -209,9 +205,9 @@ static int default_cache(struct options *options, struct atd_error *err)
 /* The first line of the file. */
 static int read_password(struct options *options, struct atd_error *err)
 {
-    char *password = options->redis->password;
+    char *password = options->index.redis->password;
     atd_auto_fd int fd = open(options->password_file, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, password, sizeof(options->redis->password) - 1);
+    ssize_t got = fd < 0 ? -1 : read(fd, password, sizeof(options->index.redis->password) - 1);
 
     if (got < 0)
         return atd_error_set(err, errno, "password_file '%s': %s", options->password_file,
@@ -238,12 +234,12 @@ int options_complete_remote(struct options *options, struct atd_error *err)
     /* Else nothing says so before the first request, which may be much later. */
     if (rc == 0 && options->ca_file && access(options->ca_file, R_OK) != 0)
         rc = atd_error_set(err, errno, "ca_file '%s': %s", options->ca_file, strerror(errno));
-    if (rc == 0 && options->password_file && !options->redis)
+    if (rc == 0 && options->password_file && !options->index.redis)
         rc = atd_error_set(err, EINVAL, "option password_file= goes with a redis:// index");
     if (rc == 0 && options->password_file)
         rc = read_password(options, err);
-    if (rc == 0 && options->redis)
-        rc = atd_redis_url_add_secrets(options->redis, getenv, err);
+    if (rc == 0 && options->index.redis)
+        rc = atd_redis_url_add_secrets(options->index.redis, getenv, err);
     if (rc == 0 && options->unsigned_requests && (options->env_file || options->profile))
         rc = atd_error_set(err, EINVAL,
                            "option unsigned does without credentials: leave out env_file= and "

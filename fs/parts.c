@@ -8,7 +8,6 @@
 
 #include "base/cleanup.h"
 #include "base/digest.h"
-#include "index/redis.h"
 
 /* Of the digest of an index's URL: the name of its snapshot. */
 #define SNAPSHOT_NAME_BYTES 8u
@@ -20,11 +19,10 @@ static int make_index(struct parts *parts, bool may_be_missing, struct atd_error
 {
     const struct options *options = parts->options;
 
-    if (options->redis)
-        return atd_index_redis_open(options->redis, options->ca_file, &parts->index, err);
-    if (options->index_named && !may_be_missing && access(options->index_path, F_OK) != 0)
-        return atd_error_set(err, errno, "index '%s': %s", options->index_path, strerror(errno));
-    return atd_index_sqlite_open(options->index_path, &parts->index, err);
+    if (options->index.path && options->index_named && !may_be_missing &&
+        access(options->index.path, F_OK) != 0)
+        return atd_error_set(err, errno, "index '%s': %s", options->index.path, strerror(errno));
+    return atd_index_url_open(&options->index, options->ca_file, &parts->index, err);
 }
 
 /* Where the index's snapshot lies; NULL: there is none. A SQLite file is its own. */
@@ -37,7 +35,7 @@ static int find_snapshot(struct parts *parts, enum parts_use use, char **ret_pat
     char hex[2 * SNAPSHOT_NAME_BYTES + 1];
 
     *ret_path = NULL;
-    if (use != PARTS_MOUNT || !parts->options->redis || !cache)
+    if (use != PARTS_MOUNT || !parts->options->index.redis || !cache)
         return 0;
     atd_sha256_of(location, strlen(location), digest);
     for (size_t i = 0; i < SNAPSHOT_NAME_BYTES; i++)

@@ -10,8 +10,7 @@
 
 struct publish_parts {
     struct atd_index_writer *writer;
-    struct atd_store *disk; /* NULL: shards go to the object store */
-    char *prefix_url;
+    struct atd_new_place place;
     struct atd_publisher *publisher;
 };
 

@@ -347,8 +347,8 @@ void publishing_write_status(struct fs *fs, struct atd_json_writer *json)
     atd_json_put_text(json, "state", why.code ? "off" : "ready");
     if (why.code)
         atd_json_put_text(json, "reason", why.text);
-    if (publishing && publishing->parts.prefix_url)
-        atd_json_put_text(json, "store", publishing->parts.prefix_url);
+    if (publishing && publishing->parts.place.prefix_url)
+        atd_json_put_text(json, "store", publishing->parts.place.prefix_url);
     atd_json_key(json, "under_way");
     atd_json_uint(json, stats.under_way);
 #define X(name, help)          \

@@ -1,6 +1,5 @@
 #include "remote.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,55 +7,17 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "net/http.h"
 #include "store/object_table.h"
-#include "store/stores.h"
-
-#define HTTP_THREADS 2u
-#define STOP_MS 5000u
-#define LOCATE_TIMEOUT_S 8u
 
 struct remote {
     const struct options *options;
     struct atd_cache_stats stats;
-    struct atd_http_engine *engine;
-    struct atd_credentials *credentials; /* NULL: requests are not signed */
-    struct atd_store *s3;
-    struct atd_store *http;
+    struct atd_sites sites;
     struct atd_object_table *table;
     struct atd_cache_dir *dir; /* NULL: memory only */
     struct atd_reader *reader;
-    char *endpoint; /* for people and for the table; "aws" */
-    char *wide_prefix;
     struct atd_error cache_why; /* why there is no cache directory */
 };
-
-static int start_s3(struct remote *remote, struct atd_error *err)
-{
-    const struct options *options = remote->options;
-    struct atd_s3_options s3 = {
-        .endpoint = options->endpoint, .region = options->region, .style = options->style};
-    const struct atd_credentials_options credentials = {
-        .env_file = options->env_file, .profile = options->profile, .ca_file = options->ca_file};
-    int rc = 0;
-
-    if (!options->unsigned_requests) {
-        rc = atd_credentials_new(&credentials, &remote->credentials, err);
-        if (rc)
-            return rc;
-        if (!s3.endpoint)
-            s3.endpoint = atd_credentials_endpoint(remote->credentials);
-        if (!s3.region)
-            s3.region = atd_credentials_region(remote->credentials);
-    }
-    s3.credentials = remote->credentials;
-    remote->endpoint = strdup(s3.endpoint ? s3.endpoint : "aws");
-    if (!remote->endpoint ||
-        (options->bucket && asprintf(&remote->wide_prefix, "s3://%s/%s%s", options->bucket,
-                                     options->prefix, options->prefix[0] ? "/" : "") < 0))
-        return atd_error_set(err, ENOMEM, "out of memory");
-    return atd_store_s3_new(remote->engine, &s3, &remote->s3, err);
-}
 
 /* Opens the cache directory and the object table in it. */
 static int start_cache(struct remote *remote, struct atd_error *err)
@@ -96,7 +57,7 @@ static int start_reader(struct remote *remote,
         .memory_bytes = remote->options->memory_bytes,
         .timeout_ms = remote->options->timeout_s * 1000,
         .stats = &remote->stats,
-        .scope = remote->endpoint,
+        .scope = remote->sites.endpoint,
         .local_changed = local_changed,
         .ctx = ctx,
     };
@@ -104,14 +65,28 @@ static int start_reader(struct remote *remote,
     return atd_reader_new(&reader, &remote->reader, err);
 }
 
+struct atd_sites_options remote_sites_options(const struct options *options)
+{
+    return (struct atd_sites_options){
+        .bucket = options->bucket,
+        .prefix = options->prefix,
+        .endpoint = options->endpoint,
+        .region = options->region,
+        .env_file = options->env_file,
+        .profile = options->profile,
+        .ca_file = options->ca_file,
+        .style = options->style,
+        .unsigned_requests = options->unsigned_requests,
+        .user_agent = "atdatafs/" ATD_VERSION,
+    };
+}
+
 int remote_start(const struct options *options,
                  void (*local_changed)(void *ctx, struct atd_str url,
                                        const struct atd_object_info *info),
                  void *ctx, struct remote **ret_remote, struct atd_error *err)
 {
-    const struct atd_http_options http = {.threads = HTTP_THREADS,
-                                          .ca_file = options->ca_file,
-                                          .user_agent = "atdatafs/" ATD_VERSION};
+    const struct atd_sites_options sites = remote_sites_options(options);
     struct remote *remote = calloc(1, sizeof(*remote));
     int rc;
 
@@ -119,13 +94,7 @@ int remote_start(const struct options *options,
         return atd_error_set(err, ENOMEM, "out of memory");
     remote->options = options;
     *ret_remote = remote; /* whatever fails, the caller stops and frees it */
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        return atd_error_set(err, EIO, "libcurl does not start");
-    rc = atd_http_start(&http, &remote->engine, err);
-    if (rc == 0)
-        rc = start_s3(remote, err);
-    if (rc == 0)
-        rc = atd_store_http_new(remote->engine, NULL, &remote->http, err);
+    rc = atd_sites_start(&remote->sites, &sites, err);
     if (rc == 0)
         rc = start_cache(remote, err);
     if (rc == 0)
@@ -138,8 +107,8 @@ bool remote_stop(struct remote *remote)
     if (remote && remote->dir)
         atd_cache_dir_interrupt(remote->dir); /* a verification must not hold the reader up */
     /* The reader cancels its reads first; the engine ends what is left. */
-    return !remote || ((!remote->reader || atd_reader_stop(remote->reader)) &&
-                       atd_http_stop(remote->engine, STOP_MS));
+    return !remote ||
+           ((!remote->reader || atd_reader_stop(remote->reader)) && atd_sites_stop(&remote->sites));
 }
 
 bool remote_free(struct remote *remote)
@@ -147,15 +116,10 @@ bool remote_free(struct remote *remote)
     if (!remote)
         return true;
     atd_reader_free(remote->reader);
-    if (!atd_cache_dir_close(remote->dir) || !atd_credentials_free(remote->credentials, STOP_MS))
+    if (!atd_cache_dir_close(remote->dir) || !atd_sites_free(&remote->sites))
         return false;
     atd_object_table_close(remote->table);
-    atd_store_free(remote->http);
-    atd_store_free(remote->s3);
-    free(remote->endpoint);
-    free(remote->wide_prefix);
     free(remote);
-    curl_global_cleanup();
     return true;
 }
 
@@ -166,25 +130,12 @@ struct atd_reader *remote_reader(struct remote *remote)
 
 void remote_fill_locator(struct remote *remote, struct atd_locator_options *options)
 {
-    options->s3 = remote->s3;
-    options->http = remote->http;
-    options->table = remote->table;
-    options->s3_scope = remote->endpoint;
-    options->wide_prefix = remote->wide_prefix;
-    /* Who lists is not kept waiting as long as who reads: it is asked again soon. */
-    options->timeout_ms = remote->options->timeout_s < LOCATE_TIMEOUT_S
-                              ? remote->options->timeout_s * 1000
-                              : LOCATE_TIMEOUT_S * 1000;
+    atd_sites_fill_locator(&remote->sites, remote->table, remote->options->timeout_s, options);
 }
 
-struct atd_store *remote_s3(struct remote *remote)
+const struct atd_sites *remote_sites(const struct remote *remote)
 {
-    return remote->s3;
-}
-
-const char *remote_scope(const struct remote *remote)
-{
-    return remote->endpoint;
+    return &remote->sites;
 }
 
 struct atd_object_table *remote_table(struct remote *remote)
@@ -194,7 +145,8 @@ struct atd_object_table *remote_table(struct remote *remote)
 
 const char *remote_credentials(struct remote *remote)
 {
-    return remote->credentials ? atd_credentials_source(remote->credentials) : "none (unsigned)";
+    return remote->sites.credentials ? atd_credentials_source(remote->sites.credentials)
+                                     : "none (unsigned)";
 }
 
 const char *remote_cache_path(const struct remote *remote)
@@ -211,15 +163,15 @@ struct atd_cache_dir *remote_cache_dir(struct remote *remote)
 
 void remote_write_status(struct remote *remote, struct atd_json_writer *json)
 {
-    struct atd_net_stats *net = atd_http_stats(remote->engine);
+    struct atd_net_stats *net = atd_http_stats(remote->sites.engine);
     struct atd_cache_stats *cache = &remote->stats;
     unsigned first_byte_ms;
     uint64_t bytes_per_s;
 
-    atd_store_speed(remote->s3, &first_byte_ms, &bytes_per_s);
+    atd_store_speed(remote->sites.s3, &first_byte_ms, &bytes_per_s);
     atd_json_key(json, "store");
     atd_json_object_begin(json);
-    atd_json_put_text(json, "endpoint", remote->endpoint);
+    atd_json_put_text(json, "endpoint", remote->sites.endpoint);
     atd_json_put_text(json, "credentials", remote_credentials(remote));
     atd_json_put_uint(json, "first_byte_ms", first_byte_ms);
     atd_json_put_uint(json, "bytes_per_second", bytes_per_s);
@@ -259,7 +211,7 @@ static void write_one(struct atd_buf *out, const char *layer, const char *name, 
 
 void remote_write_metrics(struct remote *remote, struct atd_buf *out)
 {
-    struct atd_net_stats *net = atd_http_stats(remote->engine);
+    struct atd_net_stats *net = atd_http_stats(remote->sites.engine);
     struct atd_cache_stats *cache = &remote->stats;
 
 #define X(name, help) write_one(out, "net", #name, help, true, atomic_load(&net->name));

@@ -10,6 +10,7 @@
 #include "cache/reader.h"
 #include "catalog/locator.h"
 #include "codec/json_write.h"
+#include "dataset/sites.h"
 #include "options.h"
 
 struct remote;
@@ -34,9 +35,9 @@ struct atd_reader *remote_reader(struct remote *remote);
 /* Fills in the stores' part of the locator's options. */
 void remote_fill_locator(struct remote *remote, struct atd_locator_options *options);
 
-/* What publishing takes: the store of s3:// objects, its name in the object table, the table. */
-struct atd_store *remote_s3(struct remote *remote);
-const char *remote_scope(const struct remote *remote);
+/* What publishing takes. */
+struct atd_sites_options remote_sites_options(const struct options *options);
+const struct atd_sites *remote_sites(const struct remote *remote);
 struct atd_object_table *remote_table(struct remote *remote);
 
 /* Where the credentials come from, for people. Never blocks. */

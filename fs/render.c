@@ -29,8 +29,11 @@ int render_schema_json(const struct atd_catalog_schema *schema, struct atd_buf *
     return atd_schema_pretty(schema->json, atd_buf_str(&ref), out, err);
 }
 
-int render_schema_py(const struct atd_catalog_schema *schema, struct atd_buf *out,
-                     struct atd_error *err)
+/* One of the renderings that take a record decoded. */
+static int render_decoded(const struct atd_catalog_schema *schema, const char *file_name,
+                          void (*render)(const struct atd_schema *schema, struct atd_str ref,
+                                         struct atd_buf *out),
+                          struct atd_buf *out, struct atd_error *err)
 {
     atd_auto_buf struct atd_buf ref = ATD_BUF_INIT(4 * (size_t)ATD_NAME_BYTES_MAX);
     atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(8 * (size_t)ATD_SCHEMA_BYTES_MAX);
@@ -40,8 +43,20 @@ int render_schema_py(const struct atd_catalog_schema *schema, struct atd_buf *ou
     if (rc)
         return rc;
     append_ref(schema, &ref);
-    atd_schema_python(decoded, atd_buf_str(&ref), out);
-    return atd_buf_finish(out, "schema.py", err);
+    render(decoded, atd_buf_str(&ref), out);
+    return atd_buf_finish(out, file_name, err);
+}
+
+int render_schema_py(const struct atd_catalog_schema *schema, struct atd_buf *out,
+                     struct atd_error *err)
+{
+    return render_decoded(schema, "schema.py", atd_schema_python, out, err);
+}
+
+int render_schema_jsonschema(const struct atd_catalog_schema *schema, struct atd_buf *out,
+                             struct atd_error *err)
+{
+    return render_decoded(schema, "schema.jsonschema", atd_schema_jsonschema, out, err);
 }
 
 int render_metadata(const struct atd_catalog_entry *entry, struct atd_buf *out,

@@ -12,6 +12,9 @@
 /* schema.json: the record as registered, with "$ref" as get_schema() adds it. */
 int render_schema_json(const struct atd_catalog_schema *schema, struct atd_buf *out,
                        struct atd_error *err);
+/* schema.jsonschema */
+int render_schema_jsonschema(const struct atd_catalog_schema *schema, struct atd_buf *out,
+                             struct atd_error *err) ATD_MUST_USE;
 /* schema.py */
 int render_schema_py(const struct atd_catalog_schema *schema, struct atd_buf *out,
                      struct atd_error *err);

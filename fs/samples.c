@@ -18,7 +18,7 @@ int samples_start(struct fs *fs, struct samples **ret_samples, struct atd_error 
 {
     const struct atd_members_cache_options options = {
         .dir = remote_cache_path(fs->remote),
-        .scope = remote_scope(fs->remote),
+        .scope = remote_sites(fs->remote)->endpoint,
         .files = fs->store,
         .memory_bytes = MEMBERS_BYTES_MAX,
         .timeout_ms = fs->options->timeout_s * 1000,

@@ -1,19 +1,21 @@
 #include "base/lock.h"
 
+#include <stdint.h>
 #include <time.h>
 
 #include "base/check.h"
 
 #ifdef ATD_PARANOID
 /* Bit r: this thread holds a lock of rank r. */
-static _Thread_local unsigned held_ranks;
+static _Thread_local uint64_t held_ranks;
+_Static_assert(ATD_RANK_COUNT <= 64, "a bit for each rank");
 #endif
 
 static void note_taken(const struct atd_lock *lock)
 {
 #ifdef ATD_PARANOID
     atd_assert((held_ranks >> lock->rank) == 0);
-    held_ranks |= 1u << lock->rank;
+    held_ranks |= UINT64_C(1) << lock->rank;
 #else
     (void)lock;
 #endif
@@ -22,8 +24,8 @@ static void note_taken(const struct atd_lock *lock)
 static void note_given(const struct atd_lock *lock)
 {
 #ifdef ATD_PARANOID
-    atd_assert(held_ranks & (1u << lock->rank));
-    held_ranks &= ~(1u << lock->rank);
+    atd_assert(held_ranks & (UINT64_C(1) << lock->rank));
+    held_ranks &= ~(UINT64_C(1) << lock->rank);
 #else
     (void)lock;
 #endif

@@ -12,6 +12,7 @@
 
 /* Lowest first: what is taken first. Name the structure whose fields the lock guards. */
 enum atd_lock_rank {
+    ATD_RANK_ANSWER,      /* dataset/registry: one answer that a thread waits for */
     ATD_RANK_PUBLISHING,  /* fs/publishing: what waits for its time; commands/publish: verdicts */
     ATD_RANK_UNLINKED,    /* fs/unlinked: shards whose grace is not over */
     ATD_RANK_INDEX,       /* index/memory: its records */
@@ -31,6 +32,7 @@ enum atd_lock_rank {
     ATD_RANK_MEMBERS,     /* dataset/members: its table; what is being fetched */
     ATD_RANK_READER,      /* cache/reader: its table of objects */
     ATD_RANK_OBJECT,      /* cache/reader: one object's flights, waiters and cursors */
+    ATD_RANK_READ_AHEAD,  /* dataset/shard_stream: parts that are read ahead */
     ATD_RANK_BUDGET,      /* cache/budget: memory and who waits for it */
     ATD_RANK_TICKER,      /* cache/ticker: who has a deadline */
     ATD_RANK_CACHE,       /* cache/cache_dir: its table of files */

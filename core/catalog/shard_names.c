@@ -15,8 +15,8 @@
 #define EXTENSION_MAX 16
 
 /* The names a dataset's directory has already (DESIGN 2). */
-static const char *const taken_names[] = {"schema.json", "schema.py", "metadata.json", "entry.json",
-                                          "samples"};
+static const char *const taken_names[] = {"schema.json",   "schema.py",  "schema.jsonschema",
+                                          "metadata.json", "entry.json", "samples"};
 
 static int compare_last(const void *a, const void *b, void *ctx)
 {

@@ -123,6 +123,23 @@ int atd_edit_set_mtime(struct atd_editor *editor, struct atd_str name, struct at
 
 /* ------------------------------------------------------------------ the rest of a dataset */
 
+struct atd_edit_insertion {
+    struct atd_str schema_ref;
+    const struct atd_str *urls; /* as they will stand in data_urls */
+    size_t url_count;
+    struct atd_bytes metadata; /* ptr NULL: none; that of an entry with the same CID stays */
+};
+
+/*
+ * Makes `name` mean an entry of these URLs; what it meant before is superseded. No record is kept
+ * of the shards, and nobody looks whether they are there. Errors: ENOENT the schema is not in this
+ * index; EINVAL no URLs, a reference that is none, metadata that is no map; EEXIST as
+ * atd_edit_add_shard.
+ */
+int atd_edit_insert(struct atd_editor *editor, struct atd_str name,
+                    const struct atd_edit_insertion *insertion, struct atd_cid *ret_cid,
+                    struct atd_error *err) ATD_MUST_USE;
+
 /* The user's metadata (msgpack of a map, as atd_metadata_from_json makes it). Errors: ENOENT. */
 int atd_edit_set_metadata(struct atd_editor *editor, struct atd_str name, struct atd_bytes user,
                           struct atd_error *err) ATD_MUST_USE;

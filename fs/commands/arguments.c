@@ -135,7 +135,7 @@ static bool read_own(const struct command_usage *usage, int argc, char **argv, i
 static int take_index(char *value, char **index, struct atd_error *err)
 {
     /* Not quoted: it may hold a password. */
-    if (!options_is_index_url(value))
+    if (!atd_is_index_url(value))
         return atd_error_set(err, EINVAL,
                              "-i takes redis://HOST/DB, rediss://, unix:///SOCKET, "
                              "redis+sentinel://HOST,.../MASTER or sqlite:PATH");

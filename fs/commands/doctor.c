@@ -168,7 +168,7 @@ static int run(const struct options *options, const struct arguments *arguments)
     }
     atd_log_open("atdatafs", 0, ATD_LOG_ERROR);
     doctor->options = options;
-    if (options->redis)
+    if (options->index.redis)
         doctor_look_at_redis(doctor);
     doctor_look_at_index(doctor);
     doctor_look_at_store(doctor);

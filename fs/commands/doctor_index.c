@@ -51,7 +51,7 @@ static void look_at_coherence(struct doctor *doctor, struct atd_index *index)
 
 static void look_at_file(struct doctor *doctor)
 {
-    const char *path = doctor->options->index_path;
+    const char *path = doctor->options->index.path;
     struct statfs fs;
     unsigned type;
 
@@ -74,15 +74,15 @@ static bool is_missing(struct doctor *doctor)
 {
     const struct options *options = doctor->options;
 
-    if (options->redis || access(options->index_path, F_OK) == 0)
+    if (options->index.redis || access(options->index.path, F_OK) == 0)
         return false;
     if (options->index_named)
         doctor_advise(
-            doctor_say(doctor, "index", CHECK_PROBLEM, "'%s' does not exist", options->index_path),
+            doctor_say(doctor, "index", CHECK_PROBLEM, "'%s' does not exist", options->index.path),
             "correct the path; the first atdatafs publish makes a new one");
     else
         doctor_advise(doctor_say(doctor, "index", CHECK_OK, "'%s' does not exist yet: it is empty",
-                                 options->index_path),
+                                 options->index.path),
                       "the first publish makes it; a team's index is named with -i redis://HOST/0");
     return true;
 }
@@ -98,15 +98,14 @@ void doctor_look_at_index(struct doctor *doctor)
 
     /* What is wrong with the server was said. */
     if (is_missing(doctor) ||
-        (options->redis && doctor->count > 0 && doctor->checks[0].state == CHECK_PROBLEM))
+        (options->index.redis && doctor->count > 0 && doctor->checks[0].state == CHECK_PROBLEM))
         return;
-    rc = options->redis ? atd_index_redis_open(options->redis, options->ca_file, &index, &why)
-                        : atd_index_sqlite_open(options->index_path, &index, &why);
+    rc = atd_index_url_open(&options->index, options->ca_file, &index, &why);
     if (rc == 0)
         rc = atd_catalog_load(index, 1, &catalog, &why);
     if (rc == 0) {
         look_at_catalog(doctor, catalog, atd_clock_monotonic_ms() - start_ms);
-        if (options->redis)
+        if (options->index.redis)
             look_at_coherence(doctor, index);
         else
             look_at_file(doctor);

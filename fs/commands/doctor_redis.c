@@ -194,7 +194,7 @@ static void say_unreachable(struct doctor *doctor, const struct atd_error *why)
     case ENOENT:
         doctor_advise(check,
                       "start the server, or correct the index's URL: nothing listens at '%s'",
-                      doctor->options->redis->shown);
+                      doctor->options->index.redis->shown);
         break;
     case ETIMEDOUT:
         doctor_advise(check, "look for a firewall between here and there, and whether the server "
@@ -233,7 +233,7 @@ static void say_refused(struct doctor *doctor, const struct atd_error *why)
 
 void doctor_look_at_redis(struct doctor *doctor)
 {
-    struct atd_redis_url *url = doctor->options->redis;
+    struct atd_redis_url *url = doctor->options->index.redis;
     struct atd_redis_link *link = NULL;
     struct atd_error why = ATD_ERROR_INIT;
     unsigned round_trip_us = 0;

@@ -95,7 +95,7 @@ static void look_at_region(struct doctor *doctor, struct remote *remote)
     const struct options *options = doctor->options;
     char region[ATD_REGION_MAX + 1];
 
-    if (!atd_store_s3_region(remote_s3(remote), atd_str_from(options->bucket), region) ||
+    if (!atd_store_s3_region(remote_sites(remote)->s3, atd_str_from(options->bucket), region) ||
         (options->region && strcmp(options->region, region) == 0))
         return;
     doctor_advise(
@@ -111,7 +111,7 @@ static bool look_at_bucket(struct doctor *doctor, struct remote *remote, const c
     struct atd_error why = ATD_ERROR_INIT;
     size_t count = 0;
     bool more = false;
-    int rc = atd_store_list(remote_s3(remote), atd_str_from(url), ATD_STR(""), TIMEOUT_MS,
+    int rc = atd_store_list(remote_sites(remote)->s3, atd_str_from(url), ATD_STR(""), TIMEOUT_MS,
                             on_listed, &count, &more, &why);
 
     look_at_region(doctor, remote);
@@ -138,8 +138,8 @@ static void look_at_writing(struct doctor *doctor, struct remote *remote, const 
     if (getrandom(&random, sizeof(random), 0) != sizeof(random))
         random = (uint64_t)time(NULL);
     (void)snprintf(name, sizeof(name), ".atdatafs-probe-%016llx", (unsigned long long)random);
-    if (atd_store_guards(remote_s3(remote), atd_str_from(url), atd_str_from(name), TIMEOUT_MS,
-                         &guards, &why) != 0)
+    if (atd_store_guards(remote_sites(remote)->s3, atd_str_from(url), atd_str_from(name),
+                         TIMEOUT_MS, &guards, &why) != 0)
         say_refused(doctor, "conditional writes", url, &why);
     else if (guards)
         (void)doctor_say(doctor, "conditional writes", CHECK_OK,
@@ -156,7 +156,7 @@ static void look_at_s3(struct doctor *doctor, struct remote *remote)
     const struct options *options = doctor->options;
     atd_auto_free char *url = NULL;
 
-    if (!look_at_endpoint(doctor, remote_scope(remote)))
+    if (!look_at_endpoint(doctor, remote_sites(remote)->endpoint))
         return;
     if (asprintf(&url, "s3://%s/%s%s", options->bucket, options->prefix,
                  options->prefix[0] ? "/" : "") < 0) {
@@ -175,13 +175,13 @@ void doctor_look_at_store(struct doctor *doctor)
     struct atd_error why = ATD_ERROR_INIT;
 
     if (!options.bucket) {
-        struct check *check = options.redis
+        struct check *check = options.index.redis
                                   ? doctor_say(doctor, "store", CHECK_WARNING,
                                                "no store is named: nothing can be published")
                                   : doctor_say(doctor, "store", CHECK_OK, "shards lie in '%s'",
                                                options.data_roots[options.data_root_count - 1]);
 
-        if (options.redis)
+        if (options.index.redis)
             doctor_advise(check, "give -o store=s3://BUCKET/PREFIX");
         return;
     }

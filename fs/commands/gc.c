@@ -124,7 +124,8 @@ static void delete_one(void *ctx, size_t item)
     } else {
         if (!gc->is_disk)
             atd_object_table_drop(remote_table(gc->parts->remote),
-                                  atd_str_from(remote_scope(gc->parts->remote)), gc_url(object));
+                                  atd_str_from(remote_sites(gc->parts->remote)->endpoint),
+                                  gc_url(object));
         rc = atd_store_delete(gc->store, gc_url(object), gc->timeout_ms, &why);
     }
     if (rc)
@@ -326,11 +327,11 @@ static int choose_store(struct gc *gc, struct atd_store **ret_disk, struct atd_e
     int rc = 0;
 
     if (options->bucket) {
-        gc->store = remote_s3(gc->parts->remote);
+        gc->store = remote_sites(gc->parts->remote)->s3;
         if (asprintf(&gc->prefix_url, "s3://%s/%s%s", options->bucket, options->prefix,
                      options->prefix[0] ? "/" : "") < 0)
             gc->prefix_url = NULL;
-    } else if (options->index_path) {
+    } else if (options->index.path) {
         gc->is_disk = true;
         rc = atd_store_file_new(gc->parts->files, ret_disk, err);
         gc->store = *ret_disk;

@@ -93,8 +93,8 @@ static int pin_one(struct warm *warm, const char *word, const struct atd_shard_l
         if (!shard->store || shard->error_code)
             continue;
         atd_shard_info(shard, &info);
-        rc = atd_cache_pin_of(remote_scope(warm->parts.remote), shard->url, &info, &pins[kept++],
-                              err);
+        rc = atd_cache_pin_of(remote_sites(warm->parts.remote)->endpoint, shard->url, &info,
+                              &pins[kept++], err);
     }
     return rc ? rc
               : atd_cache_pins_put(remote_cache_dir(warm->parts.remote), atd_str_from(word), pins,

@@ -60,7 +60,7 @@ static void learn_place(const struct look *look, const struct atd_shard_url *url
     if (atd_str_equal(url->bucket, resolve->bucket))
         return;
     resolve->bucket = url->bucket;
-    rc = atd_store_stat(remote_s3(look->parts.remote), url->text, PLACE_MS, &info, NULL);
+    rc = atd_store_stat(remote_sites(look->parts.remote)->s3, url->text, PLACE_MS, &info, NULL);
     (void)rc;
 }
 
@@ -93,7 +93,7 @@ static int put_address(const struct look *look, struct atd_str text, struct atd_
     switch (url.scheme) {
     case ATD_URL_S3:
         learn_place(look, &url);
-        rc = presign(remote_s3(look->parts.remote), text, resolve->seconds, out, err);
+        rc = presign(remote_sites(look->parts.remote)->s3, text, resolve->seconds, out, err);
         return rc ? atd_error_wrap(err, rc, "signing '" ATD_STR_FMT "'", ATD_STR_ARG(text)) : 0;
     case ATD_URL_HTTP:
         atd_buf_append_str(out, text);

@@ -64,7 +64,7 @@ static void put_store(const struct look *look, struct atd_json_writer *json)
     if (options->bucket)
         atd_buf_printf(&place, "s3://%s%s%s", options->bucket, options->prefix[0] ? "/" : "",
                        options->prefix);
-    else if (options->index_path)
+    else if (options->index.path)
         atd_buf_append_text(&place, options->data_roots[options->data_root_count - 1]);
     atd_json_key(json, "store");
     atd_json_object_begin(json);
@@ -75,8 +75,8 @@ static void put_store(const struct look *look, struct atd_json_writer *json)
                           "nobody said where new shards go: use -o "
                           "store=s3://BUCKET/PREFIX");
     /* Of no interest where all is on the disk. */
-    if (options->bucket || !options->index_path) {
-        atd_json_put_text(json, "endpoint", remote_scope(look->parts.remote));
+    if (options->bucket || !options->index.path) {
+        atd_json_put_text(json, "endpoint", remote_sites(look->parts.remote)->endpoint);
         atd_json_put_text(json, "credentials", remote_credentials(look->parts.remote));
     }
     atd_json_object_end(json);

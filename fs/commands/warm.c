@@ -196,7 +196,7 @@ static bool is_complete(const struct warm *warm, const struct atd_reader_source 
 {
     size_t len = 0;
     atd_auto_free char *name =
-        atd_cache_scoped_name(remote_scope(warm->parts.remote), source->url, &len);
+        atd_cache_scoped_name(remote_sites(warm->parts.remote)->endpoint, source->url, &len);
     struct atd_cache_file *file;
     bool is_there = false;
 

@@ -111,6 +111,15 @@ int atd_schema_pretty(struct atd_bytes json, struct atd_str ref, struct atd_buf 
  */
 void atd_schema_python(const struct atd_schema *schema, struct atd_str ref, struct atd_buf *out);
 
+/*
+ * Appends a JSON Schema (draft 2020-12) of the record's samples as JSON objects: for readers that
+ * are not Python. "$comment" says how arrays and bytes are rendered; kind, dtype, shape, version
+ * and `ref` stand under "x-atdata-...". Always valid JSON, for any names; what has an unknown kind
+ * is anything. Failures are `out`'s.
+ */
+void atd_schema_jsonschema(const struct atd_schema *schema, struct atd_str ref,
+                           struct atd_buf *out);
+
 ATD_END_DECLS
 
 #endif

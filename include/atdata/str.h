@@ -27,6 +27,12 @@ struct atd_bytes {
 /* A view of a string literal. */
 #define ATD_STR(literal) ((struct atd_str){"" literal, sizeof(literal) - 1})
 
+/* The same as an initializer of what is static. */
+#define ATD_STR_INIT(literal)           \
+    {                                   \
+        "" literal, sizeof(literal) - 1 \
+    }
+
 /* For printf's "%.*s"; the length is cut at 256 bytes, enough for any message. */
 #define ATD_STR_FMT "%.*s"
 #define ATD_STR_ARG(s) (int)((s).len < 256 ? (s).len : 256), (s).ptr ? (s).ptr : ""

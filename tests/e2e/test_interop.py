@@ -77,7 +77,8 @@ def test_every_kind_shows_and_its_shards_are_the_files(written):
         directory = mount / "datasets" / name
         shards = [Path(url).name for url in entry["data_urls"]]
         assert ls(directory) == sorted(
-            ["entry.json", "metadata.json", "samples", "schema.json", "schema.py", *shards]
+            ["entry.json", "metadata.json", "samples"]
+            + ["schema.json", "schema.jsonschema", "schema.py", *shards]
         )
         for url, checksum in entry["metadata"]["checksums"].items():
             assert sha256(directory / Path(url).name) == checksum == sha256(url)
@@ -246,12 +247,16 @@ def test_every_schema_version_shows(module_stack):
 
     assert ls(mount / "schemas") == [
         "Arrays@1.0.0.json",
+        "Arrays@1.0.0.jsonschema",
         "Arrays@1.0.0.py",
         "Scalars@1.0.0.json",
+        "Scalars@1.0.0.jsonschema",
         "Scalars@1.0.0.py",
         "Scalars@1.0.1.json",
+        "Scalars@1.0.1.jsonschema",
         "Scalars@1.0.1.py",
         "Scalars@2.0.0-beta x%2Fy.json",
+        "Scalars@2.0.0-beta x%2Fy.jsonschema",
         "Scalars@2.0.0-beta x%2Fy.py",
     ]
     listed = {record["$ref"]: record for record in peer.list_schemas()}

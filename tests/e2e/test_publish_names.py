@@ -29,6 +29,7 @@ NOBODY_SHARES = [
     "notes.txt.part",
     "entry.json",
     "schema.py",
+    "schema.jsonschema",
     "other.json",
     "shard-{0..1}.tar",
     "back\\slash.tar",

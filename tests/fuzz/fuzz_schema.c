@@ -7,6 +7,7 @@
 #include "atdata/schema.h"
 #include "base/cleanup.h"
 #include "base/utf8.h"
+#include "codec/json_read.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -59,6 +60,21 @@ static void check_module(const struct atd_buf *out)
     }
 }
 
+/* Whatever the record says, its JSON Schema is one JSON document. */
+static void check_jsonschema(const struct atd_schema *schema)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(1 << 27);
+    struct atd_json_reader reader;
+    struct atd_json_token token;
+
+    atd_schema_jsonschema(schema, ATD_STR("\"\\"), &text);
+    require(text.failed == 0);
+    atd_json_reader_init(&reader, atd_buf_str(&text), 0, false);
+    require(atd_json_next(&reader, &token, NULL) == 0 && token.type == ATD_JSON_OBJECT);
+    require(atd_json_skip_rest(&reader, NULL) == 0);
+    require(atd_json_next(&reader, &token, NULL) == 0 && token.type == ATD_JSON_END);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct atd_str ref = {"atdata://local/schema/T\"\n\\@1", 27};
@@ -83,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     atd_schema_python(schema, ref, &twice);
     require(twice.failed == 0);
     check_module(&twice);
+    check_jsonschema(schema);
     atd_buf_clear(&twice);
     require_decode(&once, &arena, &schema);
     atd_schema_encode(schema, &twice);

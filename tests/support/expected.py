@@ -270,6 +270,7 @@ class Index:
         }
         if schema:
             files |= {b"schema.json": schema, b"schema.py": turn_of(schema)}
+            files |= {b"schema.jsonschema": turn_of(schema)}
         shards = [_shard_name(url, root) for url in entry["data_urls"]]
         samples = [b"samples"] if shards else []
         names = sorted([*files, *samples, *(shard.encode() for shard in shards if shard)])
@@ -288,6 +289,8 @@ class Index:
         schemas = {}
         for stem, record in self.schemas.values():
             schemas |= {stem + b".json": record, stem + b".py": turn_of(record)}
+            if len(stem + b".jsonschema") <= 255:
+                schemas |= {stem + b".jsonschema": turn_of(record)}
         found[b"schemas"] = sorted(schemas)
         return found | {b"schemas/" + name: what for name, what in schemas.items()}
 
@@ -305,7 +308,7 @@ def _contents(path):
         data = file.read()
         assert os.fstat(file.fileno()).st_size == len(data), f"{path} has another size"
     assert size == len(data), f"{path} had another size"
-    if path.endswith(b".py"):
+    if path.endswith((b".py", b".jsonschema")):
         return turn_of({"description": data.decode()})
     record = json.loads(data)
     if path.endswith(b"/entry.json"):
@@ -329,7 +332,7 @@ def shown(mount_point, listed=None):
             found[directory] = sorted(os.listdir(top + directory))
             for leaf in found[directory]:
                 path = directory + b"/" + leaf
-                if leaf.endswith((b".json", b".py")):
+                if leaf.endswith((b".json", b".py", b".jsonschema")):
                     found[path] = _contents(top + path)
                 else:
                     os.stat(top + path)

@@ -6,7 +6,7 @@ from bounded import bounded, ls, run, sha256
 
 USUAL = (40, 75_000)  # samples of a shard, bytes of each
 MTIME_NS = 1700000001_500000000
-RECORDS = ["entry.json", "metadata.json", "schema.json", "schema.py"]
+RECORDS = ["entry.json", "metadata.json", "schema.json", "schema.jsonschema", "schema.py"]
 # And in a dataset that has shards; not where things may be deleted.
 SHOWN = [*RECORDS, "samples"]
 

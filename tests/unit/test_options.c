@@ -29,7 +29,7 @@ Test(options, the_default_is_the_librarys_own_index)
     struct atd_error err = ATD_ERROR_INIT;
 
     cr_assert_eq(parse(args, &options, &err), 0, "%s", err.text);
-    cr_assert_str_eq(options.index_path, "/home/u/.atdata/index.db");
+    cr_assert_str_eq(options.index.path, "/home/u/.atdata/index.db");
     cr_assert_str_eq(options.mountpoint, "/mnt");
     cr_assert_eq(options.data_root_count, 1);
     cr_assert_str_eq(options.data_roots[0], "/home/u/.atdata/data");
@@ -52,7 +52,7 @@ Test(options, everything_that_mount_and_fstab_pass)
     struct atd_error err = ATD_ERROR_INIT;
 
     cr_assert_eq(parse(args, &options, &err), 0, "%s", err.text);
-    cr_assert_str_eq(options.index_path, "/srv/i.db");
+    cr_assert_str_eq(options.index.path, "/srv/i.db");
     cr_assert(options.foreground && options.allow_other && options.default_permissions);
     cr_assert_eq(options.uid, 7);
     cr_assert_eq(options.gid, 8);
@@ -71,7 +71,7 @@ Test(options, index_from_the_environment)
 
     (void)setenv("ATDATA_INDEX", "sqlite:///srv/team.db", 1);
     cr_assert_eq(parse(args, &options, NULL), 0);
-    cr_assert_str_eq(options.index_path, "/srv/team.db");
+    cr_assert_str_eq(options.index.path, "/srv/team.db");
     options_release(&options);
 }
 
@@ -117,9 +117,9 @@ Test(options, remote_shards)
     struct atd_error err = ATD_ERROR_INIT;
 
     cr_assert_eq(parse(args, &options, &err), 0, "%s", err.text);
-    cr_assert_null(options.index_path);
-    cr_assert_eq(options.redis->db, 3);
-    cr_assert_null(strstr(options.redis->shown, "secret"));
+    cr_assert_null(options.index.path);
+    cr_assert_eq(options.index.redis->db, 3);
+    cr_assert_null(strstr(options.index.redis->shown, "secret"));
     cr_assert_str_eq(options.bucket, "team");
     cr_assert_str_eq(options.prefix, "data/sets");
     cr_assert_str_eq(options.endpoint, "http://h:9000");
