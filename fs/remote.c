@@ -192,6 +192,11 @@ struct atd_object_table *remote_table(struct remote *remote)
     return remote->table;
 }
 
+const char *remote_credentials(struct remote *remote)
+{
+    return remote->credentials ? atd_credentials_source(remote->credentials) : "none (unsigned)";
+}
+
 const char *remote_cache_path(const struct remote *remote)
 {
     return remote && remote->dir ? remote->options->cache_dir : NULL;
@@ -227,8 +232,7 @@ void remote_write_status(struct remote *remote, struct atd_json_writer *json)
     atd_json_key(json, "store");
     atd_json_object_begin(json);
     put_text(json, "endpoint", remote->endpoint);
-    put_text(json, "credentials",
-             remote->credentials ? atd_credentials_source(remote->credentials) : "none (unsigned)");
+    put_text(json, "credentials", remote_credentials(remote));
     put_uint(json, "first_byte_ms", first_byte_ms);
     put_uint(json, "bytes_per_second", bytes_per_s);
 #define X(name, help) put_uint(json, #name, atomic_load(&net->name));

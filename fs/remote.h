@@ -39,6 +39,9 @@ struct atd_store *remote_s3(struct remote *remote);
 const char *remote_scope(const struct remote *remote);
 struct atd_object_table *remote_table(struct remote *remote);
 
+/* Where the credentials come from, for people. Never blocks. */
+const char *remote_credentials(struct remote *remote);
+
 /* NULL: there is no cache directory. Also for NULL. */
 const char *remote_cache_path(const struct remote *remote);
 

@@ -66,7 +66,7 @@ static void put_time(struct atd_json_writer *json, const char *key, int64_t seco
     atd_json_text(json, text);
 }
 
-static void put_shard(struct atd_json_writer *json, const struct atd_shard *shard)
+void render_shard(const struct atd_shard *shard, struct atd_json_writer *json)
 {
     atd_json_object_begin(json);
     atd_json_key(json, "file");
@@ -196,7 +196,7 @@ int render_entry(struct atd_catalog *catalog, const struct atd_dataset *dataset,
     atd_json_key(&json, "shards");
     atd_json_array_begin(&json);
     for (size_t i = 0; i < atd_shard_list_count(shards); i++)
-        put_shard(&json, atd_shard_list_at(shards, i));
+        render_shard(atd_shard_list_at(shards, i), &json);
     atd_json_array_end(&json);
     atd_json_object_end(&json);
     atd_buf_append_byte(out, '\n');

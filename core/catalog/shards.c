@@ -128,6 +128,19 @@ static bool exists_literally(void *ctx, struct atd_str element)
            atd_file_store_stat(atd_locator_files(locator), url.path, &identity, NULL) == 0;
 }
 
+int atd_catalog_shard_urls(const struct atd_catalog_entry *entry, struct atd_locator *locator,
+                           struct atd_arena *arena, struct atd_str **ret_urls, size_t *ret_count,
+                           struct atd_error *err)
+{
+    struct atd_str *elements;
+    size_t count;
+    int rc = atd_urls_decode(atd_entry_data_urls(entry), arena, &elements, &count, err);
+
+    return rc ? rc
+              : atd_shard_urls_expand(elements, count, ATD_SHARDS_MAX, exists_literally, locator,
+                                      arena, ret_urls, ret_count, err);
+}
+
 /* A copy where it is there. */
 static bool move_text(struct atd_arena *arena, struct atd_str *text)
 {
@@ -175,15 +188,10 @@ static int fill_list(struct atd_shard_list *list, const struct atd_catalog_entry
     atd_auto_arena struct atd_arena scratch = ATD_ARENA_INIT(SHARD_LIST_BYTES_MAX);
     atd_auto_free struct atd_str *names = NULL;
     atd_auto_free struct atd_shard_recorded *recorded = NULL;
-    struct atd_str *elements;
     struct atd_str *urls;
-    size_t element_count;
     size_t count;
-    int rc = atd_urls_decode(atd_entry_data_urls(entry), &scratch, &elements, &element_count, err);
+    int rc = atd_catalog_shard_urls(entry, locator, &scratch, &urls, &count, err);
 
-    if (rc == 0)
-        rc = atd_shard_urls_expand(elements, element_count, ATD_SHARDS_MAX, exists_literally,
-                                   locator, &scratch, &urls, &count, err);
     if (rc)
         return rc;
     list->shards = atd_arena_alloc_array(&list->arena, count, sizeof(*list->shards));

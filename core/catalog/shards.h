@@ -58,6 +58,15 @@ const struct atd_shard *atd_shard_list_find(const struct atd_shard_list *list,
                                             struct atd_str file_name);
 
 /*
+ * The URLs alone: data_urls expanded, in order, in `arena` or the catalog's. Blocks on the disk (a
+ * local element that exists as it stands is no pattern); no store is asked. Errors: EINVAL, E2BIG a
+ * list that cannot be shown; ENOMEM.
+ */
+int atd_catalog_shard_urls(const struct atd_catalog_entry *entry, struct atd_locator *locator,
+                           struct atd_arena *arena, struct atd_str **ret_urls, size_t *ret_count,
+                           struct atd_error *err) ATD_MUST_USE;
+
+/*
  * Looks a shard up among data_urls' elements as a directory would show them, without asking disk or
  * store. *ret_is_listed: `url` is one of the shards. *ret_named: the URL of the shard that is
  * called `file_name`, in `arena`; ptr NULL: none. `url` may be empty. Errors: ENOMEM; E2BIG a list

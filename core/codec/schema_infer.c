@@ -386,6 +386,27 @@ int atd_schema_inferrer_add_member(struct atd_schema_inferrer *inferrer, uint64_
     return rc;
 }
 
+int atd_schema_inferrer_merge(struct atd_schema_inferrer *inferrer,
+                              const struct atd_schema_inferrer *other, struct atd_error *err)
+{
+    uint64_t before = inferrer->samples;
+
+    for (size_t i = 0; i < other->count; i++) {
+        const struct seen_field *from = &other->fields[i];
+        struct seen_field *field;
+        int rc = find_field(inferrer, from->name, i, &field, err);
+
+        if (rc == 0)
+            rc = see(field, before + from->present_before - 1, from->type, err);
+        if (rc < 0)
+            return rc;
+        field->present += from->present - 1; /* see() has counted one of them */
+        field->was_nil = field->was_nil || from->was_nil;
+    }
+    inferrer->samples += other->samples;
+    return 0;
+}
+
 /* ------------------------------------------------------------------ the record */
 
 /* The lists are made from the outermost on; a bare one has no items. */

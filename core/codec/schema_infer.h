@@ -44,6 +44,14 @@ int atd_schema_inferrer_add_member(struct atd_schema_inferrer *inferrer, uint64_
                                    struct atd_str extension, struct atd_error *err) ATD_MUST_USE;
 
 /*
+ * Takes in what another one has seen, as if its samples came after these: for several files.
+ * Errors: as above; the sentence tells of "here", which is in the other's.
+ */
+int atd_schema_inferrer_merge(struct atd_schema_inferrer *inferrer,
+                              const struct atd_schema_inferrer *other,
+                              struct atd_error *err) ATD_MUST_USE;
+
+/*
  * The record: required fields first, each group in the order of first sight; no description. A
  * field that was nil in every sample is an optional str. `name` is a class name (see below). Lives
  * in `arena`. Errors: EINVAL there is no field; ENOMEM.

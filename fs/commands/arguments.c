@@ -9,19 +9,21 @@
 
 /* Of the number that an option takes. */
 #define NUMBER_BASE 10
+#define HELP_COLUMNS 92
 
 /* ------------------------------------------------------------------ help */
 
 void arguments_print_help(const struct command_usage *usage)
 {
-    (void)printf("usage: atdatafs %s", usage->name);
-    if (usage->takes & ARGUMENTS_INDEX)
-        (void)fputs(" [-i INDEX-URL] [-o OPTION,...]", stdout);
-    if (usage->takes & ARGUMENTS_JSON)
-        (void)fputs(" [--json]", stdout);
-    if (usage->takes & ARGUMENTS_QUIET)
-        (void)fputs(" [-q]", stdout);
-    (void)printf("%s%s\n\n%s\n\n", usage->synopsis[0] ? " " : "", usage->synopsis, usage->about);
+    int width = printf("usage: atdatafs %s%s%s%s", usage->name,
+                       usage->takes & ARGUMENTS_INDEX ? " [-i INDEX-URL] [-o OPTION,...]" : "",
+                       usage->takes & ARGUMENTS_JSON ? " [--json]" : "",
+                       usage->takes & ARGUMENTS_QUIET ? " [-q]" : "");
+
+    if (usage->synopsis[0])
+        (void)fputs(width + (int)strlen(usage->synopsis) < HELP_COLUMNS ? " " : "\n           ",
+                    stdout);
+    (void)printf("%s\n\n%s\n\n", usage->synopsis, usage->about);
     if (usage->options)
         (void)fputs(usage->options, stdout);
     if (usage->takes & ARGUMENTS_INDEX)
@@ -273,7 +275,7 @@ int command_end(struct arguments *arguments, struct options *options, int exit_c
 {
     arguments_release(arguments);
     options_release(options);
-    return output_flush(exit_code);
+    return output_end(exit_code);
 }
 
 int command_failed(const struct atd_error *why)

@@ -1,6 +1,7 @@
 #include "output.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +11,25 @@
 #include "base/utf8.h"
 #include "options.h"
 
-bool output_has_colours(void)
+static bool find_colours(void)
 {
     const char *never = getenv("NO_COLOR");
     const char *term = getenv("TERM");
 
     return isatty(STDOUT_FILENO) == 1 && !(never && *never) && term && *term &&
            strcmp(term, "dumb") != 0;
+}
+
+bool output_has_colours(void)
+{
+    static bool is_known;
+    static bool has_colours;
+
+    /* Asked for each text of a document. */
+    if (!is_known)
+        has_colours = find_colours();
+    is_known = true;
+    return has_colours;
 }
 
 /* ------------------------------------------------------------------ characters */
@@ -210,9 +223,12 @@ void output_table_end(struct output_table *table, struct atd_buf *out)
         append_in_style(out, cell.style, colours,
                         (struct atd_str){(const char *)table->cells.ptr + at, cell.len});
         at += cell.len;
-        if (is_last)
+        if (is_last) {
+            while (out->len && out->ptr[out->len - 1] == ' ')
+                out->len--; /* the last cells are empty */
             atd_buf_append_byte(out, '\n');
-        else
+        }
+        if (!is_last)
             append_blanks(out, (table->right[column] ? 0 : filler) + 2);
     }
 }
@@ -267,11 +283,29 @@ int output_print(struct atd_buf *text, struct atd_error *err)
     return rc;
 }
 
-int output_flush(int exit_code)
+/* 0, or why standard output could not be written. */
+static int flush(void)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    return failed_errno ? failed_errno : errno;
+}
+
+int output_flush(int exit_code)
+{
+    int failure = flush();
+
+    if (!failure)
         return exit_code;
-    (void)fprintf(stderr, "atdatafs: cannot write to standard output: %s\n",
-                  strerror(failed_errno ? failed_errno : errno));
+    (void)fprintf(stderr, "atdatafs: cannot write to standard output: %s\n", strerror(failure));
     return exit_code == ATD_EXIT_OK ? ATD_EXIT_FAILED : exit_code;
+}
+
+int output_end(int exit_code)
+{
+    if (flush() == EPIPE && exit_code == ATD_EXIT_OK) {
+        (void)signal(SIGPIPE, SIG_DFL);
+        (void)raise(SIGPIPE);
+    }
+    return output_flush(exit_code);
 }

@@ -25,7 +25,8 @@ enum output_style {
     OUTPUT_BAD,
 };
 
-/* Standard output is a terminal that has colours, and NO_COLOR (no-color.org) is not set. */
+/* Standard output is a terminal that has colours, and NO_COLOR (no-color.org) is not set. Threads:
+ * the main one only, as all of this. */
 bool output_has_colours(void);
 
 /* ------------------------------------------------------------------ text */
@@ -82,5 +83,9 @@ int output_print(struct atd_buf *text, struct atd_error *err) ATD_MUST_USE;
 /* A full disk, a reader that left: what was not told must not look as if it were. Returns
  * `exit_code`, or a failure, which it tells on standard error. */
 int output_flush(int exit_code) ATD_MUST_USE;
+
+/* The same for who was only asked to print: when the reader left (`| head`) and SIGPIPE is ignored,
+ * the process ends by that signal after all, without a word, as other tools do. */
+int output_end(int exit_code) ATD_MUST_USE;
 
 #endif

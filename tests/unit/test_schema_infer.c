@@ -188,6 +188,84 @@ Test(schema_infer, table)
 }
 
 /* Types and optionality do not depend on the order of samples; and each conforms to the result. */
+/* A file of its own for each sample. */
+static int merge_lines(struct atd_schema_inferrer *inferrer, const char *lines,
+                       struct atd_arena *arena, struct atd_error *err)
+{
+    int rc = 0;
+
+    for (const char *line = lines; line && rc == 0; line = strchr(line, '\n')) {
+        struct atd_schema_inferrer *other = atd_schema_inferrer_new();
+        struct atd_sample sample;
+
+        line += *line == '\n';
+        sample = sample_from_json((struct atd_str){line, strcspn(line, "\n")}, arena);
+        rc = atd_schema_inferrer_add(other, &sample, err);
+        if (rc == 0)
+            rc = atd_schema_inferrer_merge(inferrer, other, err);
+        atd_schema_inferrer_free(other);
+    }
+    return rc;
+}
+
+Test(schema_infer, several_files_are_as_one)
+{
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(1 << 16);
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(inferences); i++) {
+        atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(ARENA_BYTES);
+        struct atd_schema_inferrer *inferrer = atd_schema_inferrer_new();
+        struct atd_error err = ATD_ERROR_INIT;
+        int rc = merge_lines(inferrer, inferences[i].samples, &arena, &err);
+
+        if (inferences[i].schema) {
+            struct atd_schema schema;
+
+            cr_assert_eq(rc, 0, "%s: %s", inferences[i].samples, err.text);
+            schema = finish(inferrer, &arena);
+            cr_expect_str_eq(schema_text(&schema, &text), inferences[i].schema, "%s",
+                             inferences[i].samples);
+        } else {
+            cr_assert_eq(rc, -EINVAL, "%s", inferences[i].samples);
+            cr_expect(strstr(err.text, inferences[i].complaint), "%s: %s", inferences[i].samples,
+                      err.text);
+        }
+        atd_schema_inferrer_free(inferrer);
+    }
+}
+
+/* Several samples in the first of two files: what is missing in one of them is optional. */
+Test(schema_infer, files_of_several_samples_count_them_all)
+{
+    static const struct {
+        const char *files[2];
+        const char *schema;
+    } cases[] = {
+        {{"{\"a\": 1}\n{\"a\": 2}", "{\"a\": 3}\n{\"a\": 4}"}, "a:int"},
+        {{"{\"a\": 1, \"b\": 1}\n{\"a\": 2}", "{\"a\": 3, \"b\": 1}"}, "a:int b:int?"},
+        {{"{\"a\": 1}", "{\"a\": 3, \"b\": 1}\n{\"a\": 3, \"b\": 1}"}, "a:int b:int?"},
+        {{"{\"a\": 1, \"b\": 1}\n{\"a\": 2, \"b\": 1}", "{\"a\": 3}"}, "a:int b:int?"},
+    };
+    atd_auto_buf struct atd_buf text = ATD_BUF_INIT(1 << 16);
+
+    for (size_t i = 0; i < ATD_ARRAY_LEN(cases); i++) {
+        atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(ARENA_BYTES);
+        struct atd_schema_inferrer *inferrer = atd_schema_inferrer_new();
+        struct atd_schema schema;
+
+        for (size_t j = 0; j < 2; j++) {
+            struct atd_schema_inferrer *other = atd_schema_inferrer_new();
+
+            cr_assert_eq(add_lines(other, cases[i].files[j], false, &arena, NULL), 0);
+            cr_assert_eq(atd_schema_inferrer_merge(inferrer, other, NULL), 0);
+            atd_schema_inferrer_free(other);
+        }
+        schema = finish(inferrer, &arena);
+        cr_expect_str_eq(schema_text(&schema, &text), cases[i].schema);
+        atd_schema_inferrer_free(inferrer);
+    }
+}
+
 Test(schema_infer, backwards_it_is_the_same_but_for_the_order_of_fields)
 {
     for (size_t i = 0; i < ATD_ARRAY_LEN(inferences); i++) {
