@@ -101,11 +101,11 @@ _atdatafs_complete_words() { # the command, in one word or two
             _atdatafs_add < <(_atdatafs_names)
             _atdatafs_add_files
             ;;
-        status | doctor) _atdatafs_add_directories ;;
+        status) _atdatafs_add_directories ;;
         'schema show' | 'schema python') _atdatafs_add < <(_atdatafs_schemas) ;;
         'schema publish') _atdatafs_add_files '\.json$' ;;
         'schema infer') _atdatafs_add_files '\.(tar|tgz|tar\.(gz|bz2|xz))$' ;;
-        'schema list' | gc) ;;
+        'schema list' | gc | doctor) ;;
         *) _atdatafs_add < <(_atdatafs_names) ;;
     esac
 }

@@ -86,13 +86,13 @@ function __atdatafs_arguments
         case publish show
             __atdatafs_ask ls --names (__atdatafs_index)
             __fish_complete_path $cur
-        case status doctor
+        case status
             __fish_complete_directories $cur
         case 'schema show' 'schema python'
             __atdatafs_ask schema list --names (__atdatafs_index)
         case 'schema publish' 'schema infer'
             __fish_complete_path $cur
-        case 'schema list' gc
+        case 'schema list' gc doctor
         case '*'
             __atdatafs_ask ls --names (__atdatafs_index)
     end

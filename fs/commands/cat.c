@@ -202,12 +202,10 @@ static int cat_list(struct cat *cat, const struct atd_shard_list *list, char *co
 static int cat_dataset(struct cat *cat, struct parts *parts, const struct arguments *arguments,
                        struct atd_error *err)
 {
-    struct atd_catalog *catalog = atd_live_get(parts->live);
     struct atd_shard_list *list = NULL;
     struct targets targets;
-    int rc = targets_find(catalog, arguments->words, 1, &targets, err);
+    int rc = targets_find(parts, arguments->words, 1, &targets, err);
 
-    atd_catalog_unref(catalog);
     if (rc == 0 && targets.is_all)
         rc = atd_error_set(err, ENOENT, "there is no dataset 'all' in the index");
     if (rc == 0)

@@ -110,7 +110,7 @@ static int pin_all(struct warm *warm, const struct arguments *arguments, struct 
         struct targets one;
         struct atd_shard_list *list = NULL;
 
-        rc = targets_find(warm->targets.catalog, &arguments->words[i], 1, &one, err);
+        rc = targets_find(&warm->parts, &arguments->words[i], 1, &one, err);
         if (rc == 0 && one.is_all)
             rc = atd_error_set(err, EINVAL, "datasets are pinned by their names, not by 'all'");
         if (rc == 0)

@@ -4,18 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct atd_catalog_entry *find_one(struct atd_catalog *catalog, struct atd_str word)
-{
-    const struct atd_catalog_entry *entry = atd_catalog_meaning(catalog, word);
-    const struct atd_dataset *dataset;
-    const struct atd_catalog_label *label;
-
-    if (!entry && (dataset = atd_catalog_find_dataset(catalog, word)))
-        entry = atd_catalog_entry_at(catalog, dataset->entry);
-    if (!entry && (label = atd_catalog_find_label(catalog, word)) && label->entry != ATD_NONE)
-        entry = atd_catalog_entry_at(catalog, label->entry);
-    return entry ? entry : atd_catalog_find_cid(catalog, word);
-}
+#include "look.h"
 
 static int take_all(struct targets *targets)
 {
@@ -24,17 +13,18 @@ static int take_all(struct targets *targets)
     return 0;
 }
 
-static int take_named(struct targets *targets, char *const *words, unsigned count,
-                      struct atd_error *err)
+static int take_named(const struct look *look, struct targets *targets, char *const *words,
+                      unsigned count, struct atd_error *err)
 {
     targets->count = 0;
     for (unsigned i = 0; i < count; i++) {
-        const struct atd_catalog_entry *entry = find_one(targets->catalog, atd_str_from(words[i]));
+        const struct atd_catalog_entry *entry;
+        const struct atd_dataset *dataset;
         bool is_there = false;
+        int rc = look_find(look, words[i], &entry, &dataset, err);
 
-        if (!entry)
-            return atd_error_set(err, ENOENT, "there is no dataset '%.200s' in the index",
-                                 words[i]);
+        if (rc)
+            return rc;
         for (size_t k = 0; k < targets->count && !is_there; k++)
             is_there = targets->entries[k] == entry;
         if (!is_there)
@@ -43,19 +33,23 @@ static int take_named(struct targets *targets, char *const *words, unsigned coun
     return 0;
 }
 
-int targets_find(struct atd_catalog *catalog, char *const *words, unsigned count,
+int targets_find(const struct parts *parts, char *const *words, unsigned count,
                  struct targets *ret_targets, struct atd_error *err)
 {
     struct targets *targets = ret_targets;
+    const struct atd_catalog_entry *entry;
+    const struct atd_dataset *dataset;
+    struct look look = {.parts = *parts, .catalog = atd_live_get(parts->live)};
 
-    *targets = (struct targets){.catalog = atd_catalog_ref(catalog)};
+    *targets = (struct targets){.catalog = look.catalog};
+    /* Unless somebody called a dataset so. */
     targets->is_all = count == 1 && strcmp(words[0], TARGETS_ALL) == 0 &&
-                      !find_one(catalog, ATD_STR(TARGETS_ALL));
-    targets->count = targets->is_all ? atd_catalog_entry_count(catalog) : count;
+                      look_find(&look, TARGETS_ALL, &entry, &dataset, NULL) != 0;
+    targets->count = targets->is_all ? atd_catalog_entry_count(look.catalog) : count;
     targets->entries = calloc(targets->count + 1, sizeof(const struct atd_catalog_entry *));
     if (!targets->entries)
         return atd_error_set(err, ENOMEM, "out of memory");
-    return targets->is_all ? take_all(targets) : take_named(targets, words, count, err);
+    return targets->is_all ? take_all(targets) : take_named(&look, targets, words, count, err);
 }
 
 void targets_release(struct targets *targets)

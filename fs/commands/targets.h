@@ -4,7 +4,7 @@
 #ifndef ATD_FS_TARGETS_H
 #define ATD_FS_TARGETS_H
 
-#include "catalog/catalog.h"
+#include "parts.h"
 
 #define TARGETS_ALL "all"
 
@@ -16,11 +16,11 @@ struct targets {
 };
 
 /*
- * A word is a dataset as the index or datasets/ calls it, a label NAME@VERSION, a CID, or, alone,
- * "all": every entry that there is, superseded ones too. The same entry named twice comes once.
- * Errors: ENOENT a name that means nothing; ENOMEM. To be released in any case.
+ * A word is what look_find() makes of it or, alone, "all": every entry that there is, superseded
+ * ones too. The same entry named twice comes once. Errors: those of look_find(); ENOMEM. To be
+ * released in any case.
  */
-int targets_find(struct atd_catalog *catalog, char *const *words, unsigned count,
+int targets_find(const struct parts *parts, char *const *words, unsigned count,
                  struct targets *ret_targets, struct atd_error *err) ATD_MUST_USE;
 void targets_release(struct targets *targets);
 

@@ -435,12 +435,8 @@ static int run(const struct options *options, const struct arguments *arguments,
     verify.options.progress = &verify.read_bytes;
     progress_start(&verify.progress, arguments->quiet);
     rc = parts_open(options, PARTS_COMMAND, false, NULL, NULL, &parts, &why);
-    if (rc == 0) {
-        struct atd_catalog *catalog = atd_live_get(parts.live);
-
-        rc = targets_find(catalog, arguments->words, arguments->word_count, &verify.targets, &why);
-        atd_catalog_unref(catalog);
-    }
+    if (rc == 0)
+        rc = targets_find(&parts, arguments->words, arguments->word_count, &verify.targets, &why);
     if (rc == 0)
         rc = atd_store_file_new(parts.files, &verify.options.disk, &why);
     if (rc == 0)

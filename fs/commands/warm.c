@@ -115,12 +115,9 @@ int warm_open(struct warm *warm, const struct options *options, const struct arg
     if (rc == 0 && !remote_cache_path(warm->parts.remote))
         rc = atd_error_set(err, EINVAL,
                            "there is no cache directory: name one with -o cache_dir=DIR");
-    if (rc == 0) {
-        struct atd_catalog *catalog = atd_live_get(warm->parts.live);
-
-        rc = targets_find(catalog, arguments->words, arguments->word_count, &warm->targets, err);
-        atd_catalog_unref(catalog);
-    }
+    if (rc == 0)
+        rc = targets_find(&warm->parts, arguments->words, arguments->word_count, &warm->targets,
+                          err);
     if (rc == 0)
         rc = list_shards(warm, err);
     return rc ? rc : check_size(warm, err);

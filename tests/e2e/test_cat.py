@@ -96,7 +96,7 @@ def test_samples_of_the_library(world, commands):
     assert lines(commands("cat", "mnist", "s1.tar")) == rows[3:]
     assert lines(commands("cat", "-n", "4", "mnist", "s1.tar", "s0.tar")) == rows[3:] + rows[:1]
     assert "no shard 's9.tar'" in commands("cat", "mnist", "s9.tar", code=1).stderr
-    assert "no dataset" in commands("cat", "nobody", code=1).stderr
+    assert "'nobody' is no dataset" in commands("cat", "nobody", code=1).stderr
 
 
 def test_what_was_published_is_printed(world, commands):

@@ -139,7 +139,7 @@ def test_names_and_schemes(world, commands):
     publish(world, commands, count=1)
     cid = world.entry("mnist")["cid"]
     assert commands.json("verify", cid)["good"] == 1
-    assert "no dataset 'nothing'" in commands("verify", "nothing", code=1).stderr
+    assert "'nothing' is no dataset" in commands("verify", "nothing", code=1).stderr
     assert commands("verify", code=2).stderr
     add_entry(world, "odd", ["pipe:touch /tmp/never", "gs://b/x.tar", "relative/x.tar"])
     answer = commands.json("verify", "odd")
