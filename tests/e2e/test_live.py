@@ -84,7 +84,7 @@ def test_new_dataset_in_a_cached_listing(live, soon):
     )
     assert os.stat(mount / "datasets").st_nlink == links + 1
     assert ls(mount / "datasets") == sorted([*before, "published"])
-    assert len(ls(mount / "datasets" / "published")) == 5
+    assert len(ls(mount / "datasets" / "published")) == 6
 
 
 def test_name_that_was_absent(live, soon):
@@ -222,7 +222,7 @@ def test_several_writers_at_once(live, soon, stack):
         "15 datasets of 3 writers",
     )
     for name in wanted:
-        assert len(ls(mount / "datasets" / name)) == 5
+        assert len(ls(mount / "datasets" / name)) == 6
 
 
 # ---------------------------------------------------------------- no trace
