@@ -336,9 +336,9 @@ int atd_batch_stack(struct atd_batch_memory *memory, const struct atd_loaded *co
                     const struct atd_batch **ret_batch, struct atd_error *err)
 {
     uint64_t bytes_left = ATD_BATCH_BYTES_MAX;
-    struct atd_batch_column *columns;
+    struct atd_batch_column *columns = NULL;
     struct atd_str *keys;
-    size_t column_count;
+    size_t column_count = 0;
     int rc;
 
     clear(memory);
