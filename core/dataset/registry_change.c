@@ -281,7 +281,7 @@ int atd_registry_publish_shard(struct atd_registry *registry, struct atd_str dat
 {
     const char *slash = strrchr(path, '/');
     struct atd_str file_name = atd_str_from(slash ? slash + 1 : path);
-    struct stat st;
+    struct stat st = {0};
     int fd = -1;
     int rc = check_writable(registry, err);
 
