@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/check.h"
 #include "base/cleanup.h"
 
 #define ALIGNMENT 64u
@@ -200,7 +201,8 @@ static int decode_all(const struct atd_loaded *const *samples, size_t count, str
             return atd_error_wrap(err, rc, "field '" ATD_STR_FMT "' of sample '" ATD_STR_FMT "'",
                                   ATD_STR_ARG(name), ATD_STR_ARG(samples[i]->key));
         if (arrays[i].ndim != arrays[0].ndim ||
-            memcmp(arrays[i].shape, arrays[0].shape, arrays[0].ndim * sizeof(arrays[0].shape[0])))
+            memcmp(arrays[i].shape, arrays[0].shape, arrays[0].ndim * sizeof(arrays[0].shape[0])) !=
+                0)
             return uneven(name, samples[i], "has another shape than", err);
         if (!is_same_kind(&arrays[i], &arrays[0]))
             return uneven(name, samples[i], "has another dtype than", err);
@@ -336,11 +338,12 @@ int atd_batch_stack(struct atd_batch_memory *memory, const struct atd_loaded *co
                     const struct atd_batch **ret_batch, struct atd_error *err)
 {
     uint64_t bytes_left = ATD_BATCH_BYTES_MAX;
-    struct atd_batch_column *columns;
+    struct atd_batch_column *columns = NULL;
     struct atd_str *keys;
-    size_t column_count;
+    size_t column_count = 0;
     int rc;
 
+    atd_assert(count > 0);
     clear(memory);
     rc = name_columns(memory, samples[0], schema, &columns, &column_count, err);
     if (rc)

@@ -153,7 +153,7 @@ static int take_schema(struct atd_loader *loader, const struct atd_catalog *cata
 static int take_entry(struct atd_loader *loader, struct atd_str reference, struct atd_error *err)
 {
     struct atd_catalog *catalog = atd_live_get(loader->registry->live);
-    const struct atd_catalog_entry *row;
+    const struct atd_catalog_entry *row = NULL;
     struct atd_shard_list *list = NULL;
     int rc = atd_registry_find(catalog, reference, &row, err);
 
@@ -357,7 +357,7 @@ static int give_one(struct atd_loader *loader, struct atd_loaded_memory **ret_me
 int atd_loader_next(struct atd_loader *loader, const struct atd_loaded **ret_loaded,
                     struct atd_error *err)
 {
-    struct atd_loaded_memory *memory;
+    struct atd_loaded_memory *memory = NULL;
     int rc;
 
     take_back(loader);
@@ -371,7 +371,7 @@ static int take_batch(struct atd_loader *loader, const struct atd_loaded **sampl
                       size_t *ret_count, struct atd_error *err)
 {
     for (*ret_count = 0; *ret_count < size; (*ret_count)++) {
-        struct atd_loaded_memory *memory;
+        struct atd_loaded_memory *memory = NULL;
         int rc = give_one(loader, &memory, err);
 
         if (rc || !memory)
@@ -396,7 +396,7 @@ int atd_loader_next_batch(struct atd_loader *loader, size_t size,
     if (size == 0 || size > ATD_BATCH_MAX)
         return atd_error_set(err, EINVAL, "a batch has 1 to %u samples", ATD_BATCH_MAX);
     take_back(loader);
-    samples = calloc(size, sizeof(*samples));
+    samples = calloc(size, sizeof(const struct atd_loaded *));
     if (!samples)
         return no_memory(err);
     rc = take_batch(loader, samples, size, &count, err);

@@ -281,7 +281,7 @@ int atd_registry_publish_shard(struct atd_registry *registry, struct atd_str dat
 {
     const char *slash = strrchr(path, '/');
     struct atd_str file_name = atd_str_from(slash ? slash + 1 : path);
-    struct stat st;
+    struct stat st = {0};
     int fd = -1;
     int rc = check_writable(registry, err);
 
@@ -301,6 +301,7 @@ int atd_registry_publish_shard(struct atd_registry *registry, struct atd_str dat
                           ret_published, err);
     if (fd >= 0)
         (void)close(fd);
+    /* A dataset that is there now has a schema of its own. */
     if (schema && registry->publisher)
         (void)!atd_publisher_keep_schema(registry->publisher, dataset, NULL, NULL);
     return rc ? atd_error_wrap(err, rc, "publishing '%s'", path) : 0;

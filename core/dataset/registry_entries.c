@@ -91,8 +91,12 @@ int atd_registry_list_entries(struct atd_registry *registry, struct atd_arena *a
     size_t count = atd_catalog_entry_count(catalog);
     struct atd_entry *entries = atd_arena_alloc_array(arena, count, sizeof(*entries));
     size_t shown = 0;
-    int rc = entries ? 0 : atd_registry_no_memory(err);
+    int rc = 0;
 
+    if (!entries) {
+        atd_catalog_unref(catalog);
+        return atd_registry_no_memory(err);
+    }
     for (size_t i = 0; rc == 0 && i < count; i++) {
         const struct atd_catalog_entry *row = atd_catalog_entry_at(catalog, i);
 
@@ -114,8 +118,12 @@ int atd_registry_list_labels(struct atd_registry *registry, struct atd_arena *ar
     struct atd_catalog *catalog = atd_live_get(registry->live);
     size_t count = atd_catalog_label_count(catalog);
     struct atd_label *labels = atd_arena_alloc_array(arena, count, sizeof(*labels));
-    int rc = labels ? 0 : atd_registry_no_memory(err);
+    int rc = 0;
 
+    if (!labels) {
+        atd_catalog_unref(catalog);
+        return atd_registry_no_memory(err);
+    }
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = copy_label(atd_catalog_label_at(catalog, i), arena, &labels[i], err);
     atd_catalog_unref(catalog);
@@ -133,8 +141,12 @@ int atd_registry_list_schemas(struct atd_registry *registry, struct atd_arena *a
     struct atd_catalog *catalog = atd_live_get(registry->live);
     size_t count = atd_catalog_schema_count(catalog);
     struct atd_schema_record *records = atd_arena_alloc_array(arena, count, sizeof(*records));
-    int rc = records ? 0 : atd_registry_no_memory(err);
+    int rc = 0;
 
+    if (!records) {
+        atd_catalog_unref(catalog);
+        return atd_registry_no_memory(err);
+    }
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = copy_schema(registry, atd_catalog_schema_at(catalog, i), arena, &records[i], err);
     atd_catalog_unref(catalog);
@@ -251,7 +263,7 @@ int atd_registry_resolve(struct atd_registry *registry, struct atd_str reference
                          struct atd_error *err)
 {
     struct atd_catalog *catalog = atd_live_get(registry->live);
-    const struct atd_catalog_entry *row;
+    const struct atd_catalog_entry *row = NULL;
     int rc = atd_registry_find(catalog, reference, &row, err);
 
     if (rc == 0)

@@ -61,6 +61,6 @@ int atd_registry_find(const struct atd_catalog *catalog, struct atd_str referenc
                       const struct atd_catalog_entry **ret_row, struct atd_error *err) ATD_MUST_USE;
 /* The stored record that a reference means; NULL: none in this index. */
 const struct atd_catalog_schema *atd_registry_find_schema(const struct atd_catalog *catalog,
-                                                          struct atd_str ref);
+                                                          struct atd_str text);
 
 #endif

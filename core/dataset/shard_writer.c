@@ -270,7 +270,7 @@ int atd_shard_writer_put(struct atd_shard_writer *writer, struct atd_str key,
     }
     if (key.len <= ATD_SAMPLE_KEY_MAX) {
         memcpy(name, key.ptr, key.len);
-        memcpy(name + key.len, SUFFIX, strlen(SUFFIX));
+        memcpy(name + key.len, SUFFIX, sizeof(SUFFIX));
         member_name.len = key.len + strlen(SUFFIX);
     }
     rc = check_key(writer, key, member_name, err);

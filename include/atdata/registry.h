@@ -162,8 +162,8 @@ int atd_registry_list_schemas(struct atd_registry *registry, struct atd_arena *a
                               const struct atd_schema_record **ret_records, size_t *ret_count,
                               struct atd_error *err) ATD_MUST_USE;
 
-/* By any form of reference (schema_ref.h). Errors: ENOENT; EINVAL no reference. */
-int atd_registry_get_schema(struct atd_registry *registry, struct atd_str ref,
+/* By any form of reference (`text`; schema_ref.h). Errors: ENOENT; EINVAL no reference. */
+int atd_registry_get_schema(struct atd_registry *registry, struct atd_str text,
                             struct atd_arena *arena, struct atd_schema_record *ret_record,
                             struct atd_error *err) ATD_MUST_USE;
 

@@ -96,7 +96,7 @@ def test_reads_listings_and_remounts_while_redis_is_down(remote, own_redis):
     mount = remote.mount()
     before = {
         name: read(mount / "datasets" / "digits" / name)
-        for name in ("schema.json", "schema.py", "metadata.json", "entry.json")
+        for name in ("schema.json", "schema.py", "schema.jsonschema", "metadata.json", "entry.json")
     }
     listed = [(path.name, bounded(os.stat, path).st_size) for path in shard_paths(mount, "digits")]
     assert same_bytes(mount / "datasets" / "digits" / "shard-000000.tar", remote.objects[keys[0]])
@@ -117,7 +117,7 @@ def test_reads_listings_and_remounts_while_redis_is_down(remote, own_redis):
         assert mount.metrics()["index_stale"] == mount.metrics()["index_from_snapshot"] == 1
         assert ls(mount / "datasets") == ["digits"]
         assert ls(mount / "labels") == ["digits@1.0.0"] and ls(mount / "by-cid") == [cid]
-        assert ls(mount / "schemas") == ["Plain@1.0.0.json", "Plain@1.0.0.py"]
+        assert ls(mount / "schemas") == ["Plain@1.0.0.json", "Plain@1.0.0.jsonschema", "Plain@1.0.0.py"]
         # The object table knows the sizes, the cache the bytes: nobody is asked.
         shown = [(path.name, bounded(os.stat, path).st_size) for path in shard_paths(mount, "digits")]
         assert shown == listed
