@@ -351,12 +351,6 @@ static bool shard_item(struct fs *fs, const struct view *view, const struct atd_
     return true;
 }
 
-/* samples/ is a directory in it. */
-static uint32_t links_of(const struct atd_catalog_entry *entry)
-{
-    return entry->url_count ? 3 : 2;
-}
-
 static void dataset_item(const struct view *view, const struct atd_dataset *dataset,
                          struct item *item)
 {
@@ -366,7 +360,7 @@ static void dataset_item(const struct view *view, const struct atd_dataset *data
         .kind = NODE_DATASET,
         .subject = atd_dataset_file_name(dataset),
         .leaf = atd_dataset_file_name(dataset),
-        .link_count = links_of(entry),
+        .link_count = 2,
         .mtime_s = entry->created_at_s,
     };
 }
@@ -377,7 +371,7 @@ static void cid_item(const struct atd_catalog_entry *entry, struct item *item)
         .kind = NODE_CID,
         .subject = atd_entry_file_name(entry),
         .leaf = atd_entry_file_name(entry),
-        .link_count = links_of(entry),
+        .link_count = 2,
         .mtime_s = entry->created_at_s,
     };
 }

@@ -139,6 +139,10 @@ static int read_option(struct options *options, char *text, struct atd_error *er
         options->default_permissions = true;
         return 0;
     }
+    if (strcmp(text, "list_samples") == 0) {
+        options->list_samples = true;
+        return 0;
+    }
     if (strcmp(text, "default_permissions") == 0) {
         options->default_permissions = true;
         return 0;
@@ -342,6 +346,7 @@ void options_print_help(const char *program)
         "  allow_other        let other users in, by the permissions that ls shows\n"
         "  default_permissions  uid=N  gid=N  umask=OCTAL\n"
         "  data_root=DIR      read local shards below DIR too; may be repeated\n"
+        "  list_samples       list samples/ in datasets; without it it is reached by its name\n"
         "  consistency=barrier   ask the index before each listing, for all committed till then\n"
         "\n"
         "Unmount with: fusermount3 -u MOUNTPOINT\n"

@@ -37,7 +37,8 @@ struct options {
     uid_t uid;
     gid_t gid;
     mode_t umask;
-    bool barrier; /* consistency=barrier: a listing asks the index first */
+    bool list_samples; /* samples/ shows where a dataset is listed */
+    bool barrier;      /* consistency=barrier: a listing asks the index first */
     bool show_help;
     bool show_version;
 

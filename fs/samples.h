@@ -93,8 +93,12 @@ int samples_render(const struct view *view, struct atd_str leaf, struct atd_buf 
 /* samples/ itself, in a dataset's or an entry's directory; false: it has none, for it has no shard.
  */
 bool samples_item(const struct view *view, struct view_names *storage, struct item *ret_item);
-/* Where things may be deleted it is reached by its name alone: rm -r would read every sample in
- * order to delete it, and then not be able to. */
+/*
+ * Unless list_samples is on it is reached by its name alone: it holds all bytes of the dataset
+ * again, in a file each. cp -r would bring them twice, find and du would ask the store for the
+ * headers of every shard; and so would rm -r, where things may be deleted, to be refused then:
+ * there it never shows.
+ */
 bool samples_is_listed(struct fs *fs, const struct view *view);
 
 /* ------------------------------------------------------------------ files */

@@ -44,7 +44,7 @@ bool samples_item(const struct view *view, struct view_names *storage, struct it
 
 bool samples_is_listed(struct fs *fs, const struct view *view)
 {
-    return view->kind == NODE_CID || !fs->options->allow_delete;
+    return fs->options->list_samples && (view->kind == NODE_CID || !fs->options->allow_delete);
 }
 
 /* The subject of a directory in this one. */

@@ -77,7 +77,7 @@ def test_every_kind_shows_and_its_shards_are_the_files(written):
         directory = mount / "datasets" / name
         shards = [Path(url).name for url in entry["data_urls"]]
         assert ls(directory) == sorted(
-            ["entry.json", "metadata.json", "samples"]
+            ["entry.json", "metadata.json"]
             + ["schema.json", "schema.jsonschema", "schema.py", *shards]
         )
         for url, checksum in entry["metadata"]["checksums"].items():
@@ -273,8 +273,6 @@ def test_nothing_but_unreachable_shards_is_a_problem(written):
     assert mount.status()["problems"] == []
     for name in ls(mount / "datasets"):
         for file in ls(mount / "datasets" / name):
-            if file == "samples":
-                continue
             content = read(mount / "datasets" / name / file)
             if file.endswith(".json"):
                 json.loads(content)

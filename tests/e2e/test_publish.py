@@ -32,7 +32,7 @@ def test_a_copy_is_published_and_shows_at_once(world):
     shown = mount.json("datasets", "mnist", "entry.json")
     assert shown["data_urls"] == entry["data_urls"]
     assert ls(directory) == sorted(
-        ["a.tar", "b.tar", "entry.json", "metadata.json", "samples"]
+        ["a.tar", "b.tar", "entry.json", "metadata.json"]
         + ["schema.json", "schema.jsonschema", "schema.py"]
     )
     world.assert_clean()

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bounded import bounded, ls, read, run
-from publish_bench import SHOWN, create, refusal
+from publish_bench import RECORDS, create, refusal
 from publish_tools import python
 
 
@@ -74,7 +74,7 @@ def test_what_nobody_would_share(bench, dataset, name):
     path = os.fsencode(dataset) + b"/" + os.fsencode(name)
     assert refusal(create, path) in (errno.EACCES, errno.EEXIST)
     assert refusal(os.mkdir, path) in (errno.EACCES, errno.EEXIST)
-    assert not [entry for entry in ls(dataset) if entry not in SHOWN]
+    assert not [entry for entry in ls(dataset) if entry not in RECORDS]
     bench.world.assert_clean()
 
 
@@ -184,7 +184,7 @@ def test_vim_leaves_nothing(bench, dataset):
     run("cp", source, dataset)
     before = bench.world.entry(dataset.name)
     run("vim.tiny", "-u", "NONE", "-es", "-c", "q!", dataset / "metadata.json", check=False)
-    assert ls(dataset) == sorted([*SHOWN, source.name])
+    assert ls(dataset) == sorted([*RECORDS, source.name])
     assert bench.world.entry(dataset.name) == before
 
 
@@ -249,7 +249,7 @@ def test_empty_dataset_survives_a_remount(world):
     mount.unmount()
     mount = world.mount()
     assert ls(mount / "datasets") == ["kept"]
-    assert ls(mount / "datasets" / "kept") == sorted(["a.tar", *SHOWN])
+    assert ls(mount / "datasets" / "kept") == sorted(["a.tar", *RECORDS])
     mount.unmount()
 
 

@@ -15,14 +15,14 @@ TRIES_MAX = 3
 
 
 def look(mount, name):
-    """What ls, ls -l, find, stat and opening do, but for what is in the shards."""
+    """What ls, ls -l, find, stat and opening do."""
     directory = mount / "datasets" / name
     run("ls", directory)
-    run("ls", "-l", directory)
+    run("ls", "-lR", directory)
     run("ls", directory / "samples")
-    run("find", mount / "datasets", "-name", "samples", "-prune", "-o", "-size", "+1k")
+    run("find", mount / "datasets", "-name", "*.tar", "-size", "+1k")
     run("stat", *directory.iterdir())
-    run("du", "-s", "--apparent-size", "--exclude=samples", directory)
+    run("du", "-s", "--apparent-size", directory)
     for path in shard_paths(mount, name):
         os.close(bounded(os.open, path, os.O_RDONLY))
 

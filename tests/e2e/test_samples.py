@@ -542,10 +542,12 @@ def test_what_was_just_published_shows(world):
     mount = world.mount()
     directory = mount / "datasets" / "d"
     bounded(os.mkdir, directory)
-    assert "samples" not in ls(directory)
+    assert not bounded(os.path.exists, directory / "samples")
     for place, name in enumerate(("a.tar", "b.tar")):
         run("cp", world.shard(name, seed=place), directory)
-        wait_until(lambda: "samples" in ls(directory), SHOWN_SECONDS, "samples/ shows")
+        wait_until(
+            lambda: bounded(os.path.exists, directory / "samples"), SHOWN_SECONDS, "samples/ is there"
+        )
         stem = name.removesuffix(".tar")
         wait_until(lambda s=stem: s in ls(directory / "samples"), SHOWN_SECONDS, "so does a shard")
         assert ls(directory / "samples" / stem)
@@ -555,15 +557,20 @@ def test_what_was_just_published_shows(world):
     assert ls(mount / "datasets" / "e" / "samples" / "a")
 
 
-def test_rm_r_does_not_read_samples(world):
-    """Where things may be deleted samples/ is there, but not listed."""
-    mount = world.mount(**world.flags("allow_delete"))
+@pytest.mark.parametrize("flags", [(), ("list_samples",), ("list_samples", "allow_delete")])
+def test_samples_is_listed_where_it_is_wanted(world, flags):
+    """By its name it is always there. Where things may be deleted rm -r does not read it."""
+    mount = world.mount(**world.flags(*flags))
     directory = mount / "datasets" / "d"
     bounded(os.mkdir, directory)
     run("cp", world.shard("a.tar"), directory)
-    assert "samples" not in ls(directory) and ls(directory / "samples" / "a")
-    run("rm", "-r", directory)
-    assert "d" not in ls(mount / "datasets")
+    assert ls(directory / "samples" / "a")
+    assert ("samples" in ls(directory)) == (flags == ("list_samples",))
+    [cid] = ls(mount / "by-cid")
+    assert ("samples" in ls(mount / "by-cid" / cid)) == ("list_samples" in flags)
+    if "allow_delete" in flags:
+        run("rm", "-r", directory)
+        assert "d" not in ls(mount / "datasets")
 
 
 # ---------------------------------------------------------------- other bytes

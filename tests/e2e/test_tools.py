@@ -193,13 +193,11 @@ def test_find_by_size(tree):
     directory = tree.mount / "datasets"
     found = run("find", directory, "-name", "*.tar", "-size", "+60M").stdout.splitlines()
     assert sorted(found) == [str(directory / "big" / f"big-00000{i}.tar") for i in range(2)]
-    shards = ["-name", "samples", "-prune", "-o", "-type", "f", "-size", "0", "-print"]
-    found = run("find", directory, *shards).stdout.splitlines()
+    found = run("find", directory, "-size", "0", "-type", "f").stdout.splitlines()
     assert found == [str(directory / "odd" / "empty.tar")]
     found = run("find", directory, "-name", "*.tar", "-size", "-4097c").stdout.splitlines()
     assert sorted(os.path.basename(path) for path in found) == ["empty.tar", "one.tar", "page.tar"]
-    assert run("find", directory, "-maxdepth", "1", "-type", "d").stdout.count("\n") == 5
-    assert run("find", directory, "-type", "d", "-name", "samples").stdout.count("\n") == 4
+    assert run("find", directory, "-type", "d").stdout.count("\n") == 5
 
 
 def test_du(tree):
@@ -210,9 +208,9 @@ def test_du(tree):
         assert run("du", "-B512", path).stdout.split()[0] == str((size + 511) // 512)
     directory = tree.mount / "datasets" / "big"
     sizes = [os.stat(directory / name) for name in ls(directory)]
-    total = int(run("du", "-sb", "--exclude=samples", directory).stdout.split()[0])
+    total = int(run("du", "-sb", directory).stdout.split()[0])
     assert total == sum(st.st_size for st in sizes)
-    blocks = int(run("du", "-s", "-B512", "--exclude=samples", directory).stdout.split()[0])
+    blocks = int(run("du", "-s", "-B512", directory).stdout.split()[0])
     assert blocks == sum(st.st_blocks for st in sizes) >= 2 * 64 * MIB // 512
 
 

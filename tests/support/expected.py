@@ -272,8 +272,7 @@ class Index:
             files |= {b"schema.json": schema, b"schema.py": turn_of(schema)}
             files |= {b"schema.jsonschema": turn_of(schema)}
         shards = [_shard_name(url, root) for url in entry["data_urls"]]
-        samples = [b"samples"] if shards else []
-        names = sorted([*files, *samples, *(shard.encode() for shard in shards if shard)])
+        names = sorted([*files, *(shard.encode() for shard in shards if shard)])
         return {path: names} | {path + b"/" + name: what for name, what in files.items()}
 
     def files(self, root):

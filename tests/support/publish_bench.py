@@ -7,8 +7,6 @@ from bounded import bounded, ls, run, sha256
 USUAL = (40, 75_000)  # samples of a shard, bytes of each
 MTIME_NS = 1700000001_500000000
 RECORDS = ["entry.json", "metadata.json", "schema.json", "schema.jsonschema", "schema.py"]
-# And in a dataset that has shards; not where things may be deleted.
-SHOWN = [*RECORDS, "samples"]
 
 
 def refusal(call, *args):
@@ -78,7 +76,7 @@ class Bench:
     def check(self, directory, *originals, samples=None, sent_once=True):
         """The mount shows them at once and exactly, the index and the store have them."""
         names = [original.name for original in originals]
-        assert ls(directory) == sorted(SHOWN + names)
+        assert ls(directory) == sorted(RECORDS + names)
         for original in originals:
             assert os.stat(directory / original.name).st_size == original.stat().st_size
             assert sha256(directory / original.name) == sha256(original)

@@ -185,7 +185,7 @@ static void expect_names(enum node_kind kind, const char *subject, const char *e
     view_close(&view);
 }
 
-#define RECORDS "schema.json schema.py schema.jsonschema metadata.json entry.json samples"
+#define RECORDS "schema.json schema.py schema.jsonschema metadata.json entry.json"
 
 Test(layout_staged, nothing_staged_is_as_it_was)
 {
@@ -207,7 +207,7 @@ Test(layout_staged, staged_names_go_before_the_catalogs_and_show_once)
     expect_names(
         NODE_DATASET, "d",
         ".a.tar.a1b2c3 b.tar.error.txt schema.json x.tar schema.py schema.jsonschema metadata.json "
-        "entry.json samples y.tar z.part");
+        "entry.json y.tar z.part");
     expect_names(NODE_SCHEMAS, "", "A@1.0.0.json A@1.0.0.py A@1.0.0.jsonschema");
     cr_assert_eq(found(NODE_DATASET, "d", "x.tar"), NODE_STAGED);
     cr_assert_eq(found(NODE_DATASET, "d", "schema.json"), NODE_STAGED);

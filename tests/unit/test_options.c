@@ -45,7 +45,7 @@ Test(options, everything_that_mount_and_fstab_pass)
         "/mnt",
         "-o",
         "rw,noauto,x-systemd.automount,allow_other,uid=7,gid=8,umask=027,data_root=/a\\,b,"
-        "consistency=barrier",
+        "consistency=barrier,list_samples",
         "-f",
         NULL};
     struct options options;
@@ -53,7 +53,7 @@ Test(options, everything_that_mount_and_fstab_pass)
 
     cr_assert_eq(parse(args, &options, &err), 0, "%s", err.text);
     cr_assert_str_eq(options.index.path, "/srv/i.db");
-    cr_assert(options.foreground && options.allow_other && options.default_permissions);
+    cr_assert(options.list_samples && options.foreground && options.allow_other && options.default_permissions);
     cr_assert_eq(options.uid, 7);
     cr_assert_eq(options.gid, 8);
     cr_assert_eq(options.umask, 027);
