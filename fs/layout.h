@@ -111,6 +111,9 @@ struct atd_str view_name_at(const struct view *view, size_t place, struct view_n
 bool view_find(struct fs *fs, const struct view *view, struct atd_str name,
                struct view_names *storage, struct item *ret_item);
 
+/* The records beside an entry's shards, by name; false: it is none. */
+bool layout_record_kind(struct atd_str name, enum node_kind *ret_kind);
+
 /* The contents of a text file item (or of a symbolic link) of this view. Errors: EFBIG, ENOMEM. */
 int view_render(struct fs *fs, const struct view *view, enum node_kind kind, struct atd_str leaf,
                 struct atd_buf *out, struct atd_error *err);
