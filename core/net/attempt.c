@@ -190,7 +190,7 @@ void atd_attempt_start(struct atd_attempt *attempt, bool duplicate)
         .first_byte_timeout_ms = answer_ms ? answer_ms : limits->first_byte_timeout_ms,
         .idle_timeout_ms = longer(answer_ms, limits->idle_timeout_ms),
         .send_timeout_ms = limits->idle_timeout_ms,
-        .fresh_connection = duplicate,
+        .fresh_connection = duplicate || impl->call->once,
         .follow_redirects = impl->call->follow_redirects,
         .refuse_link_local = impl->call->refuse_link_local,
         .head = on_head,

@@ -352,6 +352,12 @@ static void retry(struct atd_call_impl *impl, bool throttled)
         finish(impl, &why);
 }
 
+/* May not be done twice, and may have been done. */
+static bool is_spent(const struct atd_call_impl *impl)
+{
+    return impl->call->once && impl->may_have_arrived;
+}
+
 /* Without a pause. */
 static void try_at_once(struct atd_call_impl *impl)
 {
@@ -387,7 +393,7 @@ static void attempt_failed(struct atd_attempt *attempt, const struct atd_http_re
     impl->last = why;
     if (other_of(attempt)->active)
         return; /* the other one goes on */
-    if (!why.retryable) {
+    if (!why.retryable || is_spent(impl)) {
         finish(impl, &why);
     } else if (dead && !impl->reset_forgiven) {
         impl->reset_forgiven = true;
@@ -441,7 +447,9 @@ static void attempt_answered(struct atd_attempt *attempt, const struct atd_http_
     }
     if (!alone)
         return;
-    if (verdict != ATD_VERDICT_AGAIN) {
+    if (is_spent(impl)) {
+        finish(impl, &why);
+    } else if (verdict != ATD_VERDICT_AGAIN) {
         retry(impl, verdict == ATD_VERDICT_THROTTLED);
     } else if (impl->corrections < ATD_CALL_CORRECTIONS_MAX) {
         impl->corrections++;

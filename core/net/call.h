@@ -115,6 +115,9 @@ struct atd_call {
     unsigned answer_timeout_ms;
     bool urgent; /* goes before those that are not */
     bool may_hedge;
+    /* Not tried again once an attempt may have arrived: to do it a second time, later, would be
+     * something else. On a connection of its own, as libcurl repeats itself on kept ones. */
+    bool once;
     bool follow_redirects;
     bool refuse_link_local;
     void *ctx;

@@ -79,3 +79,11 @@ int atd_s3_remove(struct atd_store *base, struct atd_str url, unsigned timeout_m
 
     return atd_s3_write_run((struct atd_s3_store *)base, url, &write, NULL, timeout_ms, err);
 }
+
+int atd_s3_remove_once(struct atd_store *base, struct atd_str url, unsigned timeout_ms,
+                       struct atd_error *err)
+{
+    struct atd_s3_write write = {.request = {.operation = ATD_S3_DELETE}, .is_once = true};
+
+    return atd_s3_write_run((struct atd_s3_store *)base, url, &write, NULL, timeout_ms, err);
+}

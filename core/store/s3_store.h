@@ -74,6 +74,7 @@ struct atd_s3_write {
     /* set by the caller; bucket and key come from the URL */
     struct atd_s3_request request; /* also a HEAD */
     bool is_probe;
+    bool is_once; /* atd_call.once */
     unsigned answer_timeout_ms;
 
     /* what came of it */
@@ -163,6 +164,8 @@ int atd_s3_put(struct atd_store *store, struct atd_str url, struct atd_bytes byt
                unsigned timeout_ms, struct atd_object_info *ret_info, struct atd_error *err);
 int atd_s3_remove(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
                   struct atd_error *err);
+int atd_s3_remove_once(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                       struct atd_error *err);
 int atd_s3_guards(struct atd_store *store, struct atd_str prefix_url, struct atd_str scratch_name,
                   unsigned timeout_ms, bool *ret_guards, struct atd_error *err);
 

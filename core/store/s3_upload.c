@@ -387,6 +387,7 @@ const struct atd_store_write_ops atd_s3_write_ops = {
     .uploads = atd_s3_uploads,
     .put = atd_s3_put,
     .remove = atd_s3_remove,
+    .remove_once = atd_s3_remove_once,
     .guards = atd_s3_guards,
     .maker = s3_maker,
 };

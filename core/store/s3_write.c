@@ -223,6 +223,7 @@ int atd_s3_write_run(struct atd_s3_store *store, struct atd_str url, struct atd_
     write->may_have_arrived = false;
     ((struct atd_s3_call *)call)->write = write;
     call->call.answer_timeout_ms = write->answer_timeout_ms;
+    call->call.once = write->is_once;
     /* Small requests that somebody waits for go before the bytes of parts. */
     call->call.urgent = kind_of(write->request.operation) != ATD_CALL_PUT;
     rc = atd_remote_write(call, group, kind_of(write->request.operation),

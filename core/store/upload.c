@@ -141,6 +141,18 @@ int atd_store_delete(struct atd_store *store, struct atd_str url, unsigned timeo
     return rc ? rc : write->remove(store, url, timeout_ms, err);
 }
 
+int atd_store_delete_once(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                          struct atd_error *err)
+{
+    const struct atd_store_write_ops *write;
+    int rc = need_write(store, &write, err);
+
+    if (rc)
+        return rc;
+    return write->remove_once ? write->remove_once(store, url, timeout_ms, err)
+                              : write->remove(store, url, timeout_ms, err);
+}
+
 int atd_store_guards(struct atd_store *store, struct atd_str prefix_url,
                      struct atd_str scratch_name, unsigned timeout_ms, bool *ret_guards,
                      struct atd_error *err)

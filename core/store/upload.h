@@ -113,6 +113,13 @@ int atd_store_delete(struct atd_store *store, struct atd_str url, unsigned timeo
                      struct atd_error *err) ATD_MUST_USE;
 
 /*
+ * The same, but not tried again once the store may have done it: somebody may have made an object
+ * of that URL since, which is not meant. After a retryable error look again first.
+ */
+int atd_store_delete_once(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                          struct atd_error *err) ATD_MUST_USE;
+
+/*
  * Whether the store itself refuses to write over an object (If-None-Match enforced; link(2)). Found
  * out once per bucket, by writing a small scratch object below `prefix_url` twice and deleting it;
  * `scratch_name` is what it is called (a name nobody has), so that who dies meanwhile can be
@@ -153,6 +160,8 @@ struct atd_store_write_ops {
                  struct atd_object_info *ret_info, struct atd_error *err); /* NULL: ENOTSUP */
     int (*remove)(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
                   struct atd_error *err);
+    int (*remove_once)(struct atd_store *store, struct atd_str url, unsigned timeout_ms,
+                       struct atd_error *err); /* NULL: remove never tries again */
     int (*guards)(struct atd_store *store, struct atd_str prefix_url, struct atd_str scratch_name,
                   unsigned timeout_ms, bool *ret_guards, struct atd_error *err);
     const char *(*maker)(struct atd_store *store); /* NULL: "" */

@@ -92,10 +92,12 @@ static void look_again(void *ctx, size_t item)
     struct atd_object_info info;
     int rc;
 
-    if (object->upload_id)
+    if (object->upload_id || object->outcome != GC_FOUND)
         return;
     rc = atd_store_stat(batch->gc->store, gc_url(object), batch->gc->timeout_ms, &info, &why);
-    if (rc == -ENOENT || (rc == 0 && !atd_object_info_same(&info, &object->info)))
+    if (rc == -ENOENT)
+        object->outcome = object->was_tried ? GC_DELETED : GC_KEPT;
+    else if (rc == 0 && !atd_object_info_same(&info, &object->info))
         object->outcome = GC_KEPT;
     else if (rc)
         keep_why(object, &why);
@@ -118,6 +120,7 @@ static void delete_one(void *ctx, size_t item)
 
     if (object->outcome != GC_FOUND)
         return;
+    object->was_tried = true;
     if (object->upload_id) {
         rc = atd_store_upload_discard(gc->store, gc_url(object), object->upload_id, gc->timeout_ms,
                                       &why);
@@ -126,7 +129,7 @@ static void delete_one(void *ctx, size_t item)
             atd_object_table_drop(remote_table(gc->parts->remote),
                                   atd_str_from(remote_sites(gc->parts->remote)->endpoint),
                                   gc_url(object));
-        rc = atd_store_delete(gc->store, gc_url(object), gc->timeout_ms, &why);
+        rc = atd_store_delete_once(gc->store, gc_url(object), gc->timeout_ms, &why);
     }
     if (rc)
         keep_why(object, &why);
@@ -355,14 +358,36 @@ static int collect(struct gc *gc, struct atd_error *err)
     return rc ? rc : drop_live_uploads(gc, err);
 }
 
+/* Those of which nobody knows whether they went are looked at from the start. True: there are any.
+ */
+static bool begin_again(struct gc *gc, size_t first, size_t count)
+{
+    bool any = false;
+
+    for (size_t i = first; i < first + count; i++) {
+        struct gc_object *object = &gc->objects[i];
+
+        if (object->outcome != GC_FAILED || !object->why || !object->why->retryable)
+            continue;
+        free(atd_steal(object->why));
+        object->outcome = GC_FOUND;
+        any = true;
+    }
+    return any;
+}
+
 static int collect_and_settle(struct gc *gc, bool may_delete, struct atd_error *err)
 {
     int rc = collect(gc, err);
 
     for (size_t first = 0; rc == 0 && first < gc->count; first += GC_BATCH) {
         size_t left = gc->count - first;
+        size_t count = left < GC_BATCH ? left : GC_BATCH;
 
-        rc = settle_batch(gc, first, left < GC_BATCH ? left : GC_BATCH, may_delete, err);
+        rc = settle_batch(gc, first, count, may_delete, err);
+        for (unsigned tries = 1; rc == 0 && tries < GC_TRIES && begin_again(gc, first, count);
+             tries++)
+            rc = settle_batch(gc, first, count, may_delete, err);
     }
     return rc;
 }

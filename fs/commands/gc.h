@@ -10,7 +10,9 @@
  *     object (the version that was listed is there) -> journal -> index -> delete
  *
  * An object that was there when it was looked at had a job before; so the journal, looked at later,
- * has the job still, or the commit is done, and the index, loaded later, names it. Publishes from
+ * has the job still, or the commit is done, and the index, loaded later, names it. A request to
+ * delete that may have arrived is not sent again without all of that: somebody may have made an
+ * object in the place of the deleted one. Publishes from
  * other machines have their journals there: for them, and for the Python library, which has none,
  * there is the age.
  */
@@ -24,6 +26,8 @@
 
 /* Deletions between two looks at the index. */
 #define GC_BATCH 200u
+/* Of a batch, when requests to delete were lost on their way. */
+#define GC_TRIES 3u
 #define GC_OBJECTS_MAX (64u << 20)
 
 enum gc_outcome {
@@ -40,8 +44,9 @@ struct gc_object {
     uint64_t size_bytes;   /* of an object */
     struct atd_object_info info;
     int64_t changed_s; /* 0: unknown */
+    bool was_tried; /* to delete: when it is gone now, it was that */
     enum gc_outcome outcome;
-    struct atd_error *why; /* FAILED; in the arena's place: owned */
+    struct atd_error *why; /* FAILED; owned, NULL when there was no memory for it */
 };
 
 struct gc {

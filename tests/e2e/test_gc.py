@@ -224,6 +224,24 @@ def test_what_cannot_be_deleted_is_told(team_world):
     assert orphan in team_world.objects()
 
 
+def test_a_request_to_delete_is_not_repeated_blindly(team_world):
+    """Its reply is lost: by the time of another one there may be another object."""
+    commands = Commands(team_world)
+    commands("publish", team_world.shard("a.tar"), "mnist")
+    orphan = put(team_world, "x/y.tar")
+    proxy = team_world.remote.proxy
+    for fault in ("lost_reply", "refuse"):
+        proxy.forget()
+        proxy.rule(fault, kinds=("DELETE",), times=1)
+        assert found(gc(commands, "--delete")) == {orphan}
+        kinds = [r.kind for r in proxy.requests() if r.key == "data/x/y.tar"]
+        # What did arrive is found out by looking.
+        expected = ["HEAD", "DELETE", "HEAD"]
+        assert kinds == (expected if fault == "lost_reply" else [*expected, "DELETE"]), kinds
+        assert orphan not in team_world.objects()
+        put(team_world, "x/y.tar")
+
+
 def test_without_a_store_it_says_what_is_missing(team_world):
     commands = Commands(team_world)
     commands("publish", team_world.shard("a.tar"), "mnist")
