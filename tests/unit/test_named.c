@@ -34,7 +34,7 @@ static int load(const char *const *urls, size_t count)
     struct atd_index *index = atd_index_memory_new();
     struct atd_index_entry entries[16] = {0};
     struct atd_buf packed[16];
-    char cids[16][8];
+    char cids[16][32];
     int rc;
 
     for (size_t i = 0; i < count; i++) {
