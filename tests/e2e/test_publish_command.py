@@ -20,7 +20,7 @@ import pytest
 from bounded import ls, run, wait_until
 from crash import COMMITTING, ORPHAN_SECONDS, age_sightings, jobs, run_dirs
 from mounting import ATDATAFS, environment, make_state, sanitizer_reports
-from proxy import WRITING
+from proxy_rules import WRITING
 
 SECONDS = 60
 LEAVES_SECONDS = 15  # after a signal, sanitizer included

@@ -19,7 +19,8 @@ import pytest
 import conftest
 from bounded import SLACK, bounded, wait_until
 from crash import COMMITTING, SENDING, SENT, Lane, cp, jobs, run_dirs, spools
-from proxy import KINDS, Proxy
+from proxy import Proxy
+from proxy_rules import KINDS
 from servers import RedisServer
 from world import DiskWorld, TeamWorld
 

@@ -11,130 +11,25 @@ import random
 import re
 import select
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 import traceback
 import urllib.parse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import formatdate
 from hashlib import md5
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
-HEAD_BYTES_MAX = 65536
+from proxy_rules import FAULTS, Request, Rule
+from proxy_wire import Gone, Head, Line, Stream, classify, error_body
+
 PIECE_BYTES = 1 << 20
 SHAPED_PIECE_BYTES = 128 << 10
 CALL_SECONDS = 30
 HELD_SECONDS = 120  # no connection is held longer, whatever the rule says
-
-CODES = {403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed", 429: "TooManyRequests"}
-CODES |= {500: "InternalError", 503: "SlowDown"}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which requests go wrong, and how. Of several rules the first that applies does.
-
-    fault        one of FAULTS, or a tuple of which each request gets one at random
-    kinds, key   the requests meant; `key` is a regular expression to be found in the key
-    probability  of those, how many
-    skip, times  the first `skip` pass, then `times` are hit (None: all)
-    at           the byte of the body where it happens; None: anywhere
-    seconds      of delay
-    status       of the reply of the fault "status"
-    code         S3's word for what the faults "status" and "xml200" say (default: that of `status`)
-    rate         bytes a second, of the fault "slow"
-    header       only requests that have a header which begins so
-    """
-
-    fault: str | tuple
-    kinds: tuple = ("GET",)
-    key: str = ""
-    probability: float = 1.0
-    skip: int = 0
-    times: int | None = None
-    at: int | None = 0
-    seconds: float = 0.0
-    status: int = 503
-    code: str = ""
-    rate: int = 1 << 20
-    header: str = ""
-
-
-KINDS = {
-    "GET": "of an object",
-    "HEAD": "of an object or a bucket",
-    "LIST": "of objects",
-    "BUCKET": "a question about the bucket",
-    "UPLOADS": "the list of unfinished uploads",
-    "PUT": "a whole object",
-    "CREATE": "begins an upload",
-    "PART": "of an upload",
-    "COMPLETE": "ends an upload",
-    "ABORT": "takes an upload back",
-    "DELETE": "of an object",
-    "OTHER": "what is rarely asked of an object",
-}
-WRITING = ("PUT", "CREATE", "PART", "COMPLETE", "ABORT", "DELETE")
-
-FAULTS = {
-    "delay": "the reply comes `seconds` later",
-    "stall": "nothing comes from byte `at` on, until release() or the client closes",
-    "close": "the connection ends at byte `at`",
-    "reset": "the connection is reset at byte `at`",
-    "short": "a well-formed reply, Content-Length included, of `at` bytes less than the range",
-    "wrong_range": "Content-Range names another range",
-    "no_range": "200 instead of 206, without Content-Range, with the bytes of the range",
-    "whole": "200 with the whole object; takes a public bucket",
-    "etag": "the ETag of another version",
-    "xml200": "an error of S3 with status 200",
-    "status": "an error reply with `status` and S3's code for it",
-    "garbage": "no HTTP",
-    "refuse": "the connection ends without a reply",
-    "lost_reply": "the server does what it is asked, and the connection ends without its reply",
-    "silent": "the same, and then nothing comes, until release() or the client closes",
-    "cut": "the connection is reset at byte `at` of the request's body",
-    "deaf": "the request's body is read to byte `at` only, until release()",
-    "slow": "the request's body is read at `rate`",
-    "blanks": "the reply's body comes after `seconds` of blanks, as that of a slow COMPLETE",
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request that the proxy saw. `sent`: bytes of the body that went to the client; `taken`:
-    how many its own body has; `received`: how many of them came."""
-
-    number: int
-    connection: int
-    kind: str  # of KINDS; else the method
-    bucket: str
-    key: str
-    first: int | None
-    last: int | None  # inclusive
-    at: float  # time.monotonic()
-    taken: int = 0
-    status: int = 0
-    sent: int = 0
-    received: int = 0
-    fault: str = ""
-
-    @property
-    def asked(self):
-        return None if self.first is None else self.last - self.first + 1
-
-
-def repeated_bytes(requests):
-    """How many bytes of one object were sent more than once."""
-    spans = sorted((r.first or 0, (r.first or 0) + r.sent) for r in requests if r.kind == "GET")
-    repeated = reached = 0
-    for first, end in spans:
-        repeated += max(0, min(end, reached) - first)
-        reached = max(reached, end)
-    return repeated
 
 
 class Proxy:
@@ -217,143 +112,6 @@ class Proxy:
 
 
 # ---------------------------------------------------------------- the other process
-
-
-class Gone(Exception):
-    """A peer has closed its connection."""
-
-
-class Line:
-    """A line of so many bytes a second, shared by all connections."""
-
-    def __init__(self, bytes_per_s):
-        self.bytes_per_s = bytes_per_s
-        self.lock = threading.Lock()
-        self.free_at = 0.0
-
-    def take(self, count):
-        now = time.monotonic()
-        with self.lock:
-            # A late wake-up is made good, an idle line is not.
-            self.free_at = max(self.free_at, now - 0.01) + count / self.bytes_per_s
-            wait = self.free_at - now
-        if wait > 0:
-            time.sleep(wait)
-
-
-class Stream:
-    """One side: a socket with what was read ahead of its use."""
-
-    def __init__(self, sock):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = sock
-        self.ahead = bytearray()
-
-    def head(self):
-        """The start line and headers, without the blank line; None at the end of the stream."""
-        while (end := self.ahead.find(b"\r\n\r\n")) < 0:
-            if len(self.ahead) > HEAD_BYTES_MAX:
-                raise Gone
-            more = self.sock.recv(HEAD_BYTES_MAX)
-            if not more:
-                return None
-            self.ahead += more
-        head = bytes(self.ahead[:end])
-        del self.ahead[: end + 4]
-        return Head(head)
-
-    def line(self):
-        while (end := self.ahead.find(b"\r\n")) < 0:
-            more = self.sock.recv(HEAD_BYTES_MAX)
-            if not more:
-                raise Gone
-            self.ahead += more
-        line = bytes(self.ahead[: end + 2])
-        del self.ahead[: end + 2]
-        return line
-
-    def take_ahead(self, count):
-        taken = bytes(self.ahead[:count])
-        del self.ahead[:count]
-        return taken
-
-    def close(self, reset=False):
-        if reset:
-            linger = struct.pack("ii", 1, 0)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.sock.close()
-
-
-class Head:
-    """A start line and headers; names are looked up in any case and kept as they came."""
-
-    def __init__(self, text):
-        lines = text.decode("latin-1").split("\r\n")
-        self.start = lines[0]
-        self.headers = [
-            (name, value.strip()) for name, _, value in (x.partition(":") for x in lines[1:])
-        ]
-
-    def get(self, name, default=None):
-        for have, value in self.headers:
-            if have.lower() == name:
-                return value
-        return default
-
-    def has(self, beginning):
-        return any(name.lower().startswith(beginning) for name, _ in self.headers)
-
-    def drop(self, *names):
-        self.headers = [pair for pair in self.headers if pair[0].lower() not in names]
-
-    def set(self, name, value):
-        self.drop(name.lower())
-        self.headers.append((name, value))
-
-    @property
-    def status(self):
-        return int(self.start.split(" ")[1])
-
-    def encode(self):
-        lines = [self.start, *(f"{name}: {value}" for name, value in self.headers)]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def classify(head):
-    """(kind, bucket, key, first, last) of a request."""
-    method, target = head.start.split(" ")[:2]
-    path, _, query = target.partition("?")
-    bucket, _, key = path.removeprefix("/").partition("/")
-    names = set(urllib.parse.parse_qs(query, keep_blank_values=True))
-    kind = method
-    if method == "PUT" and "partNumber" in names:
-        kind = "PART"
-    elif method == "POST" and "uploads" in names:
-        kind = "CREATE"
-    elif method == "POST" and "uploadId" in names:
-        kind = "COMPLETE"
-    elif method == "DELETE" and "uploadId" in names:
-        kind = "ABORT"
-    elif method == "GET" and not key and "uploads" in names:
-        kind = "UPLOADS"
-    elif method == "GET" and not key:
-        kind = "LIST" if names & {"list-type", "prefix"} else "BUCKET"
-    elif method == "GET" and names & {"uploads", "uploadId", "acl", "tagging"}:
-        kind = "OTHER"
-    first = last = None
-    if match := re.fullmatch(r"bytes=(\d+)-(\d+)", head.get("range", "")):
-        first, last = int(match[1]), int(match[2])
-    return kind, bucket, urllib.parse.unquote(key, errors="surrogateescape"), first, last
-
-
-def error_body(status, key, code=""):
-    code = code or CODES.get(status, "InternalError")
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>as the test wants it</Message>"
-        f"<Resource>/{urllib.parse.quote(key, errors='surrogateescape')}</Resource>"
-        "<RequestId>0</RequestId></Error>"
-    ).encode()
 
 
 class Server:

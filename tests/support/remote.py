@@ -6,7 +6,7 @@ import hashlib
 import uuid
 
 from bounded import ls, sha256, wait_until
-from proxy import repeated_bytes
+from proxy_rules import repeated_bytes
 from redis_index import RedisIndex
 from servers import content
 

@@ -14,7 +14,7 @@ import msgpack
 
 from bounded import wait_until
 from index_db import cid_of, make_shard
-from proxy import WRITING
+from proxy_rules import WRITING
 from remote import Remote
 
 SCRATCH_SECONDS = 20  # what was sent and is not wanted is taken back in the background

@@ -17,9 +17,7 @@
 #include "net/call.h"
 #include "net/endpoint.h"
 #include "support/fake_http.h"
-
-/* Far above what anything here takes, also on a machine that is busy with other things. */
-#define PATIENCE_MS 60000
+#include "until.h"
 
 /* ------------------------------------------------------------------ a store as small as can be */
 
@@ -221,15 +219,6 @@ static inline void start(struct job *job)
 
     cr_assert_eq(atd_call_start(&job->call, &err), 0, "%s", err.text);
 }
-
-#define UNTIL(condition)                                                           \
-    do {                                                                           \
-        int64_t until_ms_ = atd_clock_monotonic_ms() + PATIENCE_MS;                \
-        while (!(condition)) {                                                     \
-            cr_assert(atd_clock_monotonic_ms() < until_ms_, "never: " #condition); \
-            (void)usleep(1000);                                                    \
-        }                                                                          \
-    } while (0)
 
 static inline void wait_end(struct job *job)
 {

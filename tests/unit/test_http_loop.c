@@ -1,21 +1,8 @@
 #include <criterion/criterion.h>
 #include <stdatomic.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "net/http_loop.h"
-
-/* Far above what anything here takes, also on a machine that is busy with other things. */
-#define PATIENCE_MS 60000
-
-#define UNTIL(condition)                                                           \
-    do {                                                                           \
-        int64_t until_ms_ = atd_clock_monotonic_ms() + PATIENCE_MS;                \
-        while (!(condition)) {                                                     \
-            cr_assert(atd_clock_monotonic_ms() < until_ms_, "never: " #condition); \
-            (void)usleep(1000);                                                    \
-        }                                                                          \
-    } while (0)
+#include "until.h"
 
 static struct atd_http_engine *engine;
 static struct atd_http_loop *loop;

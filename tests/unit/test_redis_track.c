@@ -3,59 +3,10 @@
 #include <time.h>
 
 #include "base/check.h"
-#include "index/redis.h"
-#include "index/redis_track.h"
-#include "index_seen.h"
-#include "redis_server.h"
+#include "redis_tracked.h"
 #include "support/child.h"
 
-static struct redis_server server;
-static struct seen seen;
-static redisContext *writer;
-
-static void setup(void)
-{
-    (void)signal(SIGPIPE, SIG_DFL);
-    server_make_dir(&server);
-}
-
-static void teardown(void)
-{
-    if (writer)
-        redisFree(writer);
-    server_remove(&server);
-}
-
 TestSuite(redis_track, .init = setup, .fini = teardown, .timeout = 120);
-
-static void start(void)
-{
-    server_start(&server);
-    writer = server_connect(&server);
-}
-
-static struct atd_index *open_as(const char *login, unsigned ways)
-{
-    struct atd_redis_url url;
-    struct atd_index *index = NULL;
-    struct atd_error err = ATD_ERROR_INIT;
-    char text[256];
-
-    (void)snprintf(text, sizeof(text), "unix://%s%s", login, server.socket);
-    cr_assert_eq(atd_redis_url_parse(text, &url, &err), 0, "%s", err.text);
-    cr_assert_eq(atd_index_redis_open(&url, NULL, &index, &err), 0, "%s", err.text);
-    atd_index_redis_set_ways(index, ways);
-    return index;
-}
-
-static struct atd_index *open_loaded(unsigned ways)
-{
-    struct atd_index *index = open_as("", ways);
-    struct atd_error err = ATD_ERROR_INIT;
-
-    cr_assert_eq(see(index, &seen, &err), 0, "%s", err.text);
-    return index;
-}
 
 /* ------------------------------------------------------------------ what changes report */
 
@@ -500,65 +451,6 @@ Test(redis_track, a_server_that_falls_silent)
     cr_assert_eq(see(index, &seen, NULL), 0);
     RUN(writer, "SET LocalSchema:T@1 {}");
     expect_told(index, "-schema:T@1\nschema:T@1={}\n");
-    atd_index_free(index);
-}
-
-/* ------------------------------------------------------------------ who may not be told */
-
-#define READS "-@all ~* +select +client|setname +scan +hgetall +get "
-
-static void expect_coherence(const char *user, const char *coherence)
-{
-    struct atd_index *index = open_as(user, ATD_REDIS_WAYS_ALL);
-    struct atd_error err = ATD_ERROR_INIT;
-
-    cr_assert_eq(see(index, &seen, &err), 0, "%s: %s", user, err.text);
-    cr_assert_str_eq(atd_index_coherence(index), coherence, "%s", user);
-    RUN(writer, "SET LocalSchema:S@1 x");
-    cr_assert_neq(atd_index_sync(index), ATD_NEWS_NONE, "%s", user);
-    atd_index_free(index);
-}
-
-Test(redis_track, each_right_that_lacks_has_a_way_round)
-{
-    start();
-    RUN(writer, "ACL SETUSER all on >p resetchannels &__redis__:invalidate " READS
-                "+ping +client|id +client|tracking +subscribe");
-    RUN(writer, "ACL SETUSER nochannel on >p resetchannels " READS
-                "+ping +client|id +client|tracking +subscribe");
-    RUN(writer, "ACL SETUSER nosubscribe on >p &* " READS "+client|id +client|tracking");
-    RUN(writer, "ACL SETUSER notracking on >p &* " READS
-                "+info +ping +client|id +subscribe +psubscribe +config|get");
-    RUN(writer, "ACL SETUSER noinfo on >p &* " READS "+ping +psubscribe +config|get");
-    RUN(writer, "ACL SETUSER info on >p resetchannels " READS "+info");
-    RUN(writer, "ACL SETUSER bare on >p resetchannels " READS);
-    expect_coherence("all:p@", "tracking (RESP2)");
-    expect_coherence("nochannel:p@", "tracking (RESP3)");
-    expect_coherence("nosubscribe:p@", "tracking (RESP3)");
-    expect_coherence("notracking:p@", "polling");
-    expect_coherence("info:p@", "polling");
-    expect_coherence("bare:p@", "polling");
-    RUN(writer, "CONFIG SET notify-keyspace-events KEA");
-    expect_coherence("notracking:p@", "keyspace notifications");
-    /* FLUSHALL would go by unnoticed. */
-    expect_coherence("noinfo:p@", "polling");
-    RUN(writer, "CONFIG SET notify-keyspace-events Kg$");
-    expect_coherence("notracking:p@", "polling");
-}
-
-/* No room for a second connection: polled, and tracked as soon as there is. */
-Test(redis_track, a_server_that_is_full)
-{
-    struct atd_index *index;
-
-    start();
-    RUN(writer, "CONFIG SET maxclients 2");
-    index = open_loaded(ATD_REDIS_WAYS_ALL);
-    cr_assert_str_eq(atd_index_coherence(index), "polling");
-    RUN(writer, "CONFIG SET maxclients 100");
-    cr_assert_eq(atd_index_wait(index, 30000), ATD_NEWS_ALL);
-    cr_assert_eq(see(index, &seen, NULL), 0);
-    cr_assert_str_eq(atd_index_coherence(index), "tracking (RESP2)");
     atd_index_free(index);
 }
 

@@ -5,27 +5,10 @@
 #include "base/cleanup.h"
 #include "net/s3_reply.h"
 #include "net/sigv4.h"
+#include "s3_messages.h"
 #include "vectors.h"
 
-#define NOW 1709251198 /* 20240229T235958Z */
 #define ARENA_MAX (4u << 20)
-
-static struct atd_s3_site site_of(const char *endpoint)
-{
-    struct atd_s3_site site;
-    struct atd_error err = ATD_ERROR_INIT;
-
-    cr_assert_eq(atd_s3_site_init(&site, endpoint, ATD_S3_STYLE_AUTO, &err), 0, "%s", err.text);
-    return site;
-}
-
-static struct atd_str header(const struct atd_http_message *message, const char *name)
-{
-    for (size_t i = 0; i < message->header_count; i++)
-        if (atd_str_equal(message->headers[i].name, atd_str_from(name)))
-            return message->headers[i].value;
-    return (struct atd_str){NULL, 0};
-}
 
 static struct atd_bytes bytes_of(const char *text)
 {
@@ -115,7 +98,7 @@ Test(s3_write, requests_as_botocore_signs_them)
     for (size_t i = 0; i < 2 * ATD_ARRAY_LEN(signatures); i++) {
         size_t at = i / 2;
         bool aws = i % 2;
-        struct atd_s3_site site = site_of(aws ? NULL : "http://h:9000");
+        struct atd_s3_site site = site_of(aws ? NULL : "http://h:9000", ATD_S3_STYLE_AUTO);
         struct atd_s3_request request = everything(signatures[at].operation);
         bool of_bucket = request.operation == ATD_S3_LIST_UPLOADS;
         atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1u << 20);
@@ -171,7 +154,7 @@ static bool load_vector(const json_t *json, struct atd_s3_request *request)
 Test(s3_write, vectors_of_botocore)
 {
     json_t *root = load_json("vectors/sigv4.json");
-    struct atd_s3_site site = site_of(NULL);
+    struct atd_s3_site site = site_of(NULL, ATD_S3_STYLE_AUTO);
     json_t *json;
     unsigned count = 0;
     size_t i;
@@ -202,7 +185,7 @@ Test(s3_write, vectors_of_botocore)
 static struct atd_str hash_of(const char *endpoint, struct atd_s3_request request,
                               struct atd_arena *arena)
 {
-    struct atd_s3_site site = site_of(endpoint);
+    struct atd_s3_site site = site_of(endpoint, ATD_S3_STYLE_AUTO);
     struct atd_http_message message;
 
     build(&site, &request, "auto", arena, &message);
@@ -234,7 +217,7 @@ Test(s3_write, what_is_signed_of_a_body)
 
 Test(s3_write, unsigned_requests_have_nothing_but_what_was_asked)
 {
-    struct atd_s3_site site = site_of("https://h");
+    struct atd_s3_site site = site_of("https://h", ATD_S3_STYLE_AUTO);
     struct atd_s3_request request = everything(ATD_S3_PUT);
     atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1u << 20);
     struct atd_http_message message;
@@ -249,7 +232,7 @@ Test(s3_write, unsigned_requests_have_nothing_but_what_was_asked)
 
 static void expect_refused(const struct atd_s3_request *request)
 {
-    struct atd_s3_site site = site_of("https://h");
+    struct atd_s3_site site = site_of("https://h", ATD_S3_STYLE_AUTO);
     atd_auto_arena struct atd_arena arena = ATD_ARENA_INIT(1u << 20);
     struct atd_http_message message = {.method = "untouched"};
     struct atd_error err = ATD_ERROR_INIT;
