@@ -13,8 +13,13 @@
 #include "base/check.h"
 #include "publish/edit.h"
 
-/* The index is not kept busy with tidying. */
-#define DELETED_AT_ONCE_MAX 16u
+/*
+ * Several go in one commit, also those that are not quite due. Over Redis the library lists by a
+ * SCAN and an HGETALL a key: each commit that deletes fails a list that is under way, which most
+ * programs try again once; a commit for each would fail the next one too.
+ */
+#define DELETED_AT_ONCE_MAX 64u
+#define NEARLY_DUE_S 5
 #define SECOND_US INT64_C(1000000)
 /* When something was in the way. */
 #define RETRY_S 5
@@ -133,15 +138,14 @@ static int is_covered(struct atd_edit *edit, const struct atd_index_entry *entry
 }
 
 /* The record as it is now, and the name it was superseded under as it is now. */
-static int plan_delete(struct atd_edit *edit, void *ctx, struct atd_error *err)
+static int plan_delete(struct atd_edit *edit, struct atd_str cid, struct atd_error *err)
 {
-    const struct atd_str *cid = ctx;
     struct atd_index_entry entry;
     struct atd_edit_now now;
     struct atd_str name;
     bool exists;
     bool goes;
-    int rc = atd_edit_find_entry(edit->editor, *cid, &edit->arena, &exists, &entry, err);
+    int rc = atd_edit_find_entry(edit->editor, cid, &edit->arena, &exists, &entry, err);
 
     if (rc || !exists || !atd_edit_is_superseded(entry.name, entry.cid, &name))
         return rc; /* gone, or in use again */
@@ -154,41 +158,73 @@ static int plan_delete(struct atd_edit *edit, void *ctx, struct atd_error *err)
     return rc || !goes ? rc : atd_edit_delete_entry(edit, &entry, err);
 }
 
+struct due {
+    struct atd_edit_waiting *waiting[DELETED_AT_ONCE_MAX];
+    size_t count;
+};
+
+static int plan_deletes(struct atd_edit *edit, void *ctx, struct atd_error *err)
+{
+    const struct due *due = ctx;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < due->count; i++)
+        rc = plan_delete(edit, atd_str_from(due->waiting[i]->cid), err);
+    return rc;
+}
+
+static int64_t left_us(const struct atd_edit_waiting *waiting, int64_t now_us)
+{
+    return waiting->seen_us + ATD_SUPERSEDED_KEEP_S * SECOND_US - now_us;
+}
+
+/* Those that go now: none, or all from the one that is due on that will soon be. */
+static void find_due(struct atd_editor *editor, int64_t now_us, struct due *due)
+{
+    bool is_due = false;
+
+    due->count = 0;
+    for (size_t i = 0; i < editor->waiting_count; i++) {
+        struct atd_edit_waiting *waiting = &editor->waiting[i];
+
+        if (waiting->seen_us > now_us)
+            waiting->seen_us = now_us; /* the clock was set back */
+        if (waiting->is_settled || left_us(waiting, now_us) > NEARLY_DUE_S * SECOND_US)
+            continue;
+        is_due = is_due || left_us(waiting, now_us) <= 0;
+        if (due->count < DELETED_AT_ONCE_MAX)
+            due->waiting[due->count++] = waiting;
+    }
+    if (!is_due)
+        due->count = 0;
+}
+
 int atd_edit_sweep(struct atd_editor *editor, int64_t *ret_next_s, struct atd_error *err)
 {
     struct atd_catalog *catalog = atd_live_get(editor->options.live);
-    const int64_t keep_us = ATD_SUPERSEDED_KEEP_S * SECOND_US;
     int64_t now_us = atd_editor_now_us(editor);
     int64_t next_us = -1;
-    unsigned deleted = 0;
+    struct due due;
     int rc = 0;
 
     if (atd_catalog_generation(catalog) != editor->swept_generation)
         look_through(editor, catalog, now_us);
     atd_catalog_unref(catalog);
+    find_due(editor, now_us, &due);
+    if (due.count)
+        rc = atd_edit_run(editor, plan_deletes, &due, err);
+    for (size_t i = 0; rc == 0 && i < due.count; i++)
+        due.waiting[i]->is_settled = true;
     for (size_t i = 0; i < editor->waiting_count; i++) {
-        struct atd_edit_waiting *waiting = &editor->waiting[i];
-        int64_t left_us;
+        int64_t left = left_us(&editor->waiting[i], now_us);
 
-        if (waiting->is_settled)
+        if (editor->waiting[i].is_settled)
             continue;
-        if (waiting->seen_us > now_us)
-            waiting->seen_us = now_us; /* the clock was set back */
-        left_us = waiting->seen_us + keep_us - now_us;
-        if (left_us <= 0 && rc == 0 && deleted < DELETED_AT_ONCE_MAX) {
-            struct atd_str cid = atd_str_from(waiting->cid);
-
-            rc = atd_edit_run(editor, plan_delete, &cid, err);
-            deleted++;
-            waiting->is_settled = rc == 0;
-            if (rc == 0)
-                continue;
-        }
-        if (left_us <= 0)
-            left_us = RETRY_S * SECOND_US;
-        if (next_us < 0 || left_us < next_us)
-            next_us = left_us;
+        if (left <= 0)
+            left = RETRY_S * SECOND_US;
+        if (next_us < 0 || left < next_us)
+            next_us = left;
     }
     *ret_next_s = next_us < 0 ? -1 : (next_us + SECOND_US - 1) / SECOND_US;
-    return rc ? atd_error_wrap(err, rc, "deleting a superseded entry") : 0;
+    return rc ? atd_error_wrap(err, rc, "deleting superseded entries") : 0;
 }

@@ -243,6 +243,32 @@ Test(editor_names, a_dataset_is_removed_when_it_is_empty)
 
 /* ------------------------------------------------------------------ tidying */
 
+/* Each commit that deletes fails a list of the library that is under way. */
+Test(editor_names, superseded_entries_go_together)
+{
+    struct rig rig;
+    struct rows rows;
+    int64_t next_s;
+
+    rig_open(&rig);
+    WORKS(rig_add(rig.editor, "d", "a.tar", 'a', NULL, err));
+    for (int i = 0; i < 2; i++) {
+        const char name[] = {(char)('b' + i), '.', 't', 'a', 'r', '\0'};
+
+        WORKS(rig_add(rig.editor, "d", name, name[0], NULL, err));
+        rig_refresh(&rig);
+        WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+        rig.now_us += 2 * INT64_C(1000000);
+    }
+    rig.now_us += (ATD_SUPERSEDED_KEEP_S - 4) * INT64_C(1000000);
+    WORKS(atd_edit_sweep(rig.editor, &next_s, err));
+    cr_assert_eq(next_s, -1);
+    rows_take(&rig, &rows);
+    cr_assert_eq(rows.entry_count, 1);
+    rows_release(&rows);
+    rig_close(&rig);
+}
+
 Test(editor_names, superseded_entries_go_after_a_minute_unless_labelled_or_in_use)
 {
     struct rig rig;
