@@ -49,15 +49,15 @@ def gc(commands, *arguments, **how):
 def test_only_what_nobody_names_goes(world, commands):
     paths = [world.shard(f"{i}.tar", seed=i) for i in range(3)]
     commands("publish", *paths, "mnist")
-    named = world.objects()
+    named = world.stored()
     orphans = {put(world, "mnist/old.tar"), put(world, "gone/x.tar"), put(world, "loose.txt")}
     answer = gc(commands)
     assert found(answer) == orphans and not answer["delete"]
-    assert world.objects() == named | orphans  # a dry run
+    assert world.stored() == named | orphans  # a dry run
     text = commands("gc", "--older-than", "0s").stdout
     assert all(url in text for url in orphans) and "nothing was deleted" in text
     assert found(gc(commands, "--delete")) == orphans
-    assert world.objects() == named
+    assert world.stored() == named
     world.assert_published("mnist", *paths)
     assert "deleted 0 objects" in commands("gc", "--older-than", "0s", "--delete").stdout
 
@@ -67,7 +67,7 @@ def test_the_age_counts(world, commands):
     orphan = put(world, "x/young.tar")
     answer = commands.json("gc", "--delete")
     assert (answer["objects"], answer["too_young"]) == ([], 1)
-    assert orphan in world.objects()
+    assert orphan in world.stored()
     assert "takes an age" in commands("gc", "--older-than", "1", code=2).stderr
     assert "takes an age" in commands("gc", "--older-than", "-1d", code=2).stderr
 
@@ -96,7 +96,7 @@ def test_every_way_of_naming_counts(world, commands):
         add_entry(world, "file", ["data/kept/relative.tar"])
     answer = gc(commands, "--delete")
     assert found(answer) == orphans
-    assert set(kept) <= world.objects()
+    assert set(kept) <= world.stored()
 
 
 def test_it_refuses_when_the_index_hides_names(team_world):
@@ -118,7 +118,7 @@ def test_it_refuses_when_the_index_hides_names(team_world):
     assert found(gc(commands)) == {orphan}
     client.flushdb()
     assert "no entries" in commands("gc", "--older-than", "0s", "--delete", code=1).stderr
-    assert orphan in team_world.objects() and len(team_world.objects()) == 2
+    assert orphan in team_world.stored() and len(team_world.stored()) == 2
 
 
 def test_it_refuses_without_an_index_or_a_journal(team_world):
@@ -133,7 +133,7 @@ def test_it_refuses_without_an_index_or_a_journal(team_world):
     assert "job-1" in commands("gc", "--older-than", "0s", "--delete", code=1).stderr
     (run_dir / "job-1").unlink()
     run_dir.rmdir()
-    assert orphan in team_world.objects()
+    assert orphan in team_world.stored()
     assert found(gc(commands, "--delete")) == {orphan}
 
 
@@ -170,7 +170,7 @@ def test_publishes_meanwhile_lose_nothing(world, commands, writers):
     gc(commands, "--delete")
     for dataset, paths in published.items():
         world.assert_published(dataset, *paths)
-    assert not [url for url in world.objects() if "/orphans/" in url]
+    assert not [url for url in world.stored() if "/orphans/" in url]
     assert commands.json("verify", "all")["problems"] == []
 
 
@@ -178,17 +178,17 @@ def test_a_publish_that_waits_for_its_commit_keeps_its_object(disk_world):
     """The object is there, no entry names it yet: its job in the journal does."""
     commands = Commands(disk_world)
     commands("publish", disk_world.shard("first.tar"), "first")
-    before = disk_world.objects()
+    before = disk_world.stored()
     orphan = put(disk_world, "x/y.tar")
     path = disk_world.shard("late.tar", seed=5)
     with disk_world.locked():
         process = commands.start("publish", path, "late")
         wait_until(
-            lambda: any(url.endswith("/late.tar") for url in disk_world.objects()), 20, "it is there"
+            lambda: any(url.endswith("/late.tar") for url in disk_world.stored()), 20, "it is there"
         )
         answer = gc(commands, "--delete")
         assert found(answer) == {orphan}
-        assert any(url.endswith("/late.tar") for url in disk_world.objects() - before)
+        assert any(url.endswith("/late.tar") for url in disk_world.stored() - before)
     assert process.wait(30) == 0, process.stderr.read()
     process.stdout.close()
     process.stderr.close()
@@ -221,7 +221,7 @@ def test_what_cannot_be_deleted_is_told(team_world):
     team_world.remote.proxy.rule("status", kinds=("DELETE",), status=403)
     done = commands("gc", "--older-than", "0s", "--delete", code=1)
     assert f"'{orphan}' was not deleted" in done.stderr
-    assert orphan in team_world.objects()
+    assert orphan in team_world.stored()
 
 
 def test_a_request_to_delete_is_not_repeated_blindly(team_world):
@@ -238,7 +238,7 @@ def test_a_request_to_delete_is_not_repeated_blindly(team_world):
         # What did arrive is found out by looking.
         expected = ["HEAD", "DELETE", "HEAD"]
         assert kinds == (expected if fault == "lost_reply" else [*expected, "DELETE"]), kinds
-        assert orphan not in team_world.objects()
+        assert orphan not in team_world.stored()
         put(team_world, "x/y.tar")
 
 
@@ -255,7 +255,7 @@ def test_without_a_store_it_says_what_is_missing(team_world):
 def test_many_are_deleted_in_batches(disk_world):
     commands = Commands(disk_world)
     commands("publish", disk_world.shard("a.tar"), "mnist")
-    kept = disk_world.objects()
+    kept = disk_world.stored()
     for i in range(450):
         path = put(disk_world, f"many/{i}.tar")
         os.utime(path, (time.time() - OLD_SECONDS,) * 2)
@@ -263,4 +263,4 @@ def test_many_are_deleted_in_batches(disk_world):
     assert commands.json("gc")["too_young"] == 450
     answer = gc(commands, "--delete")
     assert answer["objects_count"] == 450
-    assert disk_world.objects() == kept
+    assert disk_world.stored() == kept
