@@ -50,7 +50,7 @@ def test_a_schema_that_comes_after_its_datasets(team, index):
     for place in places:
         shows(place, *RECORDS)
     index.client.delete("LocalSchema:Late@1.0.0")
-    shows(team / "schemas", "Plain@1.0.0.json", "Plain@1.0.0.py")
+    shows(team / "schemas", *(f"Plain@1.0.0.{form}" for form in ("json", "jsonschema", "py")))
     for place in places:
         shows(place, "entry.json", "metadata.json")
 
