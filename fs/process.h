@@ -14,4 +14,10 @@ pid_t process_of_thread(pid_t thread);
 /* True when the thread is being killed: SIGKILL is pending, also of a deadly SIGINT or SIGTERM. */
 bool process_is_dying(pid_t thread);
 
+/*
+ * True when a signal ended it, and its files are being closed for it: what it wrote may be whole
+ * and is not what it would have said is done. False also when /proc does not tell.
+ */
+bool process_was_killed(pid_t thread);
+
 #endif

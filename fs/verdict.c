@@ -277,6 +277,10 @@ static struct verdict *make_verdict(struct fs *fs, fuse_req_t req, struct staged
     (void)atomic_fetch_add(&staged->verdicts, 1);
     if (req)
         fuse_req_interrupt_func(req, on_interrupt, verdict);
+    /* Between its last write and its close, which the kernel makes for it: nobody is told of its
+     * success, so it has none. */
+    if (req && process_was_killed(fuse_req_ctx(req)->pid))
+        atd_publication_give_up(staged->publication, &verdict->wait);
     return verdict;
 }
 

@@ -291,7 +291,7 @@ def test_killed_while_it_waits(team_world, name):
     bounded(os.mkdir, directory)
     run("cp", world.shard("first.tar"), directory)
     proxy = world.remote.proxy
-    proxy.rule("stall", kinds=("PUT",), key="second")
+    proxy.rule("silent", kinds=("PUT",), key="second")
     source = world.shard("second.tar", count=40)
     command = [name, source, directory / source.name]
     process = subprocess.Popen(command, start_new_session=True)
