@@ -9,6 +9,10 @@
 #include "codec/member_index.h"
 #include "publish/publisher_private.h"
 
+/* What failed, as when the index has just not been read yet, is tried again soon, and then ever
+ * later; what has to be seen twice waits its time. */
+#define RETRY_FIRST_MS 1000u
+
 /*
  * What a job means when nobody works on it any more:
  *
@@ -322,6 +326,7 @@ static void settle_left(struct atd_publisher *publisher)
 struct round {
     struct atd_publisher *publisher;
     bool something_stays;
+    bool something_failed; /* not even a first look was had: the index, the store, somebody there */
     struct atd_error elsewhere; /* the first job that is not for us */
 };
 
@@ -354,13 +359,15 @@ static int settle_dead(void *ctx, struct atd_job *job, struct atd_error *err)
     }
     if (rc)
         round->something_stays = true;
+    if (rc && atd_sighting_same(&job->seen, &(struct atd_sighting){0}))
+        round->something_failed = true;
     return rc;
 }
 
-/* True when it should be done again. */
-static bool recover_dead(struct atd_publisher *publisher)
+/* True when it should be done again; *ret_failed: because something failed. */
+static bool recover_dead(struct atd_publisher *publisher, bool *ret_failed)
 {
-    struct round round = {publisher, false, ATD_ERROR_INIT};
+    struct round round = {.publisher = publisher, .elsewhere = ATD_ERROR_INIT};
     struct atd_error warning = ATD_ERROR_INIT;
     struct atd_error err = ATD_ERROR_INIT;
 
@@ -371,6 +378,7 @@ static bool recover_dead(struct atd_publisher *publisher)
     if (warning.code)
         atd_publisher_tell(publisher, "recovery", ATD_STR(""), ATD_STR(""), ATD_STR(""),
                            ATD_STR(""), &warning);
+    *ret_failed = rc || round.something_failed;
     return rc || round.something_stays;
 }
 
@@ -384,15 +392,20 @@ void *atd_publisher_recover_thread(void *ctx)
 {
     struct atd_publisher *publisher = ctx;
     bool dead = true;
+    bool failed = false;
     bool over = !publisher->options.store;
+    unsigned retry_ms = RETRY_FIRST_MS;
 
     while (!over) {
         int64_t until;
 
         settle_left(publisher);
         if (dead)
-            dead = recover_dead(publisher);
-        until = atd_clock_monotonic_ms() + publisher->recover_every_ms;
+            dead = recover_dead(publisher, &failed);
+        retry_ms = failed ? 2 * retry_ms : RETRY_FIRST_MS;
+        if (retry_ms > publisher->recover_every_ms)
+            retry_ms = publisher->recover_every_ms;
+        until = atd_clock_monotonic_ms() + (failed ? retry_ms : publisher->recover_every_ms);
         atd_lock_take(&publisher->lock);
         note_recovered_locked(publisher);
         while (!publisher->stopping && !publisher->recover_soon) {
