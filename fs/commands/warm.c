@@ -16,6 +16,8 @@
 #define CACHE_SHARE_MAX(bytes) ((bytes) - (bytes) / 16)
 /* After the last byte was read: writing what is in memory, and verifying the whole. */
 #define SETTLE_MS 20000
+#define AGAIN_MS 3000
+#define FETCHES_MAX 3u
 #define SETTLE_BYTES_PER_MS 20000u
 #define LOOK_MS 200u
 
@@ -208,9 +210,9 @@ static bool is_complete(const struct warm *warm, const struct atd_reader_source 
 /* Until it is complete and verified; of one that was `complete` before -ENODATA as soon as it is
  * not any more. */
 static int settle(struct warm *warm, const struct atd_reader_source *source, bool complete,
-                  struct atd_reader_handle *handle, struct atd_error *err)
+                  unsigned patience_ms, struct atd_reader_handle *handle, struct atd_error *err)
 {
-    int64_t until = atd_clock_monotonic_ms() + SETTLE_MS +
+    int64_t until = atd_clock_monotonic_ms() + patience_ms +
                     (int64_t)(source->info->size_bytes / SETTLE_BYTES_PER_MS);
     int rc = 0;
 
@@ -246,6 +248,24 @@ static int read_all(struct warm *warm, struct atd_reader_handle *handle, uint64_
     return rc;
 }
 
+/* What was not kept, because the cache was just making room, is read once more. */
+static int fetch_and_keep(struct warm *warm, const struct atd_reader_source *source,
+                          struct atd_reader_handle *handle, struct atd_error *err)
+{
+    uint64_t size_bytes = source->info->size_bytes;
+
+    for (unsigned left = FETCHES_MAX;; left--) {
+        int rc = read_all(warm, handle, size_bytes, err);
+
+        if (rc == 0 && size_bytes > 0)
+            rc = settle(warm, source, false, left > 1 ? AGAIN_MS : SETTLE_MS, handle, err);
+        if (rc != -ENOSPC || left == 1)
+            return rc;
+        *err = (struct atd_error)ATD_ERROR_INIT;
+        atomic_fetch_sub(&warm->read_bytes, size_bytes);
+    }
+}
+
 static int fetch(struct warm *warm, struct warm_shard *shard, struct atd_error *err)
 {
     struct atd_object_info info;
@@ -263,14 +283,12 @@ static int fetch(struct warm *warm, struct warm_shard *shard, struct atd_error *
     rc = -ENODATA;
     if (info.size_bytes > 0 && is_complete(warm, &source)) {
         shard->outcome = WARM_KEPT;
-        rc = settle(warm, &source, true, handle, err);
+        rc = settle(warm, &source, true, SETTLE_MS, handle, err);
         atomic_fetch_add(&warm->read_bytes, rc ? 0 : info.size_bytes);
     }
     if (rc == -ENODATA) {
         shard->outcome = WARM_FETCHED;
-        rc = read_all(warm, handle, info.size_bytes, err);
-        if (rc == 0 && info.size_bytes > 0)
-            rc = settle(warm, &source, false, handle, err);
+        rc = fetch_and_keep(warm, &source, handle, err);
     }
     atd_reader_close(handle);
     return rc;
